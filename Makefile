@@ -1,0 +1,63 @@
+# Every folder with a go.mod is a module of this repository and is found by
+# itself. Needed: make, git, Go, and for the race detector a C compiler
+# (RACE= goes without).
+
+MODULES := $(sort $(dir $(shell find . -name go.mod -not -path '*/.*' -not -path '*/testdata/*' -not -path '*/node_modules/*')))
+GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+RACE        ?= -race
+TIMEOUT     ?= 5m
+GOTESTFLAGS ?=
+BENCH       ?= .
+COUNT       ?= 6
+FUZZTIME    ?= 10s
+TIDYFLAGS   ?=
+
+# $(call each,command) runs command in every module and fails if one of them did.
+each = @status=0; for m in $(MODULES); do (cd $$m && $(1)) || status=1; done; exit $$status
+
+.DEFAULT_GOAL := help
+.PHONY: help run test cover bench fuzz lint gofmt vet golangci fmt tidy
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## start the example server, which prints its address
+	@cd example && go run .
+
+test: ## run the tests of all modules (GOTESTFLAGS='-run Name -v' is passed on)
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+		echo 'No Chromium on the PATH: the browser tests of example/ will be skipped.'; \
+		echo 'To run them too, install it, e.g. apt-get install chromium'; } >&2
+	$(call each,go test $(RACE) -timeout $(TIMEOUT) $(GOTESTFLAGS) ./...)
+
+cover: ## show how much of the root module its own tests reach
+	@go test -coverpkg ./... -coverprofile cover.out ./... >/dev/null
+	@go tool cover -func cover.out | tail -n 1
+	@echo 'line by line: go tool cover -html cover.out'
+
+bench: ## run the benchmarks (BENCH=regexp, COUNT=6)
+	$(call each,go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 0 ./...)
+
+fuzz: ## run every fuzz target for FUZZTIME=10s
+	@grep -ro '^func Fuzz[[:alnum:]_]*' --include '*_test.go' . | sed 's,/[^/]*:func , ,' | sort | \
+	while read -r dir name; do \
+		(cd "$$dir" && go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) .) </dev/null || exit 1; \
+	done
+
+lint: gofmt vet golangci ## check formatting, go vet, golangci-lint
+
+gofmt:
+	@files=$$(gofmt -l .) && test -z "$$files" || { echo "not formatted (make fmt does it):"; echo "$$files"; exit 1; }
+
+vet:
+	$(call each,go vet ./...)
+
+golangci:
+	$(call each,echo "golangci-lint $$m" && $(GOLANGCI) run ./...)
+
+fmt: ## format all Go files
+	$(call each,$(GOLANGCI) fmt ./...)
+
+tidy: ## run go mod tidy in every module (TIDYFLAGS=-diff only shows)
+	$(call each,go mod tidy $(TIDYFLAGS))
