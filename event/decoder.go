@@ -1,0 +1,455 @@
+package event
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"iter"
+	"math"
+	"slices"
+	"time"
+	"unicode/utf8"
+	"unsafe"
+)
+
+// DefaultMaxEventSize bounds one event, in bytes, for a [Decoder] whose
+// MaxEventSize is zero: 64 MiB.
+const DefaultMaxEventSize = 64 << 20
+
+var bom = []byte("\xEF\xBB\xBF")
+
+const (
+	minBuffer  = 4 << 10  // the read buffer of an idle stream
+	keptBuffer = 64 << 10 // buffers up to this size are never given back
+)
+
+// TooLargeError reports a line or an event beyond a bound of the [Decoder]. The
+// stream cannot be read any further.
+type TooLargeError struct {
+	What  string // "line" or "event"
+	Limit int    // the bound, in bytes
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("event: %s larger than %d bytes", e.What, e.Limit)
+}
+
+// Decoder reads events from a stream as WHATWG HTML §9.2.5 and §9.2.6 say. It
+// returns an event the moment the blank line behind it is read, however the
+// stream is cut into reads; a block that the end of the stream cuts off is
+// dropped.
+//
+// Memory grows with the longest line and the largest event that have really
+// arrived, up to the bounds, and shrinks again. Set the fields before the first
+// read. A Decoder is not safe for concurrent use.
+type Decoder struct {
+	// MaxEventSize bounds an event: the sum of its fields, in bytes. Zero means
+	// [DefaultMaxEventSize].
+	MaxEventSize int
+
+	// MaxLineSize bounds a line of any kind, in bytes. Zero means MaxEventSize.
+	MaxLineSize int
+
+	// Comments keeps comments. Those among the fields of an event come with it;
+	// a block of comments alone is returned as an event with a Comment and no Data.
+	Comments bool
+
+	// RetryOnly returns a block that sets only the reconnection time as an event
+	// with a Retry and no Data. [Decoder.Retry] knows of every retry field, be this
+	// set or not.
+	RetryOnly bool
+
+	r   io.Reader
+	err error // of r, or a TooLargeError: nothing more will be read
+
+	// buf[pos:end] is read and not yet consumed. lf, cr and high are where its next
+	// LF, CR and non-ASCII byte stand, or end. Each byte is searched once for each,
+	// however long lines and however short reads are, so that the whole is linear.
+	buf          []byte
+	pos, end     int
+	lf, cr, high int
+	begun        bool // past the place of a byte order mark
+	skipLF       bool // the last line ended with CR: an LF at pos belongs to it
+	longest      int  // line, of the long ones, since the buffer was last all but empty
+
+	maxEvent, maxLine, longLine int // the bounds in force; a longLine is worth a look
+
+	lastID   value
+	retry    time.Duration
+	hasRetry bool
+	mended   []byte // scratch: a value with its ill-formed UTF-8 replaced
+	block    block
+}
+
+// Raw is an [Event] in byte slices. They belong to the [Decoder] that returned
+// it, and are valid until its next use.
+type Raw struct {
+	ID, Name, Data, Comment []byte
+	Retry                   time.Duration
+	ResetID                 bool
+}
+
+// NewDecoder returns a Decoder that reads from r, with a buffer of its own.
+func NewDecoder(r io.Reader) *Decoder {
+	return &Decoder{r: r}
+}
+
+// Decode returns the next event, in strings of its own: one allocation. At the
+// end of the stream the error is [io.EOF]; otherwise it is the reader's, or a
+// [*TooLargeError].
+func (d *Decoder) Decode() (Event, error) {
+	raw, err := d.DecodeRaw()
+	if err != nil {
+		return Event{}, err
+	}
+	return raw.Event(), nil
+}
+
+// DecodeRaw is Decode without an allocation: what it returns is valid until the
+// next use of d.
+func (d *Decoder) DecodeRaw() (Raw, error) {
+	d.block.reset()
+	for {
+		start, stop := d.pos, d.lf
+		ascii := d.high >= stop
+		if stop < d.cr { // an LF, and no CR before it
+			d.pos = stop + 1
+			d.lf = d.find('\n', d.pos)
+		} else if stop = d.cr; stop < d.end {
+			ascii = d.high >= stop
+			d.passCR()
+		} else {
+			if err := d.fill(); err != nil {
+				return Raw{}, err
+			}
+			continue
+		}
+		if !ascii {
+			d.high = d.pos + asciiLen(d.buf[d.pos:d.end])
+		}
+		if start == stop {
+			if raw, ok := d.dispatch(); ok {
+				return raw, nil
+			}
+			d.block.reset()
+			continue
+		}
+		if err := d.field(start, stop, ascii); err != nil {
+			return Raw{}, d.fail(err)
+		}
+	}
+}
+
+// All returns the events up to the end of the stream, each as by
+// [Decoder.Decode]. An error, which io.EOF is not, comes last.
+func (d *Decoder) All() iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		for {
+			ev, err := d.Decode()
+			if err == io.EOF { //nolint:errorlint // io.EOF itself is the end; a wrapped one is a failure
+				return
+			}
+			if !yield(ev, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// LastEventID returns what a client that lost the connection now would send as
+// Last-Event-ID. It is sticky over events, and set as well by blocks that are no
+// events.
+func (d *Decoder) LastEventID() string { return string(d.lastID.bytes(d.buf)) }
+
+// Retry returns the reconnection time that the stream asked for last, and whether
+// it asked at all. It holds from the moment the line is read, before its block
+// ends. A value too large for a Duration is clamped.
+func (d *Decoder) Retry() (reconnectionTime time.Duration, ok bool) { return d.retry, d.hasRetry }
+
+// Reset makes d read a new stream from r, as a client does that connects again:
+// lastEventID and the reconnection time hold until the stream sets others. The
+// exported fields and the buffers stay.
+func (d *Decoder) Reset(r io.Reader, lastEventID string) {
+	d.r, d.err = r, nil
+	d.pos, d.end, d.lf, d.cr, d.high = 0, 0, 0, 0, 0
+	d.begun, d.skipLF = false, false
+	d.lastID.setCopy([]byte(lastEventID))
+}
+
+// Event returns r as an Event of its own, in one allocation.
+func (r Raw) Event() Event {
+	n := len(r.ID)
+	m := n + len(r.Name)
+	k := m + len(r.Data)
+	all := make([]byte, k+len(r.Comment))
+	copy(all, r.ID)
+	copy(all[n:], r.Name)
+	copy(all[m:], r.Data)
+	copy(all[k:], r.Comment)
+	s := unsafe.String(unsafe.SliceData(all), len(all)) // all is not changed again
+	return Event{ID: s[:n], Name: s[n:m], Data: s[m:k], Comment: s[k:], Retry: r.Retry, ResetID: r.ResetID}
+}
+
+// passCR consumes the line up to d.cr, and the LF that may belong to the CR.
+func (d *Decoder) passCR() {
+	d.pos = d.cr + 1
+	if d.pos == d.end { // it ends the line at once; what it is half of shows later
+		d.cr, d.skipLF = d.end, true
+		return
+	}
+	d.cr = d.find('\r', d.pos)
+	if d.lf == d.pos {
+		d.pos++
+		d.lf = d.find('\n', d.pos)
+	}
+}
+
+func (d *Decoder) find(c byte, from int) int {
+	if i := bytes.IndexByte(d.buf[from:d.end], c); i >= 0 {
+		return from + i
+	}
+	return d.end
+}
+
+// fill reads once more. It moves what is unconsumed to the front of the buffer,
+// so pieces of the buffer that the block holds are copied out first.
+func (d *Decoder) fill() error {
+	if d.err != nil {
+		return d.err
+	}
+	d.maxEvent = cmp.Or(d.MaxEventSize, DefaultMaxEventSize)
+	d.maxLine = cmp.Or(d.MaxLineSize, d.maxEvent)
+	d.longLine = min(d.maxLine, minBuffer)
+	if d.end-d.pos > d.maxLine {
+		return d.fail(&TooLargeError{"line", d.maxLine})
+	}
+	d.block.keep(d.buf)
+	d.lastID.keep(d.buf)
+	switch rest := d.buf[d.pos:d.end]; {
+	case len(d.buf) > keptBuffer && len(rest) < minBuffer && d.longest < len(d.buf)/4:
+		d.move(make([]byte, minBuffer), rest)
+	case len(rest) == len(d.buf):
+		d.move(make([]byte, max(minBuffer, 2*len(rest))), rest)
+	case d.pos > 0:
+		d.move(d.buf, rest)
+	}
+	if d.end < minBuffer {
+		d.longest = 0
+	}
+	from := d.end
+	n, err := readSome(d.r, d.buf[from:])
+	d.end += n
+	if err != nil {
+		d.err = err
+		if n == 0 {
+			return err
+		}
+	}
+	d.scan(from)
+	return nil
+}
+
+// move makes buf the buffer, with what is unconsumed at its front.
+func (d *Decoder) move(buf, rest []byte) {
+	d.buf, d.end = buf, copy(buf, rest)
+	d.lf, d.cr, d.high, d.pos = d.lf-d.pos, d.cr-d.pos, d.high-d.pos, 0
+}
+
+// scan takes in buf[from:end], which has just been read.
+func (d *Decoder) scan(from int) {
+	if d.skipLF {
+		d.skipLF = false
+		if d.buf[from] == '\n' {
+			from++
+			d.pos, d.lf, d.cr, d.high = from, from, from, from
+		}
+	}
+	if !d.begun {
+		from = 0
+		if head := d.buf[:d.end]; bytes.HasPrefix(head, bom) {
+			from = len(bom)
+		} else if bytes.HasPrefix(bom, head) {
+			d.lf, d.cr, d.high = d.end, d.end, d.end // may become a byte order mark
+			return
+		}
+		d.begun = true
+		d.pos, d.lf, d.cr, d.high = from, from, from, from
+	}
+	if d.lf == from {
+		d.lf = d.find('\n', from)
+	}
+	if d.cr == from {
+		d.cr = d.find('\r', from)
+	}
+	if d.high == from {
+		d.high = from + asciiLen(d.buf[from:d.end])
+	}
+}
+
+// readSome reads at least one byte, or returns an error.
+func readSome(r io.Reader, p []byte) (n int, err error) {
+	for range 100 {
+		if n, err = r.Read(p); n > 0 || err != nil {
+			return n, err
+		}
+	}
+	return 0, io.ErrNoProgress
+}
+
+func (d *Decoder) fail(err error) error {
+	d.err = err
+	d.pos, d.lf, d.cr, d.high = d.end, d.end, d.end, d.end
+	return err
+}
+
+// field takes in the line buf[start:stop], which is not empty (§9.2.6, "process
+// the field").
+func (d *Decoder) field(start, stop int, ascii bool) error {
+	line := d.buf[start:stop]
+	if len(line) > d.longLine {
+		d.longest = max(d.longest, len(line))
+		if len(line) > d.maxLine {
+			return &TooLargeError{"line", d.maxLine}
+		}
+	}
+	b := &d.block
+	switch line[0] {
+	case 'd':
+		if n := valueAt(line, "data:"); n > 0 {
+			d.add(&b.data, start+n, stop, ascii)
+		}
+	case 'e':
+		if n := valueAt(line, "event:"); n > 0 {
+			d.set(&b.name, start+n, stop, ascii)
+		}
+	case 'i':
+		if n := valueAt(line, "id:"); n > 0 && !slices.Contains(line[n:], 0) { // ids are short
+			d.set(&b.id, start+n, stop, ascii)
+		}
+	case 'r':
+		if n := valueAt(line, "retry:"); n > 0 {
+			if t, ok := parseRetry(line[n:]); ok {
+				b.retry = t
+				d.retry, d.hasRetry = max(0, t), true
+			}
+		}
+	case ':':
+		if d.Comments {
+			d.add(&b.comment, start+valueAt(line, ":"), stop, ascii)
+		}
+	}
+	if b.taken > d.maxEvent && b.size() > d.maxEvent {
+		return &TooLargeError{"event", d.maxEvent}
+	}
+	return nil
+}
+
+// set replaces v by buf[from:to].
+func (d *Decoder) set(v *value, from, to int, ascii bool) {
+	d.block.taken += to - from
+	if ascii {
+		v.setView(from, to)
+	} else if text, valid := d.text(from, to); valid {
+		v.setView(from, to)
+	} else {
+		d.block.taken += len(text)
+		v.setCopy(text)
+	}
+}
+
+// add sets v to buf[from:to], as a further line if it is set.
+func (d *Decoder) add(v *value, from, to int, ascii bool) {
+	if v.state == unset {
+		d.set(v, from, to, ascii)
+		return
+	}
+	text := d.buf[from:to]
+	if !ascii {
+		text, _ = d.text(from, to)
+	}
+	d.block.taken += len(text) + 1
+	v.addLine(d.buf, text)
+}
+
+// text returns buf[from:to] as the UTF-8 decode algorithm would (WHATWG Encoding
+// §4.10.1), and whether that is what it is: each maximal subpart of an ill-formed
+// sequence becomes one U+FFFD.
+func (d *Decoder) text(from, to int) (text []byte, valid bool) {
+	text = d.buf[from:to]
+	if utf8.Valid(text) {
+		return text, true
+	}
+	d.mended = d.mended[:0]
+	for len(text) > 0 {
+		r, n := utf8.DecodeRune(text)
+		if r == utf8.RuneError && n == 1 {
+			n = illFormedLen(text)
+		}
+		d.mended = utf8.AppendRune(d.mended, r)
+		text = text[n:]
+	}
+	return d.mended, false
+}
+
+// valueAt returns where the value begins in a line whose field has the given
+// name, which is written with its colon, or 0 if it has another. A line of the
+// name alone has an empty value.
+func valueAt(line []byte, name string) int {
+	if len(line) < len(name) {
+		if string(line) == name[:len(name)-1] {
+			return len(line)
+		}
+		return 0
+	}
+	if string(line[:len(name)]) != name {
+		return 0
+	}
+	if len(line) > len(name) && line[len(name)] == ' ' {
+		return len(name) + 1
+	}
+	return len(name)
+}
+
+// parseRetry returns the milliseconds of a value that is ASCII digits only, with
+// 0 as RetryImmediately.
+func parseRetry(v []byte) (d time.Duration, ok bool) {
+	const most = math.MaxInt64 / int64(time.Millisecond)
+	var ms int64
+	for _, c := range v {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		ms = min(10*ms+int64(c-'0'), most)
+	}
+	if ms == 0 {
+		return RetryImmediately, len(v) > 0
+	}
+	return time.Duration(ms) * time.Millisecond, true
+}
+
+// dispatch ends the block (§9.2.6, "dispatch the event"). ok is false if nothing
+// is to be returned for it.
+func (d *Decoder) dispatch() (raw Raw, ok bool) {
+	b := &d.block
+	if b.id.state != unset {
+		d.lastID.state, d.lastID.from, d.lastID.to = b.id.state, b.id.from, b.id.to
+		if b.id.state == isCopy {
+			d.lastID.setCopy(b.id.copy)
+		}
+	}
+	switch {
+	case b.data.state != unset:
+		raw.Name, raw.Data = b.name.bytes(d.buf), b.data.bytes(d.buf)
+	case b.comment.state != unset:
+	case b.retry != 0 && d.RetryOnly:
+	default:
+		return Raw{}, false
+	}
+	raw.ID, raw.Retry = d.lastID.bytes(d.buf), b.retry
+	raw.ResetID = b.id.state != unset && b.id.len() == 0
+	if b.comment.state != unset {
+		raw.Comment = b.comment.bytes(d.buf)
+	}
+	return raw, true
+}
