@@ -1,0 +1,255 @@
+package sse
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"reflect"
+	"strings"
+	"sync"
+
+	"github.com/go-chi/chi/v5"
+)
+
+// guard is what the plugin puts before all other middleware. For a request that
+// is going to be a stream it
+//
+//   - takes Accept-Encoding off, so that no compressor engages, or holds an
+//     encoder, behind it;
+//   - keeps the request's own context, which no middleware can put a deadline on;
+//   - as a ResponseWriter, lets one head pass and nothing after the stream's end:
+//     chi's Timeout and Recoverer write a status when all is over, and other
+//     middleware a body;
+//   - sees to it that a broken end is one, whoever swallows the panic.
+//
+// Which requests those are is looked up in chi's tree. Where it cannot be known
+// beforehand (the handler of SSEHandler, a path that a middleware rewrites), the
+// guard is there but does nothing until a session comes.
+type guard struct {
+	http.ResponseWriter // what the plugin was called with
+	base                context.Context
+	plugin              *Plugin
+	stream              bool // it will be a stream, by the look-up
+	wrapped             bool // something that may compress stands outside
+
+	session *ServerSession // nil: not a stream so far
+	written int64          // bytes that have passed in the session
+	hasHead bool           // the head has passed in the session
+	sealed  bool           // nothing may pass anymore
+	aborted bool
+}
+
+type guardKey struct{}
+
+func guardFrom(ctx context.Context) *guard {
+	g, _ := ctx.Value(guardKey{}).(*guard)
+	return g
+}
+
+// IsStream reports whether r, on its way through the middleware of a router that
+// has the plugin, is going to reach an SSE route. It is looked up in the routes;
+// for an SSEHandler that was mounted as a function it is not known, and false.
+func IsStream(r *http.Request) bool {
+	g := guardFrom(r.Context())
+	if g == nil {
+		return false
+	}
+	if !g.stream {
+		g.stream, _ = g.plugin.find(r) // the path may have been rewritten since
+	}
+	return g.stream
+}
+
+// guard is the middleware.
+func (p *Plugin) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		stream, known := p.find(r)
+		if known && !stream && !p.pathless.Load() || guardFrom(r.Context()) != nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		g := &guard{ResponseWriter: w, base: r.Context(), plugin: p, stream: stream, wrapped: isWrapped(w)}
+		g.wrapped = g.wrapped && r.Header.Get("Accept-Encoding") != ""
+		r = r.WithContext(context.WithValue(g.base, guardKey{}, g))
+		if stream && r.Header["Accept-Encoding"] != nil {
+			r.Header = maps.Clone(r.Header)
+			delete(r.Header, "Accept-Encoding")
+		}
+		next.ServeHTTP(g.writer(), r)
+		if g.aborted {
+			panic(http.ErrAbortHandler)
+		}
+	})
+}
+
+// mayBeCompressed reports whether a compressor may be at work that must be told to
+// step aside: with a Content-Encoding of identity, all do that.
+func (g *guard) mayBeCompressed(r *http.Request) bool {
+	if g == nil {
+		return r.Header.Get("Accept-Encoding") != ""
+	}
+	return g.wrapped || r.Header.Get("Accept-Encoding") != ""
+}
+
+func (g *guard) seal() {
+	if g != nil {
+		g.sealed = true
+	}
+}
+
+func (g *guard) abort() {
+	if g != nil {
+		g.sealed, g.aborted = true, true
+	}
+}
+
+func (g *guard) WriteHeader(status int) {
+	if g.session != nil {
+		if g.sealed || g.hasHead {
+			return
+		}
+		g.hasHead = status >= 200
+		if h := g.Header(); !g.wrapped && h.Get("Content-Encoding") == "identity" {
+			h.Del("Content-Encoding") // it was for those inside
+		}
+	}
+	g.ResponseWriter.WriteHeader(status)
+}
+
+var errSealed = errors.New("sse: write after the end of the stream")
+
+func (g *guard) Write(p []byte) (int, error) {
+	if g.sealed {
+		return 0, errSealed
+	}
+	n, err := g.ResponseWriter.Write(p)
+	if g.session != nil {
+		g.hasHead = true
+		g.written += int64(n)
+	}
+	return n, err
+}
+
+// FlushError flushes, for http.ResponseController.
+func (g *guard) FlushError() error {
+	if g.sealed {
+		return nil
+	}
+	return flush(g.ResponseWriter)
+}
+
+func (g *guard) Flush() { _ = g.FlushError() } // http.Flusher has no error to return
+
+func (g *guard) Unwrap() http.ResponseWriter { return g.ResponseWriter }
+
+// writer returns g with those of the optional interfaces of net/http's writers
+// that its own writer has, for the responses that are no streams.
+func (g *guard) writer() http.ResponseWriter {
+	if g.stream {
+		return g
+	}
+	switch w := g.ResponseWriter.(type) {
+	case http1Writer:
+		return &http1Guard{g, w}
+	case http.Pusher:
+		return &http2Guard{g, w}
+	}
+	return g
+}
+
+type http1Writer interface {
+	http.Hijacker
+	io.ReaderFrom
+}
+
+type http1Guard struct {
+	*guard
+	inner http1Writer
+}
+
+func (g *http1Guard) Hijack() (net.Conn, *bufio.ReadWriter, error) { return g.inner.Hijack() }
+
+func (g *http1Guard) ReadFrom(r io.Reader) (int64, error) {
+	if g.session != nil {
+		return io.Copy(struct{ io.Writer }{g.guard}, r)
+	}
+	return g.inner.ReadFrom(r)
+}
+
+type http2Guard struct {
+	*guard
+	http.Pusher
+}
+
+// isWrapped reports whether w is another's than the server's own.
+func isWrapped(w http.ResponseWriter) bool {
+	t := reflect.TypeOf(w)
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	path := t.PkgPath()
+	return path != "net/http" && !strings.HasPrefix(path, "net/http/") && path != "golang.org/x/net/http2"
+}
+
+// routeTable has the methods of each full pattern that lead to an SSE route;
+// patterns without any are there too.
+type routeTable map[string]map[string]bool
+
+// find reports whether chi will route r to an SSE route, and whether it will route
+// it at all to something that can be known.
+func (p *Plugin) find(r *http.Request) (stream, known bool) {
+	outer := chi.RouteContext(r.Context())
+	if outer == nil {
+		return false, false
+	}
+	path, method := outer.RoutePath, outer.RouteMethod
+	if path == "" {
+		if path = r.URL.RawPath; path == "" {
+			path = r.URL.Path
+		}
+		if path == "" {
+			path = "/"
+		}
+	}
+	if method == "" {
+		method = r.Method
+	}
+	rctx := routeContexts.Get().(*chi.Context) //nolint:errcheck // the pool holds nothing else
+	defer routeContexts.Put(rctx)
+	rctx.Reset()
+	pattern := p.root.Find(rctx, method, path)
+	if pattern == "" {
+		return false, false
+	}
+	table := p.table()
+	methods, known := table[pattern]
+	if !known {
+		methods, known = table[pattern+"/"] // the place where a router is mounted
+	}
+	return methods[method], known
+}
+
+var routeContexts = sync.Pool{New: func() any { return chi.NewRouteContext() }}
+
+// table returns the table of p's routes, which it makes anew after a change.
+func (p *Plugin) table() routeTable {
+	if t := p.routes.Load(); t != nil {
+		return *t
+	}
+	t := make(routeTable)
+	_ = chi.Walk(p.root, func(method, pattern string, h http.Handler, _ ...func(http.Handler) http.Handler) error {
+		if t[pattern] == nil {
+			t[pattern] = make(map[string]bool)
+		}
+		if rt, ok := h.(*route); ok {
+			t[pattern][method] = rt != nil
+		}
+		return nil
+	}) // returns only what the function does
+	p.routes.Store(&t)
+	return t
+}

@@ -1,0 +1,127 @@
+package sse
+
+import (
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/chi-sse/sse/event"
+)
+
+// Heartbeat keeps a session's connection alive: it stops proxies from taking it
+// for dead, and lets the server notice that a client is.
+//
+// Its zero value is a comment, which no client shows. Being there only for the
+// line, it is sent after Period without other traffic. With an Event or a Provider
+// of its own it is something that clients wait for, and is sent every Period from
+// the opening of the session on, beside all else.
+type Heartbeat struct {
+	// Period is the time between beats. Zero means the plugin's; negative means no
+	// heartbeat.
+	Period time.Duration
+
+	// Event is sent at each beat. Zero means a comment.
+	Event Event
+
+	// Provider is asked for the event at each beat, in place of Event. It runs in a
+	// goroutine of its own, of which there is never more than one for a session. An
+	// event that cannot be sent is logged, and a comment sent for it.
+	Provider func() Event
+}
+
+const heartbeatComment = "heartbeat"
+
+func (h Heartbeat) custom() bool {
+	return h.Provider != nil || h.Event != Event{}
+}
+
+func (h Heartbeat) check() error {
+	_, err := h.Event.AppendText(nil)
+	return err
+}
+
+// frame appends the frame of a beat.
+func (h Heartbeat) frame(dst []byte) ([]byte, error) {
+	switch {
+	case h.Provider != nil:
+		return h.Provider().AppendText(dst)
+	case h.custom():
+		return h.Event.AppendText(dst)
+	}
+	return event.AppendComment(dst, heartbeatComment)
+}
+
+// Heartbeat replaces the session's heartbeat. Its first beat is sent at once,
+// which opens the session; a negative Period only stops the beats. The error is
+// that of the first beat.
+func (s *ServerSession) Heartbeat(h Heartbeat) error {
+	if err := h.check(); err != nil {
+		return fmt.Errorf("sse: heartbeat: %w", err)
+	}
+	setDefault(&h.Period, s.route.heartbeat.Period)
+	s.mu.Lock()
+	s.heartbeat = h
+	s.mu.Unlock()
+	if h.Period < 0 {
+		return nil
+	}
+	return s.beat(h)
+}
+
+// beat sends one beat of h and sets the timer for the next.
+func (s *ServerSession) beat(h Heartbeat) error {
+	buf := frames.get()
+	defer frames.put(buf)
+	frame, err := h.frame(buf.b)
+	if err != nil {
+		s.logger().Error("sse: heartbeat event cannot be sent", "error", err)
+		if frame, err = (Heartbeat{}).frame(buf.b); err != nil {
+			return err
+		}
+	}
+	buf.b = frame
+	err = s.write(frame, ofHeartbeat)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.setTimer(s.heartbeat.Period)
+	return err
+}
+
+// tick is what the session's only timer calls: to open it after its OpenDelay, and
+// then for its heartbeat.
+func (s *ServerSession) tick() {
+	defer func() {
+		if v := recover(); v != nil { // of a Provider or a hook
+			s.end(&PanicError{v, debug.Stack()})
+		}
+	}()
+	s.mu.Lock()
+	h, state := s.heartbeat, s.state
+	idle := time.Since(s.lastWrite)
+	if state == streaming && !h.custom() && idle < h.Period {
+		s.setTimer(h.Period - idle)
+		s.mu.Unlock()
+		return
+	}
+	headerTaken := s.headerTaken
+	s.mu.Unlock()
+
+	switch {
+	case state == pending && !headerTaken:
+		_ = s.Open() // its error ends the session
+	case state == streaming && h.Period > 0:
+		_ = s.beat(h) // likewise
+	}
+}
+
+// setTimer sets the timer, if the session is alive. s.mu is held.
+func (s *ServerSession) setTimer(d time.Duration) {
+	if d <= 0 || s.state == finished || s.ctx.Err() != nil {
+		return
+	}
+	if s.timer == nil {
+		s.timer = time.AfterFunc(d, s.tick)
+		return
+	}
+	s.timer.Reset(d)
+}

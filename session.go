@@ -1,0 +1,660 @@
+package sse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/chi-sse/sse/event"
+)
+
+// ServerSession is one client's open stream, seen from the server. Its methods
+// are safe for concurrent use; each send goes out whole, and at once.
+type ServerSession struct {
+	route  *route
+	w      http.ResponseWriter      // the outermost one: all bytes and flushes go through it
+	direct *http.ResponseController // the innermost one known: for deadlines only
+	guard  *guard                   // nil on a request that did not come through one
+	call   *http.Request            // its context is ctx
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	base   context.Context // the request's own: done when the client is gone
+	began  time.Time
+
+	// mu is the write path: whoever holds it may write to w, and nobody else. It
+	// covers all below.
+	mu          sync.Mutex
+	state       sessionState
+	headerTaken bool // the handler has the header in its hands: no opening behind its back
+	heartbeat   Heartbeat
+	timer       *time.Timer
+	watchdog    *time.Timer // of a write on HTTP/2
+	lastWrite   time.Time
+	events      int64
+	bytes       int64
+
+	// over guards against an interruption that comes when the handler has returned
+	// and the connection may serve another request.
+	overMu sync.Mutex
+	over   bool
+}
+
+type sessionState uint8
+
+const (
+	pending   sessionState = iota // nothing is written, the status is open
+	streaming                     // the head is written
+	finished                      // w must not be touched anymore
+)
+
+// writeKind is what a write is for.
+type writeKind uint8
+
+const (
+	ofHandler writeKind = iota // a send
+	ofOpening                  // nothing but to open the session
+	ofHeartbeat
+)
+
+// Send sends e, opening the session if it is not open yet.
+//
+// An event that cannot be encoded is refused with an error that wraps
+// [*event.FieldError], and nothing is sent. An error of the connection, which
+// matches [ErrWriteTimeout] if the client is too slow, ends the session. After the
+// end every send fails with an error that matches [ErrClosed] and the cause.
+func (s *ServerSession) Send(e Event) error {
+	buf := frames.get()
+	defer frames.put(buf)
+	frame, err := e.AppendText(buf.b)
+	if err != nil {
+		return fmt.Errorf("sse: send: %w", err)
+	}
+	buf.b = frame
+	return s.write(frame, ofHandler)
+}
+
+// Comment sends a comment, which no client shows. See Send for errors.
+func (s *ServerSession) Comment(text string) error {
+	return s.send(func(dst []byte) ([]byte, error) { return event.AppendComment(dst, text) })
+}
+
+func (s *ServerSession) send(encode func(dst []byte) ([]byte, error)) error {
+	buf := frames.get()
+	defer frames.put(buf)
+	frame, err := encode(buf.b)
+	if err != nil {
+		return fmt.Errorf("sse: send: %w", err)
+	}
+	buf.b = frame
+	return s.write(frame, ofHandler)
+}
+
+// Open opens the session, if it is not open: the client gets the head of the
+// response, and a comment, since some proxies hold a head back until more comes.
+func (s *ServerSession) Open() error {
+	return s.write(nil, ofOpening)
+}
+
+// Call returns the request. It stays valid, with chi's URL parameters, after the
+// handler has returned. Its context is that of the session.
+//
+// A request body must be read before the session opens: over HTTP/1.1 net/http
+// closes it then.
+func (s *ServerSession) Call() *http.Request { return s.call }
+
+// Header returns the response header. Until the session opens, it can be changed,
+// from the handler's goroutine; the session then waits for the handler to open
+// it, be it past its OpenDelay. Later it is a copy.
+//
+// The headers of the stream itself are set at the opening, whatever they were.
+func (s *ServerSession) Header() http.Header {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != pending {
+		return s.w.Header().Clone()
+	}
+	s.headerTaken = true
+	return s.w.Header()
+}
+
+// LastEventID returns the id of the last event that the client had before it
+// reconnected, from the Last-Event-ID header, or "".
+func (s *ServerSession) LastEventID() string { return s.call.Header.Get("Last-Event-ID") }
+
+// Context returns the session's context. It is done when the session ends; its
+// cause is then ErrClosed (Close, or the handler's return), ErrClientGone,
+// ErrCanceled, ErrShutdown, the error of the write that failed, or a *PanicError.
+//
+// It has the values of the request's context, and no deadline.
+func (s *ServerSession) Context() context.Context { return s.ctx }
+
+// Done is closed when the session ends. It is Context().Done().
+func (s *ServerSession) Done() <-chan struct{} { return s.ctx.Done() }
+
+// Close ends the session. The handler's return does so as well; Close is for
+// other goroutines, and for what the handler calls. It sends no event. The
+// response ends when the handler returns. Close always returns nil.
+func (s *ServerSession) Close() error {
+	s.end(ErrClosed)
+	return nil
+}
+
+// end ends the session. The first cause holds.
+func (s *ServerSession) end(cause error) { s.cancel(cause) }
+
+// ServeHTTP runs a session of the route.
+func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodHead {
+		setStreamHeader(w.Header(), r)
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	g := guardFrom(r.Context())
+	s := rt.newSession(w, r, g)
+	defer s.cancel(ErrClosed)
+	if err := s.canStream(); err != nil {
+		rt.plugin.cfg.Logger.Error("sse: request cannot be answered by a stream", "error", err, "path", r.URL.Path)
+		s.finishRefused()
+		rt.plugin.cfg.RenderError(w, r, &StatusError{http.StatusInternalServerError, err})
+		return
+	}
+	if err := rt.plugin.admit(s); err != nil {
+		s.finishRefused()
+		s.sendAway(r, err)
+		return
+	}
+	s.run(r)
+}
+
+func (rt *route) newSession(w http.ResponseWriter, r *http.Request, g *guard) *ServerSession {
+	s := &ServerSession{route: rt, w: w, guard: g, heartbeat: rt.heartbeat, began: time.Now()}
+	inner := r.Context()
+	s.base = inner
+	direct := w
+	if g != nil {
+		s.base, direct = g.base, g.ResponseWriter
+		g.session = s
+	}
+	s.direct = http.NewResponseController(direct)
+	values := context.WithoutCancel(inner)
+	if rctx := chi.RouteContext(inner); rctx != nil {
+		values = context.WithValue(values, chi.RouteCtxKey, rctx.Clone())
+	}
+	s.ctx, s.cancel = context.WithCancelCause(values)
+	s.call = r.WithContext(s.ctx)
+	return s
+}
+
+// run runs the handler, between what must be before and after it.
+func (s *ServerSession) run(r *http.Request) {
+	stopBase := context.AfterFunc(s.base, s.onBaseDone)
+	stopInner := func() bool { return true }
+	if inner := r.Context(); inner.Done() != s.base.Done() {
+		stopInner = context.AfterFunc(inner, func() { s.onInnerDone(inner) })
+	}
+	s.liftDeadlines(r)
+	s.mu.Lock()
+	s.setTimer(s.route.openDelay)
+	s.mu.Unlock()
+
+	var err error
+	returned := false
+	defer func() {
+		stopBase()
+		stopInner()
+		var panicked any
+		if !returned {
+			panicked = recover()
+			err = &PanicError{panicked, debug.Stack()}
+		}
+		s.finish(r, err, panicked)
+	}()
+	err = s.route.handler(s)
+	returned = true
+}
+
+// liftDeadlines lifts those that http.Server's ReadTimeout and WriteTimeout have
+// set for a request of ordinary length. net/http sets them anew for the next.
+func (s *ServerSession) liftDeadlines(r *http.Request) {
+	_ = s.direct.SetWriteDeadline(time.Time{}) // what has no deadline needs none lifted
+	if r.ContentLength == 0 {
+		_ = s.direct.SetReadDeadline(time.Time{})
+	}
+}
+
+// onBaseDone is called when the request's own context is done.
+func (s *ServerSession) onBaseDone() {
+	if errors.Is(s.base.Err(), context.DeadlineExceeded) {
+		return // of a Timeout that stands outside the plugin; the next write shows who is there
+	}
+	s.end(ErrClientGone)
+	s.interruptWrite()
+}
+
+// onInnerDone is called when a context is done that a middleware has made. Its
+// deadline is for ordinary responses and does not end a stream; its cancellation
+// does.
+func (s *ServerSession) onInnerDone(inner context.Context) {
+	switch {
+	case errors.Is(inner.Err(), context.DeadlineExceeded):
+	case s.base.Err() != nil:
+		s.onBaseDone()
+	default:
+		s.end(fmt.Errorf("%w: %w", ErrCanceled, context.Cause(inner)))
+	}
+}
+
+// interruptWrite makes a write that is under way fail.
+func (s *ServerSession) interruptWrite() {
+	s.overMu.Lock()
+	defer s.overMu.Unlock()
+	if !s.over {
+		_ = s.direct.SetWriteDeadline(time.Unix(1, 0)) // without deadlines it must fail by itself
+	}
+}
+
+// write opens the session if need be and writes frame; a nil frame only opens. It
+// is all there is to writing: what reaches the client passes here, under mu.
+func (s *ServerSession) write(frame []byte, kind writeKind) error {
+	hooks := &s.route.plugin.cfg
+	s.mu.Lock()
+	opens := s.state == pending
+	sent, err := s.writeLocked(frame, kind)
+	s.mu.Unlock()
+	if opens && err == nil && hooks.OnOpen != nil {
+		hooks.OnOpen(s)
+	}
+	if hooks.OnSend != nil && (sent.Bytes > 0 || sent.Err != nil) {
+		hooks.OnSend(s, sent)
+	}
+	return err
+}
+
+func (s *ServerSession) writeLocked(frame []byte, kind writeKind) (sent Sent, err error) {
+	if s.state == finished || s.ctx.Err() != nil {
+		return sent, s.closedError()
+	}
+	opens := s.state == pending
+	if opens {
+		frame = s.openLocked(frame)
+	} else if frame == nil {
+		return sent, nil
+	}
+	err = s.transmit(frame, s.route.writeTimeout)
+	if err == nil && opens {
+		err = s.checkPassage()
+	}
+	sent = Sent{Bytes: len(frame), Heartbeat: kind == ofHeartbeat, Err: err}
+	if hooks := &s.route.plugin.cfg; hooks.OnSend != nil {
+		sent.Duration = time.Since(s.lastWrite)
+	}
+	if err != nil {
+		s.end(err)
+		return sent, err
+	}
+	s.bytes += int64(len(frame))
+	if kind == ofHandler {
+		s.events++
+	}
+	if opens && kind != ofHeartbeat {
+		s.scheduleFirstBeat()
+	}
+	return sent, nil
+}
+
+// openLocked writes the head, and returns the first frame with what belongs before
+// it. The head is written before anything is flushed: a flush would write one of
+// its own.
+func (s *ServerSession) openLocked(frame []byte) []byte {
+	s.state = streaming
+	if s.call.ContentLength != 0 {
+		_ = s.direct.SetReadDeadline(time.Time{})
+	}
+	s.writeHead()
+	var first []byte
+	if retry := s.route.retry; retry != 0 {
+		first, _ = Event{Retry: retry}.AppendText(first) // checked when it was set
+	}
+	if frame == nil {
+		first, _ = event.AppendComment(first, "open") // a constant
+	}
+	if first == nil {
+		return frame
+	}
+	return append(first, frame...)
+}
+
+func (s *ServerSession) writeHead() {
+	h := s.w.Header()
+	setStreamHeader(h, s.call)
+	if s.guard.mayBeCompressed(s.call) {
+		h.Set("Content-Encoding", "identity")
+	}
+	s.w.WriteHeader(http.StatusOK)
+}
+
+func (s *ServerSession) scheduleFirstBeat() {
+	if s.heartbeat.custom() && s.heartbeat.Period > 0 {
+		s.setTimer(time.Nanosecond)
+		return
+	}
+	s.setTimer(s.heartbeat.Period)
+}
+
+// transmit writes and flushes frame within timeout.
+//
+// The order is deliberate. The deadline is set first and is gone afterwards: one
+// that stays armed would kill an idle HTTP/2 stream. On HTTP/1.x it does no harm
+// between writes, where the next one replaces it and net/http lifts it in the
+// end; leaving it saves a system's timer two changes for each event. On HTTP/2
+// setting a deadline is a message to the connection's goroutine, so there a timer
+// sets it when it is due.
+func (s *ServerSession) transmit(frame []byte, timeout time.Duration) error {
+	now := time.Now()
+	s.lastWrite = now
+	if s.call.ProtoMajor == 1 {
+		_ = s.direct.SetWriteDeadline(now.Add(timeout)) // a writer without deadlines has no client that could be slow
+	} else {
+		if s.watchdog == nil {
+			s.watchdog = time.AfterFunc(timeout, s.interruptWrite)
+		} else {
+			s.watchdog.Reset(timeout)
+		}
+		defer s.watchdog.Stop()
+	}
+	_, err := s.w.Write(frame)
+	if err == nil {
+		err = flush(s.w)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded), s.call.ProtoMajor != 1 && time.Since(now) >= timeout:
+		return fmt.Errorf("%w after %v: %w", ErrWriteTimeout, timeout, err)
+	}
+	return fmt.Errorf("sse: write: %w", err)
+}
+
+// checkPassage finds out a writer that keeps what was flushed to itself.
+func (s *ServerSession) checkPassage() error {
+	if s.guard != nil && s.guard.written == 0 {
+		return fmt.Errorf("%w: a middleware keeps back what is flushed (the handler writes to a %T)", ErrUnsupported, s.w)
+	}
+	return nil
+}
+
+// canStream returns an error that matches ErrUnsupported if what is written would
+// not reach the client as it is flushed.
+func (s *ServerSession) canStream() error {
+	w := innermost(s.w)
+	if s.guard != nil && canFlush(w) {
+		w = innermost(s.guard.ResponseWriter) // what stands outside, were it out of sight from s.w
+	}
+	if canFlush(w) {
+		return nil
+	}
+	return fmt.Errorf("%w: a %T, which has no Flush, stands between the handler and the connection", ErrUnsupported, w)
+}
+
+func canFlush(w http.ResponseWriter) bool {
+	switch w.(type) {
+	case http.Flusher, interface{ FlushError() error }:
+		return true
+	}
+	return false
+}
+
+// innermost unwraps w as far as http.ResponseController would.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = u.Unwrap()
+	}
+}
+
+// flush flushes through w, as http.ResponseController does, without its cost.
+func flush(w http.ResponseWriter) error {
+	switch f := w.(type) {
+	case interface{ FlushError() error }:
+		return f.FlushError()
+	case http.Flusher:
+		f.Flush()
+		return nil
+	}
+	return http.NewResponseController(w).Flush()
+}
+
+// setStreamHeader sets the header of every stream (WHATWG HTML §9.2.5, RFC 9111
+// §5.2.2), and takes away what a middleware may have set for another body.
+func setStreamHeader(h http.Header, r *http.Request) {
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store, no-transform")
+	h.Set("X-Accel-Buffering", "no") // nginx
+	if r.ProtoMajor == 1 && r.ProtoMinor >= 1 {
+		h.Set("Connection", "keep-alive")
+	} else {
+		h.Del("Connection") // RFC 9113 §8.2.2; and HTTP/1.0 ends a stream by closing
+	}
+	for _, name := range [...]string{"Content-Length", "Content-Encoding", "Transfer-Encoding", "Trailer", "Etag", "Last-Modified", "Expires", "Pragma"} {
+		h.Del(name)
+	}
+}
+
+// finish ends the session when its handler is through, with err if it returned
+// one or panicked.
+func (s *ServerSession) finish(r *http.Request, err error, panicked any) {
+	s.mu.Lock()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	end := s.endOf(err)
+	opened := s.state == streaming
+	end.Opened = opened
+	broken := opened && end.breaks()
+	if opened && !broken {
+		s.farewell(end)
+	}
+	s.state = finished
+	end.Duration, end.Events, end.Bytes = time.Since(s.began), s.events, s.bytes
+	s.mu.Unlock()
+	s.cancel(ErrClosed)
+	s.retire()
+
+	p := s.route.plugin
+	p.dismiss(s)
+	s.log(end)
+	if p.cfg.OnClose != nil {
+		p.cfg.OnClose(s, end)
+	}
+	switch {
+	case broken:
+		s.guard.abort()
+		panic(http.ErrAbortHandler)
+	case opened:
+		s.guard.seal()
+	case panicked != nil:
+		panic(panicked) // no one has seen anything: a middleware may answer
+	default:
+		s.answer(r, end)
+	}
+}
+
+// endOf says what ended the session, given what its handler returned.
+func (s *ServerSession) endOf(err error) End {
+	if p, ok := errors.AsType[*PanicError](err); ok {
+		return End{Reason: EndPanic, Err: p}
+	}
+	if s.ctx.Err() != nil { // it ended before the handler did, whose error then follows from that
+		cause := context.Cause(s.ctx)
+		switch {
+		case cause == ErrClosed: //nolint:errorlint // the sentinel itself
+			if err == nil || errors.Is(err, ErrClosed) {
+				return End{Reason: EndClosed}
+			}
+		case errors.Is(cause, ErrClientGone):
+			return End{Reason: EndClientGone}
+		case errors.Is(cause, ErrShutdown):
+			return End{Reason: EndShutdown}
+		case errors.Is(cause, ErrCanceled):
+			return End{Reason: EndCanceled, Err: cause}
+		case errors.Is(cause, ErrWriteTimeout):
+			return End{Reason: EndWriteTimeout, Err: cause}
+		default:
+			if p, ok := errors.AsType[*PanicError](cause); ok {
+				return End{Reason: EndPanic, Err: p}
+			}
+			if s.base.Err() != nil && !errors.Is(cause, ErrUnsupported) {
+				return End{Reason: EndClientGone, Err: cause}
+			}
+			return End{Reason: EndWriteError, Err: cause}
+		}
+	}
+	if err == nil {
+		return End{Reason: EndReturned}
+	}
+	if _, ok := errors.AsType[*StatusError](err); ok && s.state == pending {
+		return End{Reason: EndStatus, Err: err}
+	}
+	return End{Reason: EndHandlerError, Err: err}
+}
+
+// breaks reports whether the end must look broken to the client.
+func (e End) breaks() bool {
+	switch e.Reason {
+	case EndHandlerError, EndPanic, EndWriteTimeout, EndWriteError, EndCanceled:
+		return true
+	}
+	return false
+}
+
+// farewell tells the clients of a server that shuts down when to come back.
+func (s *ServerSession) farewell(end End) {
+	if end.Reason != EndShutdown {
+		return
+	}
+	if retry := s.route.plugin.comeback(s.route.retry); retry > 0 {
+		frame, _ := Event{Retry: retry}.AppendText(nil) // a valid one
+		if s.transmit(frame, min(shutdownGrace, s.route.writeTimeout)) == nil {
+			s.bytes += int64(len(frame))
+		}
+	}
+}
+
+// retire leaves the connection to net/http: no interruption reaches it from now
+// on, and what net/http still writes of the response is bounded.
+func (s *ServerSession) retire() {
+	s.overMu.Lock()
+	defer s.overMu.Unlock()
+	s.over = true
+	if s.call.ProtoMajor == 1 {
+		_ = s.direct.SetWriteDeadline(time.Now().Add(s.route.writeTimeout)) // as in transmit
+	}
+}
+
+func (s *ServerSession) finishRefused() {
+	s.state = finished
+	s.retire()
+}
+
+// answer answers a request whose session did not open.
+func (s *ServerSession) answer(r *http.Request, end End) {
+	switch end.Reason {
+	case EndReturned, EndClosed: // an empty stream
+		s.writeHead()
+		_ = flush(s.w) // net/http reports what is wrong with the connection to its own log
+		s.guard.seal()
+	case EndStatus, EndHandlerError, EndPanic:
+		s.route.plugin.cfg.RenderError(s.w, r, end.Err)
+	case EndShutdown:
+		s.sendAway(r, ErrShutdown)
+	case EndClientGone:
+	default:
+		s.route.plugin.cfg.RenderError(s.w, r, &StatusError{http.StatusServiceUnavailable, end.Err})
+	}
+}
+
+// sendAway answers a request for which there is no session now.
+func (s *ServerSession) sendAway(r *http.Request, why error) {
+	retry := s.route.plugin.comeback(s.route.retry)
+	if retry == 0 {
+		retry = time.Second
+	}
+	if !isEventSource(r) {
+		seconds := int64((retry + time.Second - 1) / time.Second)
+		s.w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
+		s.route.plugin.cfg.RenderError(s.w, r, &StatusError{http.StatusServiceUnavailable, why})
+		return
+	}
+	// EventSource gives up for good on any status but 200 (WHATWG HTML §9.2.3).
+	s.writeHead()
+	frame, _ := Event{Retry: retry, Comment: strings.TrimPrefix(why.Error(), "sse: ")}.AppendText(nil) // a valid one
+	if _, err := s.w.Write(frame); err == nil {
+		_ = flush(s.w) // it was a courtesy
+	}
+	s.guard.seal()
+}
+
+// isEventSource reports whether the request is that of a browser's EventSource.
+func isEventSource(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.Header.Get("Accept") == "text/event-stream" &&
+		(r.Header.Get("Sec-Fetch-Mode") != "" || strings.HasPrefix(r.UserAgent(), "Mozilla/"))
+}
+
+func (s *ServerSession) closedError() error {
+	cause := context.Cause(s.ctx)
+	if cause == nil || cause == ErrClosed { //nolint:errorlint // the sentinel itself
+		return ErrClosed
+	}
+	return &closedError{cause}
+}
+
+func (s *ServerSession) logger() *slog.Logger {
+	return s.route.plugin.cfg.Logger.With("pattern", chi.RouteContext(s.ctx).RoutePattern(), "remote", s.call.RemoteAddr)
+}
+
+func (s *ServerSession) log(end End) {
+	level := end.Reason.level()
+	if logger := s.route.plugin.cfg.Logger; !logger.Enabled(s.ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{slog.Any("end", end)}
+	if p, ok := errors.AsType[*PanicError](end.Err); ok {
+		attrs = append(attrs, slog.String("stack", string(p.Stack)))
+	}
+	s.logger().LogAttrs(s.ctx, level, "sse: session ended", attrs...)
+}
+
+// frames are the buffers that events are encoded in.
+var frames framePool
+
+type framePool struct{ pool sync.Pool }
+
+type frame struct{ b []byte }
+
+func (p *framePool) get() *frame {
+	if f, ok := p.pool.Get().(*frame); ok {
+		f.b = f.b[:0]
+		return f
+	}
+	return &frame{make([]byte, 0, 512)}
+}
+
+// put takes f back, unless a large event has blown it up.
+func (p *framePool) put(f *frame) {
+	if cap(f.b) <= 64<<10 {
+		p.pool.Put(f)
+	}
+}
