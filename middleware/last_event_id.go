@@ -1,0 +1,45 @@
+package middleware
+
+import (
+	"maps"
+	"net/http"
+	"strings"
+)
+
+const lastEventIDHeader = "Last-Event-ID"
+
+// lastEventIDParams are the names under which clients that cannot set the header
+// send it, lower-case and without separators: lastEventId (the EventSource
+// polyfills of Yaffle and others, Mercure), Last-Event-ID, last_event_id,
+// evs_last_event_id (AmvTek's EventSource).
+var lastEventIDParams = map[string]bool{"lasteventid": true, "evslasteventid": true}
+
+// LastEventIDFromQuery gives a request without a Last-Event-ID header the one that
+// a polyfill has put into the query: lastEventId, Last-Event-ID, last_event_id or
+// evs_last_event_id, in any case. A value that could not be a header is left out,
+// and so is an empty one.
+func LastEventIDFromQuery(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery != "" && r.Header.Get(lastEventIDHeader) == "" {
+			if id := lastEventIDOf(r); id != "" {
+				r2 := *r
+				r2.Header = maps.Clone(r.Header)
+				r2.Header.Set(lastEventIDHeader, id)
+				r = &r2
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func lastEventIDOf(r *http.Request) string {
+	for name, values := range r.URL.Query() {
+		name = strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(name))
+		if lastEventIDParams[name] && !strings.ContainsFunc(values[0], isControl) {
+			return values[0]
+		}
+	}
+	return ""
+}
+
+func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
