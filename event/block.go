@@ -49,10 +49,15 @@ func (b *block) size() int {
 }
 
 func (v *value) reset() {
-	if cap(v.copy) > keptBuffer && v.len() < cap(v.copy)/4 {
+	v.trim(v.len())
+	v.state = unset
+}
+
+// trim gives large storage back if the value is of size n, which is small.
+func (v *value) trim(n int) {
+	if cap(v.copy) > keptBuffer && n < cap(v.copy)/4 {
 		v.copy = nil
 	}
-	v.state = unset
 }
 
 func (v *value) len() int {

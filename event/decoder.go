@@ -44,15 +44,17 @@ func (e *TooLargeError) Error() string {
 // arrived, up to the bounds, and shrinks again. Set the fields before the first
 // read. A Decoder is not safe for concurrent use.
 type Decoder struct {
-	// MaxEventSize bounds an event: the sum of its fields, in bytes. Zero means
-	// [DefaultMaxEventSize].
+	// MaxEventSize bounds an event: the sum of its fields, in bytes. Zero or less
+	// means [DefaultMaxEventSize].
 	MaxEventSize int
 
-	// MaxLineSize bounds a line of any kind, in bytes. Zero means MaxEventSize.
+	// MaxLineSize bounds a line of any kind, in bytes. Zero or less means
+	// MaxEventSize.
 	MaxLineSize int
 
 	// Comments keeps comments. Those among the fields of an event come with it;
-	// a block of comments alone is returned as an event with a Comment and no Data.
+	// a block of comments alone, if they are not empty, is returned as an event with
+	// a Comment and no Data.
 	Comments bool
 
 	// RetryOnly returns a block that sets only the reconnection time as an event
@@ -75,11 +77,13 @@ type Decoder struct {
 
 	maxEvent, maxLine, longLine int // the bounds in force; a longLine is worth a look
 
-	lastID   value
-	retry    time.Duration
-	hasRetry bool
-	mended   []byte // scratch: a value with its ill-formed UTF-8 replaced
-	block    block
+	lastID    value
+	id        string // lastID, once it was asked for
+	idIsKnown bool
+	retry     time.Duration
+	hasRetry  bool
+	mended    []byte // scratch: a value with its ill-formed UTF-8 replaced
+	block     block
 }
 
 // Raw is an [Event] in byte slices. They belong to the [Decoder] that returned
@@ -103,7 +107,18 @@ func (d *Decoder) Decode() (Event, error) {
 	if err != nil {
 		return Event{}, err
 	}
-	return raw.Event(), nil
+	if d.block.id.state != unset || len(raw.ID) == 0 {
+		return raw.Event(), nil
+	}
+	// An id from an earlier event is shared by all that follow, or one large id
+	// would be copied into each of a great many small events.
+	if !d.idIsKnown {
+		d.id, d.idIsKnown = string(raw.ID), true
+	}
+	raw.ID = nil
+	ev := raw.Event()
+	ev.ID = d.id
+	return ev, nil
 }
 
 // DecodeRaw is Decode without an allocation: what it returns is valid until the
@@ -168,13 +183,16 @@ func (d *Decoder) LastEventID() string { return string(d.lastID.bytes(d.buf)) }
 func (d *Decoder) Retry() (reconnectionTime time.Duration, ok bool) { return d.retry, d.hasRetry }
 
 // Reset makes d read a new stream from r, as a client does that connects again:
-// lastEventID and the reconnection time hold until the stream sets others. The
-// exported fields and the buffers stay.
+// lastEventID and the reconnection time hold until the stream sets others, as in
+// browsers. (§9.2.6 would have an id that the new stream does not repeat forgotten
+// at its first event.) The exported fields and the buffers stay.
 func (d *Decoder) Reset(r io.Reader, lastEventID string) {
 	d.r, d.err = r, nil
 	d.pos, d.end, d.lf, d.cr, d.high = 0, 0, 0, 0, 0
 	d.begun, d.skipLF = false, false
+	d.lastID.trim(len(lastEventID))
 	d.lastID.setCopy([]byte(lastEventID))
+	d.id, d.idIsKnown = lastEventID, true
 }
 
 // Event returns r as an Event of its own, in one allocation.
@@ -215,14 +233,14 @@ func (d *Decoder) find(c byte, from int) int {
 // fill reads once more. It moves what is unconsumed to the front of the buffer,
 // so pieces of the buffer that the block holds are copied out first.
 func (d *Decoder) fill() error {
+	d.maxEvent = cmp.Or(max(0, d.MaxEventSize), DefaultMaxEventSize)
+	d.maxLine = cmp.Or(max(0, d.MaxLineSize), d.maxEvent)
+	d.longLine = min(d.maxLine, minBuffer)
+	if d.begun && d.end-d.pos > d.maxLine {
+		return d.fail(&TooLargeError{"line", d.maxLine})
+	}
 	if d.err != nil {
 		return d.err
-	}
-	d.maxEvent = cmp.Or(d.MaxEventSize, DefaultMaxEventSize)
-	d.maxLine = cmp.Or(d.MaxLineSize, d.maxEvent)
-	d.longLine = min(d.maxLine, minBuffer)
-	if d.end-d.pos > d.maxLine {
-		return d.fail(&TooLargeError{"line", d.maxLine})
 	}
 	d.block.keep(d.buf)
 	d.lastID.keep(d.buf)
@@ -236,6 +254,9 @@ func (d *Decoder) fill() error {
 	}
 	if d.end < minBuffer {
 		d.longest = 0
+	}
+	if cap(d.mended) > keptBuffer {
+		d.mended = nil
 	}
 	from := d.end
 	n, err := readSome(d.r, d.buf[from:])
@@ -276,12 +297,8 @@ func (d *Decoder) scan(from int) {
 		d.begun = true
 		d.pos, d.lf, d.cr, d.high = from, from, from, from
 	}
-	if d.lf == from {
-		d.lf = d.find('\n', from)
-	}
-	if d.cr == from {
-		d.cr = d.find('\r', from)
-	}
+	d.lf = d.find('\n', from) // there was none before from, or nothing would have been read
+	d.cr = d.find('\r', from)
 	if d.high == from {
 		d.high = from + asciiLen(d.buf[from:d.end])
 	}
@@ -380,7 +397,7 @@ func (d *Decoder) text(from, to int) (text []byte, valid bool) {
 	if utf8.Valid(text) {
 		return text, true
 	}
-	d.mended = d.mended[:0]
+	d.mended = slices.Grow(d.mended[:0], len(text))
 	for len(text) > 0 {
 		r, n := utf8.DecodeRune(text)
 		if r == utf8.RuneError && n == 1 {
@@ -433,15 +450,18 @@ func parseRetry(v []byte) (d time.Duration, ok bool) {
 func (d *Decoder) dispatch() (raw Raw, ok bool) {
 	b := &d.block
 	if b.id.state != unset {
-		d.lastID.state, d.lastID.from, d.lastID.to = b.id.state, b.id.from, b.id.to
-		if b.id.state == isCopy {
+		d.idIsKnown = false
+		d.lastID.trim(b.id.len())
+		if b.id.state == isView {
+			d.lastID.setView(b.id.from, b.id.to)
+		} else {
 			d.lastID.setCopy(b.id.copy)
 		}
 	}
 	switch {
 	case b.data.state != unset:
 		raw.Name, raw.Data = b.name.bytes(d.buf), b.data.bytes(d.buf)
-	case b.comment.state != unset:
+	case b.comment.len() > 0:
 	case b.retry != 0 && d.RetryOnly:
 	default:
 		return Raw{}, false

@@ -87,7 +87,7 @@ var decodeTests = []struct {
 	{
 		name: "comments asked for", all: true,
 		stream: ": one\n:two\n\n:\n\ndata: a\n:  three\nid: 1\n: four\n\n: five",
-		want:   []event.Event{{Comment: "one\ntwo"}, {}, {ID: "1", Data: "a", Comment: " three\nfour"}},
+		want:   []event.Event{{Comment: "one\ntwo"}, {ID: "1", Data: "a", Comment: " three\nfour"}},
 	},
 	{
 		name: "retry asked for", all: true, stream: "id: 3\nretry: 5\n\nretry: x\n\nid: 4\n\n",

@@ -32,10 +32,12 @@
 package event
 
 import (
+	"bytes"
 	"io"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // RetryImmediately as an [Event]'s Retry is written as "retry: 0": reconnect
@@ -92,12 +94,19 @@ type Event struct {
 // The error is a [*FieldError], and dst is then returned as it was. AppendText
 // implements [encoding.TextAppender].
 func (e Event) AppendText(dst []byte) ([]byte, error) {
-	out, err := e.appendName(dst)
-	if err != nil {
-		return dst, err
+	out := dst
+	var err error
+	if e.Name != "" {
+		if out, err = appendName(out, e.Name); err != nil {
+			return dst, err
+		}
 	}
 	if e.Data != "" || e.Name != "" || !e.silent() {
-		if out, err = appendLines(out, "Data", "data: ", e.Data); err != nil {
+		if n := plainLen(e.Data); n == len(e.Data) { // nearly always, and worth a quarter of the time here
+			out = append(out, "data: "...)
+			out = append(out, e.Data...)
+			out = append(out, '\n')
+		} else if out, err = appendLines(out, "Data", "data: ", e.Data, n); err != nil {
 			return dst, err
 		}
 	}
@@ -115,18 +124,28 @@ func (e Event) AppendText(dst []byte) ([]byte, error) {
 // appendData gets the frame so far, must append to it only, and returns the
 // result. An error of it is returned as it is, with dst as it was.
 func AppendWith(dst []byte, e Event, appendData func(frame []byte) ([]byte, error)) ([]byte, error) {
-	out, err := e.appendName(dst)
-	if err != nil {
-		return dst, err
+	out := dst
+	var err error
+	if e.Name != "" {
+		if out, err = appendName(out, e.Name); err != nil {
+			return dst, err
+		}
 	}
 	out = append(out, "data: "...)
 	start := len(out)
 	if out, err = appendData(out); err != nil {
 		return dst, err
 	}
-	if data := out[start:]; plainLen(data) == len(data) {
+	data := out[start:]
+	n := plainLen(data)
+	if bytes.ContainsAny(data[n:], "\r\n") {
+		out, err = appendLines(out[:start-len("data: ")], "Data", "data: ", string(data), n)
+	} else if n < len(data) && !utf8.Valid(data) {
+		err = checkText("Data", string(data))
+	} else {
 		out = append(out, '\n')
-	} else if out, err = appendLines(out[:start-len("data: ")], "Data", "data: ", string(data)); err != nil {
+	}
+	if err != nil {
 		return dst, err
 	}
 	if out, err = e.appendTail(out); err != nil {
@@ -139,7 +158,7 @@ func AppendWith(dst []byte, e Event, appendData func(frame []byte) ([]byte, erro
 // Unlike an [Event]'s Comment the text may be empty. The error is a
 // [*FieldError], and dst is then returned as it was.
 func AppendComment(dst []byte, text string) ([]byte, error) {
-	out, err := appendLines(dst, "Comment", ": ", text)
+	out, err := appendLines(dst, "Comment", ": ", text, plainLen(text))
 	if err != nil {
 		return dst, err
 	}
@@ -169,15 +188,12 @@ func (e *Event) silent() bool {
 	return e.ID != "" || e.ResetID || e.Retry != 0 || e.Comment != ""
 }
 
-func (e *Event) appendName(dst []byte) ([]byte, error) {
-	if e.Name == "" {
-		return dst, nil
-	}
-	if err := checkName(e.Name); err != nil {
+func appendName(dst []byte, name string) ([]byte, error) {
+	if err := checkName(name); err != nil {
 		return dst, err
 	}
 	dst = append(dst, "event: "...)
-	dst = append(dst, e.Name...)
+	dst = append(dst, name...)
 	return append(dst, '\n'), nil
 }
 
@@ -203,23 +219,24 @@ func (e *Event) appendTail(dst []byte) ([]byte, error) {
 	}
 	if e.Comment != "" {
 		var err error
-		if dst, err = appendLines(dst, "Comment", ": ", e.Comment); err != nil {
+		if dst, err = appendLines(dst, "Comment", ": ", e.Comment, plainLen(e.Comment)); err != nil {
 			return dst, err
 		}
 	}
 	return append(dst, '\n'), nil
 }
 
-// appendLines appends text with prefix before each of its lines. An empty text
-// is one empty line. On an error dst is left with half of it.
-func appendLines(dst []byte, field, prefix, text string) ([]byte, error) {
-	checked := false
+// appendLines appends text, of which the first plain bytes are, with prefix before
+// each of its lines. An empty text is one empty line. On an error dst is left with
+// half of it.
+func appendLines(dst []byte, field, prefix, text string, plain int) ([]byte, error) {
+	whole, checked := text, false
 	for {
-		end := plainLen(text)
+		end := plain
 		if end < len(text) && text[end] != '\n' && text[end] != '\r' {
-			// Past plain ASCII: one look at the whole rest, then line by line.
+			// Past plain ASCII: one look at the whole, then line by line.
 			if !checked {
-				if err := checkText(field, text); err != nil {
+				if err := checkText(field, whole); err != nil {
 					return dst, err
 				}
 				checked = true
@@ -238,5 +255,6 @@ func appendLines(dst []byte, field, prefix, text string) ([]byte, error) {
 			end++
 		}
 		text = text[end+1:]
+		plain = plainLen(text)
 	}
 }

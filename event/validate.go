@@ -30,12 +30,8 @@ func checkID(id string, reset bool) error {
 	if reset {
 		return &FieldError{"ID", -1, "is set together with ResetID"}
 	}
-	if last := len(id) - 1; isSpace(id[0]) {
-		return &FieldError{"ID", 0, "begins with a space or tab, which HTTP drops"}
-	} else if isSpace(id[last]) {
-		return &FieldError{"ID", last, "ends with a space or tab, which HTTP drops"}
-	}
-	if plainLen(id) == len(id) && strings.IndexByte(id, 0x7f) < 0 {
+	last := len(id) - 1
+	if printable(id) && id[0] != ' ' && id[last] != ' ' {
 		return nil
 	}
 	for i := range len(id) {
@@ -43,17 +39,42 @@ func checkID(id string, reset bool) error {
 			return &FieldError{"ID", i, "holds " + controlName(c)}
 		}
 	}
+	for _, i := range [...]int{0, last} {
+		if isSpace(id[i]) {
+			return &FieldError{"ID", i, "has a space or tab, which HTTP drops at either end,"}
+		}
+	}
 	return checkText("ID", id)
 }
 
 func checkName(name string) error {
-	if plainLen(name) == len(name) {
+	if printable(name) {
 		return nil
 	}
 	if i := strings.IndexAny(name, "\r\n\x00"); i >= 0 {
 		return &FieldError{"Name", i, "holds " + controlName(name[i])}
 	}
 	return checkText("Name", name)
+}
+
+// printable reports whether s is printable ASCII, looking at short strings, which
+// ids and names are, in one go.
+func printable(s string) bool {
+	n := len(s)
+	switch {
+	case n > 8:
+		return plainLen(s) == n && strings.IndexByte(s, 0x7f) < 0
+	case n == 8:
+		return notPrintable(word(s))&highBits == 0
+	case n >= 4:
+		return notPrintable(uint64(half(s))|uint64(half(s[n-4:]))<<32)&highBits == 0
+	}
+	for i := range n {
+		if s[i]-' ' >= 0x7f-' ' {
+			return false
+		}
+	}
+	return true
 }
 
 func checkText(field, s string) error {
@@ -85,18 +106,22 @@ func checkRetry(d time.Duration) error {
 // only look it needs, in place of a search for CR, one for LF and a UTF-8 check.
 func plainLen[T string | []byte](s T) int {
 	p := s
-	for len(p) > 64 {
-		if (notPlain(word(p))|notPlain(word(p[8:]))|notPlain(word(p[16:]))|notPlain(word(p[24:]))|
-			notPlain(word(p[32:]))|notPlain(word(p[40:]))|notPlain(word(p[48:]))|notPlain(word(p[56:])))&highBits != 0 {
+	for len(p) > 32 {
+		if (notPlain(word(p))|notPlain(word(p[8:]))|notPlain(word(p[16:]))|notPlain(word(p[24:])))&highBits != 0 {
 			break
 		}
-		p = p[64:]
+		p = p[32:]
 	}
 	for len(p) > 8 {
 		if bad := notPlain(word(p)) & highBits; bad != 0 {
 			return len(s) - len(p) + bits.TrailingZeros64(bad)/8
 		}
 		p = p[8:]
+	}
+	if len(s) >= 8 { // the rest, with bytes before it that are plain
+		if notPlain(word(s[len(s)-8:]))&highBits == 0 {
+			return len(s)
+		}
 	}
 	for i := range len(p) {
 		if p[i]-' ' >= utf8.RuneSelf-' ' {
@@ -115,6 +140,14 @@ const (
 // itself above ASCII, by the subtraction below ' '. A borrow starts only at a
 // byte that is not plain, so bytes may be blamed wrongly, but never words.
 func notPlain(w uint64) uint64 { return w | (w - ' '*lowBits) }
+
+// notPrintable is notPlain that takes DEL in, by the addition.
+func notPrintable(w uint64) uint64 { return notPlain(w) | (w + lowBits) }
+
+func half(s string) uint32 {
+	_ = s[3]
+	return uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24
+}
 
 func word[T string | []byte](s T) uint64 {
 	_ = s[7]

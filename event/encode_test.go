@@ -1,0 +1,466 @@
+package event_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse/event"
+)
+
+// ill are the ways in which bytes fail to be UTF-8.
+var ill = []string{
+	"\x80",             // a continuation of nothing
+	"\xFF",             // never in UTF-8
+	"\xC3",             // cut off after one byte of two,
+	"\xE4\xB8",         // two of three,
+	"\xF0\x9F\x8C",     // and three of four
+	"\xC0\xAF",         // overlong
+	"\xE0\x80\x80",     // overlong
+	"\xED\xA0\x80",     // a surrogate
+	"\xF4\x90\x80\x80", // beyond U+10FFFF
+}
+
+func TestAppendText(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		event event.Event
+		want  string
+	}{
+		{"data alone", event.Event{Data: "hello"}, "data: hello\n\n"},
+		{
+			"fields in their order",
+			event.Event{ID: "1", Name: "n", Data: "d", Comment: "c", Retry: time.Second},
+			"event: n\ndata: d\nid: 1\nretry: 1000\n: c\n\n",
+		},
+		{
+			"fields in their order, an id reset",
+			event.Event{ResetID: true, Name: "n", Data: "d", Comment: "c", Retry: event.RetryImmediately},
+			"event: n\ndata: d\nid:\nretry: 0\n: c\n\n",
+		},
+
+		// Browsers dispatch nothing without a data line.
+		{"nothing set is a message with empty data", event.Event{}, "data: \n\n"},
+		{"a name alone gets a data line", event.Event{Name: "n"}, "event: n\ndata: \n\n"},
+		{"a name gets one beside silent fields", event.Event{Name: "n", ID: "1"}, "event: n\ndata: \nid: 1\n\n"},
+		{"ID is silent", event.Event{ID: "1"}, "id: 1\n\n"},
+		{"ResetID is silent", event.Event{ResetID: true}, "id:\n\n"},
+		{"Retry is silent", event.Event{Retry: 5 * time.Millisecond}, "retry: 5\n\n"},
+		{"RetryImmediately is silent", event.Event{Retry: event.RetryImmediately}, "retry: 0\n\n"},
+		{"Comment is silent", event.Event{Comment: "c"}, ": c\n\n"},
+		{"all of them are", event.Event{ID: "1", Retry: time.Hour, Comment: "c"}, "id: 1\nretry: 3600000\n: c\n\n"},
+
+		{"LF parts lines", event.Event{Data: "a\nb"}, "data: a\ndata: b\n\n"},
+		{"CR parts lines", event.Event{Data: "a\rb"}, "data: a\ndata: b\n\n"},
+		{"CRLF parts lines once", event.Event{Data: "a\r\nb"}, "data: a\ndata: b\n\n"},
+		{"LF CR parts them twice", event.Event{Data: "a\n\rb"}, "data: a\ndata: \ndata: b\n\n"},
+		{"any mix", event.Event{Data: "a\r\r\nb\n\n\rc\r\n\nd"}, "data: a\ndata: \ndata: b\ndata: \ndata: \ndata: c\ndata: \ndata: d\n\n"},
+		{"a last line break opens a line", event.Event{Data: "a\r\n"}, "data: a\ndata: \n\n"},
+		{"a break alone is two lines", event.Event{Data: "\r"}, "data: \ndata: \n\n"},
+		{"other breaks of Unicode part nothing", event.Event{Data: "a\v\f\u0085\u2028b"}, "data: a\v\f\u0085\u2028b\n\n"},
+		{"comments of several lines", event.Event{Comment: "a\r\nb\r\n"}, ": a\n: b\n: \n\n"},
+		{"what looks like a field stays text", event.Event{Data: "id: 1", Comment: "\ndata: x"}, "data: id: 1\n: \n: data: x\n\n"},
+
+		{"spaces kept", event.Event{Name: " n ", Data: " d ", Comment: " c "}, "event:  n \ndata:  d \n:  c \n\n"},
+		{"controls in a name, but those three", event.Event{Name: "\x01\t\x1B\x7F"}, "event: \x01\t\x1B\x7F\ndata: \n\n"},
+		{"NUL in data and comment", event.Event{Data: "\x00", Comment: "\x00"}, "data: \x00\n: \x00\n\n"},
+		{"space and tab inside an id", event.Event{ID: "a \tb"}, "id: a \tb\n\n"},
+		{"a colon in an id", event.Event{ID: ":"}, "id: :\n\n"},
+		{"text", event.Event{ID: "é", Name: "è", Data: "世界\n🌍", Comment: "ü"}, "event: è\ndata: 世界\ndata: 🌍\nid: é\n: ü\n\n"},
+		{
+			"U+FFFD is text",
+			event.Event{ID: "\uFFFD", Name: "\uFFFD", Data: "\uFFFD", Comment: "\uFFFD"},
+			"event: \uFFFD\ndata: \uFFFD\nid: \uFFFD\n: \uFFFD\n\n",
+		},
+		{"and so is a byte order mark", event.Event{Data: "\uFEFFa"}, "data: \uFEFFa\n\n"},
+
+		{"a millisecond is the least", event.Event{Retry: time.Millisecond}, "retry: 1\n\n"},
+		{"fractions of one are cut off", event.Event{Retry: 2*time.Millisecond - 1}, "retry: 1\n\n"},
+		{"the longest", event.Event{Retry: math.MaxInt64}, "retry: 9223372036854\n\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := tt.event.AppendText(nil)
+			require.NoError(t, err)
+			require.Equal(t, tt.want, string(got))
+
+			got, err = tt.event.AppendText([]byte("before\n\n"))
+			require.NoError(t, err)
+			require.Equal(t, "before\n\n"+tt.want, string(got))
+
+			got, err = tt.event.MarshalText()
+			require.NoError(t, err)
+			require.Equal(t, tt.want, string(got))
+
+			var w writer
+			n, err := tt.event.WriteTo(&w)
+			require.NoError(t, err)
+			require.Equal(t, []string{tt.want}, w.writes, "one event, one Write")
+			require.EqualValues(t, len(tt.want), n)
+
+			if !strings.Contains(tt.want, "data:") {
+				return
+			}
+			got, err = event.AppendWith([]byte("before\n\n"), tt.event, appending(tt.event.Data))
+			require.NoError(t, err)
+			require.Equal(t, "before\n\n"+tt.want, string(got), "AppendWith")
+		})
+	}
+}
+
+// writer notes each Write, of which it takes at most max bytes if err is set.
+type writer struct {
+	writes []string
+	max    int
+	err    error
+}
+
+func (w *writer) Write(p []byte) (int, error) {
+	w.writes = append(w.writes, string(p))
+	if w.err != nil {
+		return min(w.max, len(p)), w.err
+	}
+	return len(p), nil
+}
+
+// appending is a callback for AppendWith.
+func appending(s string) func([]byte) ([]byte, error) {
+	return func(frame []byte) ([]byte, error) { return append(frame, s...), nil }
+}
+
+// Every text of up to five pieces: line ends in any order, beside and between
+// text of each kind. The long piece reaches past what is looked at in one go.
+func TestEncodeLines(t *testing.T) {
+	texts := []string{""}
+	for shorter, n := texts, 1; n <= 5; n++ {
+		var longer []string
+		for _, head := range shorter {
+			for _, piece := range []string{"a", "ü", "\r", "\n", "\x00", strings.Repeat("x", 65)} {
+				longer = append(longer, head+piece)
+			}
+		}
+		texts, shorter = append(texts, longer...), longer
+	}
+	lineEnds := strings.NewReplacer("\r\n", "\n", "\r", "\n")
+	for _, text := range texts {
+		var data, comment string
+		for line := range strings.SplitSeq(lineEnds.Replace(text), "\n") {
+			data += "data: " + line + "\n"
+			comment += ": " + line + "\n"
+		}
+
+		got, err := event.Event{Data: text}.AppendText(nil)
+		require.NoError(t, err)
+		require.Equal(t, data+"\n", string(got), "data %q", text)
+		got, err = event.AppendWith(nil, event.Event{}, appending(text))
+		require.NoError(t, err)
+		require.Equal(t, data+"\n", string(got), "data %q by AppendWith", text)
+
+		got, err = event.AppendComment(nil, text)
+		require.NoError(t, err)
+		require.Equal(t, comment+"\n", string(got), "comment %q", text)
+		if text != "" {
+			got, err = event.Event{Comment: text}.AppendText(nil)
+			require.NoError(t, err)
+			require.Equal(t, comment+"\n", string(got), "comment %q of an event", text)
+		}
+	}
+}
+
+func TestAppendComment(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"", ": \n\n"},
+		{"ping", ": ping\n\n"},
+		{"a\nb\rc\r\nd", ": a\n: b\n: c\n: d\n\n"},
+		{"\n", ": \n: \n\n"},
+		{"a\n", ": a\n: \n\n"},
+		{" :ü", ":  :ü\n\n"},
+	} {
+		got, err := event.AppendComment([]byte("before\n\n"), tt.text)
+		require.NoError(t, err)
+		require.Equal(t, "before\n\n"+tt.want, string(got), "%q", tt.text)
+	}
+}
+
+// The callback's data stands where Data would have.
+func TestAppendWith(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		event event.Event
+		data  string
+		want  string
+	}{
+		{"Data is not used", event.Event{Data: "not this"}, "this", "data: this\n\n"},
+		{"nor looked at", event.Event{Data: "\xFF"}, "this", "data: this\n\n"},
+		{"among the other fields", event.Event{ID: "1", Name: "n", Comment: "c", Retry: time.Second}, "d", "event: n\ndata: d\nid: 1\nretry: 1000\n: c\n\n"},
+		{"empty data is still a line", event.Event{}, "", "data: \n\n"},
+		{"also beside a silent field", event.Event{ID: "1"}, "", "data: \nid: 1\n\n"},
+		{"line breaks part it", event.Event{ID: "1"}, "a\nb\r\nc\r", "data: a\ndata: b\ndata: c\ndata: \nid: 1\n\n"},
+		{"text", event.Event{Name: "n"}, "ü\n世界", "event: n\ndata: ü\ndata: 世界\n\n"},
+		{"long", event.Event{}, strings.Repeat("x", 10_000), "data: " + strings.Repeat("x", 10_000) + "\n\n"},
+		{"long, of lines", event.Event{}, strings.Repeat("x\n", 5_000), strings.Repeat("data: x\n", 5_000) + "data: \n\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, room := range []int{0, 1, 20, 100_000} { // in dst, and so in the frame
+				dst := append(make([]byte, 0, 8+room), "before\n\n"...)
+				got, err := event.AppendWith(dst, tt.event, func(frame []byte) ([]byte, error) {
+					require.True(t, strings.HasPrefix(string(frame), "before\n\n"), "the callback gets the frame so far")
+					return append(frame, tt.data...), nil
+				})
+				require.NoError(t, err)
+				require.Equal(t, "before\n\n"+tt.want, string(got))
+			}
+		})
+	}
+}
+
+func TestAppendWithCallbackError(t *testing.T) {
+	boom := errors.New("boom")
+	for _, room := range []int{0, 100} {
+		dst := append(make([]byte, 0, 8+room), "before\n\n"...)
+		got, err := event.AppendWith(dst, event.Event{ID: "1", Name: "n"}, func(frame []byte) ([]byte, error) {
+			return append(frame, "half of the da"...), boom
+		})
+		require.Equal(t, boom, err, "as it is")
+		requireUnchanged(t, "before\n\n", dst, got)
+
+		got, err = event.AppendWith(dst, event.Event{}, func([]byte) ([]byte, error) { return nil, boom })
+		require.Equal(t, boom, err)
+		requireUnchanged(t, "before\n\n", dst, got)
+	}
+}
+
+// A name is refused before the callback runs, which may be costly.
+func TestAppendWithRefusedNameCallsNothing(t *testing.T) {
+	_, err := event.AppendWith(nil, event.Event{Name: "\n"}, func(frame []byte) ([]byte, error) {
+		require.Fail(t, "called")
+		return frame, nil
+	})
+	requireFieldError(t, err, "Name", 0, "holds a line feed")
+}
+
+func TestWriteToError(t *testing.T) {
+	w := writer{max: 3, err: io.ErrClosedPipe}
+	n, err := event.Event{Data: "hello"}.WriteTo(&w)
+	require.Equal(t, io.ErrClosedPipe, err, "the writer's error, as it is")
+	require.EqualValues(t, 3, n)
+	require.Len(t, w.writes, 1)
+}
+
+func requireFieldError(t testing.TB, err error, field string, offset int, reason string) {
+	t.Helper()
+	var fieldErr *event.FieldError
+	require.ErrorAs(t, err, &fieldErr)
+	require.Equal(t, event.FieldError{Field: field, Offset: offset, Reason: reason}, *fieldErr)
+}
+
+// requireUnchanged asserts that got is dst itself, and still holds want.
+func requireUnchanged(t testing.TB, want string, dst, got []byte) {
+	t.Helper()
+	require.Equal(t, want, string(got))
+	require.Equal(t, cap(dst), cap(got))
+	if cap(dst) > 0 {
+		require.Same(t, &dst[:1][0], &got[:1][0], "dst itself")
+	}
+}
+
+// requireRefused asserts that every way to encode e ends in the same FieldError,
+// and leaves nothing behind.
+func requireRefused(t testing.TB, e event.Event, field string, offset int, reason string) {
+	t.Helper()
+	for _, dst := range [][]byte{
+		nil,
+		[]byte("before\n\n"), // grows, or
+		append(make([]byte, 0, 1024), "before\n\n"...), // has room
+	} {
+		before := string(dst)
+		got, err := e.AppendText(dst)
+		requireFieldError(t, err, field, offset, reason)
+		requireUnchanged(t, before, dst, got)
+
+		got, err = event.AppendWith(dst, e, appending(e.Data))
+		requireFieldError(t, err, field, offset, reason)
+		requireUnchanged(t, before, dst, got)
+
+		if field == "Comment" {
+			got, err = event.AppendComment(dst, e.Comment)
+			requireFieldError(t, err, field, offset, reason)
+			requireUnchanged(t, before, dst, got)
+		}
+	}
+
+	got, err := e.MarshalText()
+	requireFieldError(t, err, field, offset, reason)
+	require.Empty(t, got)
+
+	var w writer
+	n, err := e.WriteTo(&w)
+	requireFieldError(t, err, field, offset, reason)
+	require.Zero(t, n)
+	require.Empty(t, w.writes, "nothing is written")
+}
+
+func TestRefused(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		event  event.Event
+		field  string
+		offset int
+		reason string
+	}{
+		{"an id together with its reset", event.Event{ID: "1", ResetID: true}, "ID", -1, "is set together with ResetID"},
+		{"a negative retry", event.Event{Retry: -time.Second}, "Retry", -1, "is negative"},
+		{"the next to RetryImmediately", event.Event{Retry: event.RetryImmediately - 1}, "Retry", -1, "is negative"},
+		{"the most negative", event.Event{Retry: math.MinInt64}, "Retry", -1, "is negative"},
+		{"a retry of a nanosecond", event.Event{Retry: 1}, "Retry", -1, "is below a millisecond"},
+		{"a retry just below a millisecond", event.Event{Retry: time.Millisecond - 1}, "Retry", -1, "is below a millisecond"},
+		{"a forged event in the name", event.Event{Name: "x\n\ndata: forged", Data: "d"}, "Name", 1, "holds a line feed"},
+		{"a forged field in the id", event.Event{ID: "1\rretry: 0", Data: "d"}, "ID", 1, "holds a carriage return"},
+		{"an id that ignores itself", event.Event{ID: "1\x00", Data: "d"}, "ID", 1, "holds a NUL"},
+		{"the last field, with all others written", event.Event{ID: "1", Name: "n", Data: "d\nd", Retry: time.Second, Comment: "\xFF"}, "Comment", 0, "is not valid UTF-8"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			requireRefused(t, tt.event, tt.field, tt.offset, tt.reason)
+		})
+	}
+}
+
+// What ends a line, or makes a client ignore the field, is refused wherever it
+// stands, in plain text and behind text that is not.
+func TestRefusedLineEnds(t *testing.T) {
+	for bad, reason := range map[string]string{"\n": "holds a line feed", "\r": "holds a carriage return", "\x00": "holds a NUL"} {
+		for _, filler := range []string{"x", "ü"} {
+			for _, length := range []int{0, 1, 7, 8, 9, 63, 64, 65, 71, 72, 73, 130} {
+				for at := range length + 1 {
+					s := strings.Repeat(filler, at) + bad + strings.Repeat(filler, length-at)
+					_, err := event.Event{Name: s, Data: "d"}.AppendText(nil)
+					requireFieldError(t, err, "Name", at*len(filler), reason)
+					_, err = event.Event{ID: s, Data: "d"}.AppendText(nil)
+					requireFieldError(t, err, "ID", at*len(filler), reason)
+				}
+			}
+		}
+	}
+}
+
+// An id comes back in a header, where no control character may stand and no
+// white space at the ends.
+func TestRefusedInID(t *testing.T) {
+	controls := []byte{0x7F}
+	for c := range byte(' ') {
+		if c != '\t' {
+			controls = append(controls, c)
+		}
+	}
+	for _, c := range controls {
+		reason := fmt.Sprintf("holds the control character 0x%02X", c)
+		switch c {
+		case '\n':
+			reason = "holds a line feed"
+		case '\r':
+			reason = "holds a carriage return"
+		case 0:
+			reason = "holds a NUL"
+		}
+		for offset, id := range map[int]string{0: string(c) + "x", 1: "x" + string(c) + "x", 2: "xx" + string(c), 70: strings.Repeat("ü", 35) + string(c)} {
+			_, err := event.Event{ID: id}.AppendText(nil)
+			requireFieldError(t, err, "ID", offset, reason)
+		}
+	}
+
+	for _, space := range []string{" ", "\t"} {
+		_, err := event.Event{ID: "a" + space + "b"}.AppendText(nil)
+		require.NoError(t, err)
+		for id, offset := range map[string]int{space: 0, space + "a": 0, "a" + space: 1, strings.Repeat("a", 80) + space: 80, "ü" + space: 2} {
+			_, err := event.Event{ID: id}.AppendText(nil)
+			var fieldErr *event.FieldError
+			require.ErrorAs(t, err, &fieldErr)
+			require.Equal(t, "ID", fieldErr.Field)
+			require.Equal(t, offset, fieldErr.Offset)
+			require.Contains(t, fieldErr.Reason, "space or tab")
+		}
+	}
+}
+
+func TestRefusedIllFormed(t *testing.T) {
+	const reason = "is not valid UTF-8"
+	for _, bad := range ill {
+		require.False(t, utf8.ValidString(bad))
+		for _, head := range []string{"", "\uFFFD", "ü", "世界", strings.Repeat("x", 100) + "\uFFFD"} {
+			for _, tail := range []string{"", "x", "\uFFFD", strings.Repeat("x", 100)} {
+				s := head + bad + tail
+				requireRefused(t, event.Event{ID: s, Data: "d"}, "ID", len(head), reason)
+				requireRefused(t, event.Event{Name: s, Data: "d"}, "Name", len(head), reason)
+				requireRefused(t, event.Event{Data: s}, "Data", len(head), reason)
+				requireRefused(t, event.Event{Data: "d", Comment: s}, "Comment", len(head), reason)
+			}
+		}
+		for n := range 150 { // plain text is passed in words of 8 and 64 bytes
+			head := strings.Repeat("x", n)
+			for _, tail := range []string{"", strings.Repeat("x", 150-n)} {
+				s := head + bad + tail
+				_, err := event.Event{ID: s}.AppendText(nil)
+				requireFieldError(t, err, "ID", n, reason)
+				_, err = event.Event{Name: s}.AppendText(nil)
+				requireFieldError(t, err, "Name", n, reason)
+				_, err = event.Event{Data: s}.AppendText(nil)
+				requireFieldError(t, err, "Data", n, reason)
+				_, err = event.AppendWith(nil, event.Event{}, appending(s))
+				requireFieldError(t, err, "Data", n, reason)
+				_, err = event.AppendComment(nil, s)
+				requireFieldError(t, err, "Comment", n, reason)
+			}
+		}
+	}
+}
+
+// The offset of a FieldError is one into the field, not into one of its lines.
+func TestRefusedOffsetCountsFromTheStartOfTheField(t *testing.T) {
+	for _, head := range []string{"a\n", "\r\n", "a\rb\n", strings.Repeat("a", 100) + "\n", "ü\n", "a\nü\n", "\n\n\nü"} {
+		s := head + "\xFFb"
+		requireRefused(t, event.Event{Data: s}, "Data", len(head), "is not valid UTF-8")
+		requireRefused(t, event.Event{Comment: s}, "Comment", len(head), "is not valid UTF-8")
+	}
+}
+
+func TestFieldErrorText(t *testing.T) {
+	for _, tt := range []struct {
+		event event.Event
+		want  string
+	}{
+		{event.Event{Name: "a\nb"}, "event: Name holds a line feed at byte 1"},
+		{event.Event{ID: "a\x1Bb"}, "event: ID holds the control character 0x1B at byte 1"},
+		{event.Event{Data: "ü\xFF"}, "event: Data is not valid UTF-8 at byte 2"},
+		{event.Event{ID: "1", ResetID: true}, "event: ID is set together with ResetID"},
+		{event.Event{Retry: -5}, "event: Retry is negative"},
+		{event.Event{Retry: 5}, "event: Retry is below a millisecond"},
+	} {
+		_, err := tt.event.MarshalText()
+		require.EqualError(t, err, tt.want)
+	}
+}
+
+func TestEncodeAllocations(t *testing.T) {
+	buf := make([]byte, 0, 4096)
+	for _, e := range []event.Event{
+		{},
+		{ID: "1000", Name: "price", Data: strings.Repeat("x", 300), Retry: time.Second, Comment: "c"},
+		{ID: "é", Name: "ü", Data: "世界\r\n🌍\n", Comment: "ü\nü"},
+		{ResetID: true, Retry: event.RetryImmediately},
+	} {
+		var err error
+		require.Zero(t, testing.AllocsPerRun(100, func() { _, err = e.AppendText(buf) }), "AppendText")
+		require.NoError(t, err)
+		require.Zero(t, testing.AllocsPerRun(100, func() { _, err = event.AppendComment(buf, e.Data) }), "AppendComment")
+		require.NoError(t, err)
+		plain := appending("plain")
+		require.Zero(t, testing.AllocsPerRun(100, func() { _, err = event.AppendWith(buf, e, plain) }), "AppendWith")
+		require.NoError(t, err)
+	}
+}
