@@ -42,7 +42,7 @@ bench: ## run the benchmarks (BENCH=regexp, COUNT=6)
 fuzz: ## run every fuzz target for FUZZTIME=10s
 	@grep -ro '^func Fuzz[[:alnum:]_]*' --include '*_test.go' . | sed 's,/[^/]*:func , ,' | sort | \
 	while read -r dir name; do \
-		(cd "$$dir" && go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) .) </dev/null || exit 1; \
+		(cd "$$dir" && go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x .) </dev/null || exit 1; \
 	done
 
 lint: gofmt vet golangci ## check formatting, go vet, golangci-lint

@@ -31,10 +31,12 @@ import (
 // guard is there but does nothing until a session comes.
 type guard struct {
 	http.ResponseWriter // what the plugin was called with
+	flush               func() error
 	base                context.Context
 	plugin              *Plugin
-	stream              bool // it will be a stream, by the look-up
-	wrapped             bool // something that may compress stands outside
+	stream              bool        // it will be a stream, by the look-up
+	header              http.Header // the request's, if Accept-Encoding was taken off
+	wrapped             bool        // something that may compress stands outside
 
 	session *ServerSession // nil: not a stream so far
 	written int64          // bytes that have passed in the session
@@ -72,10 +74,11 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		g := &guard{ResponseWriter: w, base: r.Context(), plugin: p, stream: stream, wrapped: isWrapped(w)}
+		g := &guard{ResponseWriter: w, flush: flusher(w), base: r.Context(), plugin: p, stream: stream, wrapped: isWrapped(w)}
 		g.wrapped = g.wrapped && r.Header.Get("Accept-Encoding") != ""
 		r = r.WithContext(context.WithValue(g.base, guardKey{}, g))
 		if stream && r.Header["Accept-Encoding"] != nil {
+			g.header = r.Header
 			r.Header = maps.Clone(r.Header)
 			delete(r.Header, "Accept-Encoding")
 		}
@@ -89,10 +92,10 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 // mayBeCompressed reports whether a compressor may be at work that must be told to
 // step aside: with a Content-Encoding of identity, all do that.
 func (g *guard) mayBeCompressed(r *http.Request) bool {
-	if g == nil {
-		return r.Header.Get("Accept-Encoding") != ""
+	if g != nil && g.stream {
+		return g.wrapped
 	}
-	return g.wrapped || r.Header.Get("Accept-Encoding") != ""
+	return r.Header.Get("Accept-Encoding") != ""
 }
 
 func (g *guard) seal() {
@@ -139,7 +142,7 @@ func (g *guard) FlushError() error {
 	if g.sealed {
 		return nil
 	}
-	return flush(g.ResponseWriter)
+	return g.flush()
 }
 
 func (g *guard) Flush() { _ = g.FlushError() } // http.Flusher has no error to return

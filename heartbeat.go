@@ -97,7 +97,7 @@ func (s *ServerSession) tick() {
 	}()
 	s.mu.Lock()
 	h, state := s.heartbeat, s.state
-	idle := time.Since(s.lastWrite)
+	idle := time.Since(s.began) - s.lastWrite
 	if state == streaming && !h.custom() && idle < h.Period {
 		s.setTimer(h.Period - idle)
 		s.mu.Unlock()

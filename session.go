@@ -23,12 +23,14 @@ import (
 type ServerSession struct {
 	route  *route
 	w      http.ResponseWriter      // the outermost one: all bytes and flushes go through it
+	flush  func() error             // w's
 	direct *http.ResponseController // the innermost one known: for deadlines only
 	guard  *guard                   // nil on a request that did not come through one
 	call   *http.Request            // its context is ctx
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	base   context.Context // the request's own: done when the client is gone
+	inner  context.Context // the request's, as the middleware have made it
 	began  time.Time
 
 	// mu is the write path: whoever holds it may write to w, and nobody else. It
@@ -38,8 +40,9 @@ type ServerSession struct {
 	headerTaken bool // the handler has the header in its hands: no opening behind its back
 	heartbeat   Heartbeat
 	timer       *time.Timer
-	watchdog    *time.Timer // of a write on HTTP/2
-	lastWrite   time.Time
+	watchdog    *time.Timer   // of a write on HTTP/2
+	lastWrite   time.Duration // since began
+	rearmAt     time.Duration // since began: when the write deadline is to be set anew
 	events      int64
 	bytes       int64
 
@@ -165,44 +168,47 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := s.canStream(); err != nil {
 		rt.plugin.cfg.Logger.Error("sse: request cannot be answered by a stream", "error", err, "path", r.URL.Path)
 		s.finishRefused()
-		rt.plugin.cfg.RenderError(w, r, &StatusError{http.StatusInternalServerError, err})
+		s.renderError(&StatusError{http.StatusInternalServerError, err})
 		return
 	}
 	if err := rt.plugin.admit(s); err != nil {
 		s.finishRefused()
-		s.sendAway(r, err)
+		s.sendAway(err)
 		return
 	}
-	s.run(r)
+	s.run()
 }
 
 func (rt *route) newSession(w http.ResponseWriter, r *http.Request, g *guard) *ServerSession {
-	s := &ServerSession{route: rt, w: w, guard: g, heartbeat: rt.heartbeat, began: time.Now()}
-	inner := r.Context()
-	s.base = inner
+	s := &ServerSession{route: rt, w: w, flush: flusher(w), guard: g, heartbeat: rt.heartbeat, began: time.Now()}
+	s.inner, s.base = r.Context(), r.Context()
 	direct := w
 	if g != nil {
 		s.base, direct = g.base, g.ResponseWriter
 		g.session = s
 	}
 	s.direct = http.NewResponseController(direct)
-	values := context.WithoutCancel(inner)
-	if rctx := chi.RouteContext(inner); rctx != nil {
+	values := context.WithoutCancel(s.inner)
+	if rctx := chi.RouteContext(s.inner); rctx != nil {
 		values = context.WithValue(values, chi.RouteCtxKey, rctx.Clone())
 	}
 	s.ctx, s.cancel = context.WithCancelCause(values)
+	// Of the copies that r is, this is the only one that the session keeps alive.
 	s.call = r.WithContext(s.ctx)
+	if g != nil && g.header != nil {
+		s.call.Header = g.header
+	}
 	return s
 }
 
 // run runs the handler, between what must be before and after it.
-func (s *ServerSession) run(r *http.Request) {
+func (s *ServerSession) run() {
 	stopBase := context.AfterFunc(s.base, s.onBaseDone)
-	stopInner := func() bool { return true }
-	if inner := r.Context(); inner.Done() != s.base.Done() {
-		stopInner = context.AfterFunc(inner, func() { s.onInnerDone(inner) })
+	var stopInner func() bool
+	if s.inner.Done() != s.base.Done() {
+		stopInner = context.AfterFunc(s.inner, s.onInnerDone)
 	}
-	s.liftDeadlines(r)
+	s.liftDeadlines()
 	s.mu.Lock()
 	s.setTimer(s.route.openDelay)
 	s.mu.Unlock()
@@ -211,13 +217,15 @@ func (s *ServerSession) run(r *http.Request) {
 	returned := false
 	defer func() {
 		stopBase()
-		stopInner()
+		if stopInner != nil {
+			stopInner()
+		}
 		var panicked any
 		if !returned {
 			panicked = recover()
 			err = &PanicError{panicked, debug.Stack()}
 		}
-		s.finish(r, err, panicked)
+		s.finish(err, panicked)
 	}()
 	err = s.route.handler(s)
 	returned = true
@@ -225,9 +233,9 @@ func (s *ServerSession) run(r *http.Request) {
 
 // liftDeadlines lifts those that http.Server's ReadTimeout and WriteTimeout have
 // set for a request of ordinary length. net/http sets them anew for the next.
-func (s *ServerSession) liftDeadlines(r *http.Request) {
+func (s *ServerSession) liftDeadlines() {
 	_ = s.direct.SetWriteDeadline(time.Time{}) // what has no deadline needs none lifted
-	if r.ContentLength == 0 {
+	if s.call.ContentLength == 0 {
 		_ = s.direct.SetReadDeadline(time.Time{})
 	}
 }
@@ -244,13 +252,13 @@ func (s *ServerSession) onBaseDone() {
 // onInnerDone is called when a context is done that a middleware has made. Its
 // deadline is for ordinary responses and does not end a stream; its cancellation
 // does.
-func (s *ServerSession) onInnerDone(inner context.Context) {
+func (s *ServerSession) onInnerDone() {
 	switch {
-	case errors.Is(inner.Err(), context.DeadlineExceeded):
+	case errors.Is(s.inner.Err(), context.DeadlineExceeded):
 	case s.base.Err() != nil:
 		s.onBaseDone()
 	default:
-		s.end(fmt.Errorf("%w: %w", ErrCanceled, context.Cause(inner)))
+		s.end(fmt.Errorf("%w: %w", ErrCanceled, context.Cause(s.inner)))
 	}
 }
 
@@ -266,50 +274,41 @@ func (s *ServerSession) interruptWrite() {
 // write opens the session if need be and writes frame; a nil frame only opens. It
 // is all there is to writing: what reaches the client passes here, under mu.
 func (s *ServerSession) write(frame []byte, kind writeKind) error {
-	hooks := &s.route.plugin.cfg
 	s.mu.Lock()
-	opens := s.state == pending
-	sent, err := s.writeLocked(frame, kind)
-	s.mu.Unlock()
-	if opens && err == nil && hooks.OnOpen != nil {
-		hooks.OnOpen(s)
-	}
-	if hooks.OnSend != nil && (sent.Bytes > 0 || sent.Err != nil) {
-		hooks.OnSend(s, sent)
-	}
-	return err
-}
-
-func (s *ServerSession) writeLocked(frame []byte, kind writeKind) (sent Sent, err error) {
 	if s.state == finished || s.ctx.Err() != nil {
-		return sent, s.closedError()
+		s.mu.Unlock()
+		return s.closedError()
 	}
 	opens := s.state == pending
 	if opens {
 		frame = s.openLocked(frame)
 	} else if frame == nil {
-		return sent, nil
+		s.mu.Unlock()
+		return nil
 	}
-	err = s.transmit(frame, s.route.writeTimeout)
+	err := s.transmit(frame, s.route.writeTimeout)
 	if err == nil && opens {
-		err = s.checkPassage()
+		err = s.opened(kind)
 	}
-	sent = Sent{Bytes: len(frame), Heartbeat: kind == ofHeartbeat, Err: err}
-	if hooks := &s.route.plugin.cfg; hooks.OnSend != nil {
-		sent.Duration = time.Since(s.lastWrite)
-	}
-	if err != nil {
+	if err == nil {
+		s.bytes += int64(len(frame))
+		if kind == ofHandler {
+			s.events++
+		}
+	} else {
 		s.end(err)
-		return sent, err
 	}
-	s.bytes += int64(len(frame))
-	if kind == ofHandler {
-		s.events++
+	began := s.lastWrite
+	s.mu.Unlock()
+
+	hooks := &s.route.plugin.cfg
+	if opens && err == nil && hooks.OnOpen != nil {
+		hooks.OnOpen(s)
 	}
-	if opens && kind != ofHeartbeat {
-		s.scheduleFirstBeat()
+	if hooks.OnSend != nil {
+		hooks.OnSend(s, Sent{Bytes: len(frame), Duration: time.Since(s.began) - began, Heartbeat: kind == ofHeartbeat, Err: err})
 	}
-	return sent, nil
+	return err
 }
 
 // openLocked writes the head, and returns the first frame with what belongs before
@@ -343,54 +342,58 @@ func (s *ServerSession) writeHead() {
 	s.w.WriteHeader(http.StatusOK)
 }
 
-func (s *ServerSession) scheduleFirstBeat() {
-	if s.heartbeat.custom() && s.heartbeat.Period > 0 {
-		s.setTimer(time.Nanosecond)
-		return
+// opened follows the first write.
+func (s *ServerSession) opened(kind writeKind) error {
+	if s.guard != nil && s.guard.written == 0 {
+		return fmt.Errorf("%w: a middleware keeps back what is flushed (the handler writes to a %T)", ErrUnsupported, s.w)
 	}
-	s.setTimer(s.heartbeat.Period)
+	switch {
+	case kind == ofHeartbeat: // beat sets the timer
+	case s.heartbeat.custom() && s.heartbeat.Period > 0:
+		s.setTimer(time.Nanosecond) // the first beat is due
+	default:
+		s.setTimer(s.heartbeat.Period)
+	}
+	return nil
 }
 
 // transmit writes and flushes frame within timeout.
 //
-// The order is deliberate. The deadline is set first and is gone afterwards: one
-// that stays armed would kill an idle HTTP/2 stream. On HTTP/1.x it does no harm
-// between writes, where the next one replaces it and net/http lifts it in the
-// end; leaving it saves a system's timer two changes for each event. On HTTP/2
-// setting a deadline is a message to the connection's goroutine, so there a timer
-// sets it when it is due.
+// On HTTP/1.x the deadline is the connection's. It does no harm between writes,
+// and net/http lifts it in the end, so it is left armed, and set anew only when a
+// sixteenth of it is used up: setting it for each event costs a tenth of the
+// event. On HTTP/2 an armed deadline would kill the idle stream, and setting one
+// is a message to the connection's goroutine; there a timer sets it when it is
+// due, which is stopped after the write.
 func (s *ServerSession) transmit(frame []byte, timeout time.Duration) error {
-	now := time.Now()
+	now := time.Since(s.began)
 	s.lastWrite = now
-	if s.call.ProtoMajor == 1 {
-		_ = s.direct.SetWriteDeadline(now.Add(timeout)) // a writer without deadlines has no client that could be slow
-	} else {
-		if s.watchdog == nil {
-			s.watchdog = time.AfterFunc(timeout, s.interruptWrite)
-		} else {
-			s.watchdog.Reset(timeout)
-		}
+	if s.call.ProtoMajor != 1 {
+		s.watch(timeout)
 		defer s.watchdog.Stop()
+	} else if now >= s.rearmAt {
+		s.rearmAt = now + timeout/16
+		_ = s.direct.SetWriteDeadline(s.began.Add(now + timeout)) // a writer without deadlines has no client that could be slow
 	}
 	_, err := s.w.Write(frame)
 	if err == nil {
-		err = flush(s.w)
+		err = s.flush()
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.Is(err, os.ErrDeadlineExceeded), s.call.ProtoMajor != 1 && time.Since(now) >= timeout:
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) || s.call.ProtoMajor != 1 && time.Since(s.began) >= now+timeout {
 		return fmt.Errorf("%w after %v: %w", ErrWriteTimeout, timeout, err)
 	}
 	return fmt.Errorf("sse: write: %w", err)
 }
 
-// checkPassage finds out a writer that keeps what was flushed to itself.
-func (s *ServerSession) checkPassage() error {
-	if s.guard != nil && s.guard.written == 0 {
-		return fmt.Errorf("%w: a middleware keeps back what is flushed (the handler writes to a %T)", ErrUnsupported, s.w)
+func (s *ServerSession) watch(timeout time.Duration) {
+	if s.watchdog == nil {
+		s.watchdog = time.AfterFunc(timeout, s.interruptWrite)
+		return
 	}
-	return nil
+	s.watchdog.Reset(timeout)
 }
 
 // canStream returns an error that matches ErrUnsupported if what is written would
@@ -425,16 +428,16 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// flush flushes through w, as http.ResponseController does, without its cost.
-func flush(w http.ResponseWriter) error {
+// flusher returns the flush of w, which is that of http.ResponseController without
+// the search for it each time.
+func flusher(w http.ResponseWriter) func() error {
 	switch f := w.(type) {
 	case interface{ FlushError() error }:
-		return f.FlushError()
+		return f.FlushError
 	case http.Flusher:
-		f.Flush()
-		return nil
+		return func() error { f.Flush(); return nil }
 	}
-	return http.NewResponseController(w).Flush()
+	return http.NewResponseController(w).Flush
 }
 
 // setStreamHeader sets the header of every stream (WHATWG HTML §9.2.5, RFC 9111
@@ -455,7 +458,7 @@ func setStreamHeader(h http.Header, r *http.Request) {
 
 // finish ends the session when its handler is through, with err if it returned
 // one or panicked.
-func (s *ServerSession) finish(r *http.Request, err error, panicked any) {
+func (s *ServerSession) finish(err error, panicked any) {
 	s.mu.Lock()
 	if s.timer != nil {
 		s.timer.Stop()
@@ -488,7 +491,7 @@ func (s *ServerSession) finish(r *http.Request, err error, panicked any) {
 	case panicked != nil:
 		panic(panicked) // no one has seen anything: a middleware may answer
 	default:
-		s.answer(r, end)
+		s.answer(end)
 	}
 }
 
@@ -547,6 +550,7 @@ func (s *ServerSession) farewell(end End) {
 	}
 	if retry := s.route.plugin.comeback(s.route.retry); retry > 0 {
 		frame, _ := Event{Retry: retry}.AppendText(nil) // a valid one
+		s.rearmAt = 0                                   // another timeout, and an interruption may have been before
 		if s.transmit(frame, min(shutdownGrace, s.route.writeTimeout)) == nil {
 			s.bytes += int64(len(frame))
 		}
@@ -570,39 +574,45 @@ func (s *ServerSession) finishRefused() {
 }
 
 // answer answers a request whose session did not open.
-func (s *ServerSession) answer(r *http.Request, end End) {
+func (s *ServerSession) answer(end End) {
 	switch end.Reason {
 	case EndReturned, EndClosed: // an empty stream
 		s.writeHead()
-		_ = flush(s.w) // net/http reports what is wrong with the connection to its own log
+		_ = s.flush() // net/http reports what is wrong with the connection to its own log
 		s.guard.seal()
 	case EndStatus, EndHandlerError, EndPanic:
-		s.route.plugin.cfg.RenderError(s.w, r, end.Err)
+		s.renderError(end.Err)
 	case EndShutdown:
-		s.sendAway(r, ErrShutdown)
+		s.sendAway(ErrShutdown)
 	case EndClientGone:
 	default:
-		s.route.plugin.cfg.RenderError(s.w, r, &StatusError{http.StatusServiceUnavailable, end.Err})
+		s.renderError(&StatusError{http.StatusServiceUnavailable, end.Err})
 	}
 }
 
+// renderError answers with err. The request is a copy, since chi/render writes to
+// it.
+func (s *ServerSession) renderError(err error) {
+	s.route.plugin.cfg.RenderError(s.w, s.call.WithContext(s.inner), err)
+}
+
 // sendAway answers a request for which there is no session now.
-func (s *ServerSession) sendAway(r *http.Request, why error) {
+func (s *ServerSession) sendAway(why error) {
 	retry := s.route.plugin.comeback(s.route.retry)
 	if retry == 0 {
 		retry = time.Second
 	}
-	if !isEventSource(r) {
+	if !isEventSource(s.call) {
 		seconds := int64((retry + time.Second - 1) / time.Second)
 		s.w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
-		s.route.plugin.cfg.RenderError(s.w, r, &StatusError{http.StatusServiceUnavailable, why})
+		s.renderError(&StatusError{http.StatusServiceUnavailable, why})
 		return
 	}
 	// EventSource gives up for good on any status but 200 (WHATWG HTML §9.2.3).
 	s.writeHead()
 	frame, _ := Event{Retry: retry, Comment: strings.TrimPrefix(why.Error(), "sse: ")}.AppendText(nil) // a valid one
 	if _, err := s.w.Write(frame); err == nil {
-		_ = flush(s.w) // it was a courtesy
+		_ = s.flush() // it was a courtesy
 	}
 	s.guard.seal()
 }

@@ -1,0 +1,130 @@
+package sse_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+)
+
+// BenchmarkIdle measures what an open session costs that has nothing to do, beside
+// a bare net/http handler that has flushed its header and waits, alone and behind
+// a chi router. The clients are another process.
+func BenchmarkIdle(b *testing.B) {
+	const n = 4000
+	bare := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.WriteHeader(http.StatusOK)
+		_, _ = io.WriteString(w, ": open\n\n")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}
+	b.Run("net-http", func(b *testing.B) { measureIdle(b, n, http.HandlerFunc(bare)) })
+	b.Run("chi", func(b *testing.B) {
+		r := chi.NewRouter()
+		r.Get("/", bare)
+		measureIdle(b, n, r)
+	})
+	b.Run("sse", func(b *testing.B) {
+		r := sse.Install(chi.NewRouter(), sse.Config{})
+		r.SSE("/", func(s *sse.ServerSession) error {
+			if err := s.Open(); err != nil {
+				return err
+			}
+			<-s.Done()
+			return nil
+		})
+		measureIdle(b, n, r)
+	})
+}
+
+func measureIdle(b *testing.B, n int, h http.Handler) {
+	for range b.N {
+		var open atomic.Int64
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			open.Add(1)
+			h.ServeHTTP(w, r)
+		}))
+		goroutines, heap, stack := footprint()
+		client := exec.Command(os.Args[0])
+		client.Env = append(os.Environ(), idleClientEnv+"="+srv.Listener.Addr().String()+" "+strconv.Itoa(n))
+		client.Stderr = os.Stderr
+		stdin, err := client.StdinPipe()
+		require.NoError(b, err)
+		stdout, err := client.StdoutPipe()
+		require.NoError(b, err)
+		require.NoError(b, client.Start())
+		_, err = bufio.NewReader(stdout).ReadString('\n') // all are open
+		require.NoError(b, err)
+		require.EqualValues(b, n, open.Load())
+		goroutines2, heap2, stack2 := footprint()
+		b.ReportMetric(float64(heap2-heap+stack2-stack)/float64(n), "B/session")
+		b.ReportMetric(float64(heap2-heap)/float64(n), "heap-B/session")
+		b.ReportMetric(float64(stack2-stack)/float64(n), "stack-B/session")
+		b.ReportMetric(float64(goroutines2-goroutines)/float64(n), "goroutines/session")
+		require.NoError(b, stdin.Close())
+		require.NoError(b, client.Wait())
+		srv.Close()
+	}
+}
+
+func footprint() (goroutines int, heap, stack int64) {
+	time.Sleep(100 * time.Millisecond)
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return runtime.NumGoroutine(), int64(m.HeapAlloc), int64(m.StackInuse)
+}
+
+// The process of the clients: it opens n streams, says so, and holds them until
+// its standard input ends.
+const idleClientEnv = "SSE_BENCH_IDLE_CLIENT"
+
+func init() {
+	addr, count, ok := strings.Cut(os.Getenv(idleClientEnv), " ")
+	if !ok {
+		return
+	}
+	n, err := strconv.Atoi(count)
+	conns := make([]net.Conn, 0, n) // held, lest they are collected and closed
+	for i := 0; i < n && err == nil; i++ {
+		var conn net.Conn
+		if conn, err = net.Dial("tcp", addr); err != nil {
+			break
+		}
+		conns = append(conns, conn)
+		if _, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nAccept-Encoding: gzip\r\nUser-Agent: idle\r\n\r\n"); err != nil {
+			break
+		}
+		buf := make([]byte, 1024)
+		for got := 0; err == nil && !strings.Contains(string(buf[:got]), ": open"); {
+			var k int
+			k, err = conn.Read(buf[got:])
+			got += k
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "idle client:", err)
+		os.Exit(1)
+	}
+	fmt.Println("open")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	runtime.KeepAlive(conns)
+	os.Exit(0)
+}
