@@ -11,12 +11,16 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// stream is about a mebibyte of events of size bytes on the wire, as servers
-// send them: an id, a name, a line of JSON.
-func stream(size int) (text string, events int) {
+// stream is about a mebibyte of events of size bytes on the wire. The shapes are
+// those that servers send most: a line of data, as LLM APIs do, or all of id, name
+// and data.
+func stream(full bool, size int) (text string, events int) {
 	var b strings.Builder
 	for i := 0; b.Len() < 1<<20; i++ {
-		head := fmt.Sprintf("id: %d\nevent: price\ndata: {\"v\":\"", i)
+		head := "data: {\"v\":\""
+		if full {
+			head = fmt.Sprintf("id: %d\nevent: price\n", i) + head
+		}
 		const tail = "\"}\n\n"
 		b.WriteString(head)
 		for n := size - len(head) - len(tail); n > 0; n-- {
@@ -29,14 +33,30 @@ func stream(size int) (text string, events int) {
 }
 
 // BenchmarkDecode reads the same stream through an io.Reader with each decoder.
-// Compare the MB/s of one size.
+// Compare the MB/s of one shape and size.
 func BenchmarkDecode(b *testing.B) {
-	for _, size := range []int{60, 130, 1 << 10, 64 << 10} {
-		text, events := stream(size)
+	for _, shape := range []struct {
+		name string
+		full bool
+		size int
+	}{
+		{"data/60B", false, 60},
+		{"data/130B", false, 130},
+		{"data/1KiB", false, 1 << 10},
+		{"data/64KiB", false, 64 << 10},
+		{"full/60B", true, 60},
+		{"full/130B", true, 130},
+		{"full/1KiB", true, 1 << 10},
+		{"full/64KiB", true, 64 << 10},
+	} {
+		text, events := stream(shape.full, shape.size)
 		run := func(name string, decode func(r io.Reader) (n int, bytes int)) {
-			b.Run(fmt.Sprintf("%dB/%s", size, name), func(b *testing.B) {
+			b.Run(shape.name+"/"+name, func(b *testing.B) {
 				wantBytes := 0
-				for ev := range event.NewDecoder(strings.NewReader(text)).All() {
+				for ev, err := range event.NewDecoder(strings.NewReader(text)).All() {
+					if err != nil {
+						b.Fatal(err)
+					}
 					wantBytes += len(ev.Data) + len(ev.ID) + len(ev.Name)
 				}
 				b.SetBytes(int64(len(text)))

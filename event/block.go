@@ -43,13 +43,17 @@ func (b *block) keep(buf []byte) {
 	b.comment.keep(buf)
 }
 
+func (b *block) resetsID() bool { return b.id.state != unset && b.id.len() == 0 }
+
 // size is the size of the event so far.
 func (b *block) size() int {
 	return b.id.len() + b.name.len() + b.data.len() + b.comment.len()
 }
 
 func (v *value) reset() {
-	v.trim(v.len())
+	if cap(v.copy) > keptBuffer {
+		v.trim(v.len())
+	}
 	v.state = unset
 }
 
