@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/go-chi/chi/v5"
 )
@@ -34,9 +35,9 @@ type guard struct {
 	flush               func() error
 	base                context.Context
 	plugin              *Plugin
-	stream              bool        // it will be a stream, by the look-up
-	header              http.Header // the request's, if Accept-Encoding was taken off
-	wrapped             bool        // something that may compress stands outside
+	stream              bool // it will be a stream, by the look-up
+	stripped            bool // Accept-Encoding was taken off
+	wrapped             bool // something that may compress stands outside
 
 	session *ServerSession // nil: not a stream so far
 	written int64          // bytes that have passed in the session
@@ -60,25 +61,22 @@ func IsStream(r *http.Request) bool {
 	if g == nil {
 		return false
 	}
-	if !g.stream {
-		g.stream, _ = g.plugin.find(r) // the path may have been rewritten since
-	}
-	return g.stream
+	return g.stream || g.plugin.find(r) // the path may have been rewritten since
 }
 
 // guard is the middleware.
 func (p *Plugin) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		stream, known := p.find(r)
-		if known && !stream && !p.pathless.Load() || guardFrom(r.Context()) != nil {
+		if guardFrom(r.Context()) != nil { // of a plugin that this one is mounted under
 			next.ServeHTTP(w, r)
 			return
 		}
-		g := &guard{ResponseWriter: w, flush: flusher(w), base: r.Context(), plugin: p, stream: stream, wrapped: isWrapped(w)}
-		g.wrapped = g.wrapped && r.Header.Get("Accept-Encoding") != ""
+		g := &guard{ResponseWriter: w, flush: flusher(w), base: r.Context(), plugin: p, stream: p.find(r)}
+		encodings := r.Header["Accept-Encoding"]
+		g.wrapped = encodings != nil && isWrapped(w)
 		r = r.WithContext(context.WithValue(g.base, guardKey{}, g))
-		if stream && r.Header["Accept-Encoding"] != nil {
-			g.header = r.Header
+		if g.stream && encodings != nil {
+			g.stripped = true
 			r.Header = maps.Clone(r.Header)
 			delete(r.Header, "Accept-Encoding")
 		}
@@ -92,7 +90,7 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 // mayBeCompressed reports whether a compressor may be at work that must be told to
 // step aside: with a Content-Encoding of identity, all do that.
 func (g *guard) mayBeCompressed(r *http.Request) bool {
-	if g != nil && g.stream {
+	if g != nil && (g.wrapped || g.stripped) {
 		return g.wrapped
 	}
 	return r.Header.Get("Accept-Encoding") != ""
@@ -135,6 +133,14 @@ func (g *guard) Write(p []byte) (int, error) {
 		g.written += int64(n)
 	}
 	return n, err
+}
+
+// WriteString keeps that of net/http's writers for responses that are no streams.
+func (g *guard) WriteString(s string) (int, error) {
+	if g.session != nil {
+		return g.Write([]byte(s))
+	}
+	return io.WriteString(g.ResponseWriter, s)
 }
 
 // FlushError flushes, for http.ResponseController.
@@ -198,16 +204,21 @@ func isWrapped(w http.ResponseWriter) bool {
 	return path != "net/http" && !strings.HasPrefix(path, "net/http/") && path != "golang.org/x/net/http2"
 }
 
-// routeTable has the methods of each full pattern that lead to an SSE route;
-// patterns without any are there too.
-type routeTable map[string]map[string]bool
+// routeTable has what chi's tree has, as of a version.
+type routeTable struct {
+	version  uint64
+	patterns map[string]map[string]bool // full pattern -> method -> leads to an SSE route
+}
 
-// find reports whether chi will route r to an SSE route, and whether it will route
-// it at all to something that can be known.
-func (p *Plugin) find(r *http.Request) (stream, known bool) {
+// routesVersion counts the changes that may add an SSE route to any router: one
+// plugin's routers may be mounted on another's.
+var routesVersion atomic.Uint64
+
+// find reports whether chi will route r to an SSE route.
+func (p *Plugin) find(r *http.Request) bool {
 	outer := chi.RouteContext(r.Context())
 	if outer == nil {
-		return false, false
+		return false
 	}
 	path, method := outer.RoutePath, outer.RouteMethod
 	if path == "" {
@@ -226,33 +237,34 @@ func (p *Plugin) find(r *http.Request) (stream, known bool) {
 	rctx.Reset()
 	pattern := p.root.Find(rctx, method, path)
 	if pattern == "" {
-		return false, false
+		return false
 	}
 	table := p.table()
-	methods, known := table[pattern]
-	if !known {
-		methods, known = table[pattern+"/"] // the place where a router is mounted
+	methods, ok := table.patterns[pattern]
+	if !ok {
+		methods = table.patterns[pattern+"/"] // the place where a router is mounted
 	}
-	return methods[method], known
+	return methods[method]
 }
 
 var routeContexts = sync.Pool{New: func() any { return chi.NewRouteContext() }}
 
 // table returns the table of p's routes, which it makes anew after a change.
-func (p *Plugin) table() routeTable {
-	if t := p.routes.Load(); t != nil {
-		return *t
+func (p *Plugin) table() *routeTable {
+	version := routesVersion.Load()
+	if t := p.routes.Load(); t != nil && t.version == version {
+		return t
 	}
-	t := make(routeTable)
+	t := &routeTable{version, make(map[string]map[string]bool)}
 	_ = chi.Walk(p.root, func(method, pattern string, h http.Handler, _ ...func(http.Handler) http.Handler) error {
-		if t[pattern] == nil {
-			t[pattern] = make(map[string]bool)
+		if t.patterns[pattern] == nil {
+			t.patterns[pattern] = make(map[string]bool)
 		}
-		if rt, ok := h.(*route); ok {
-			t[pattern][method] = rt != nil
+		if _, ok := h.(*route); ok {
+			t.patterns[pattern][method] = true
 		}
 		return nil
 	}) // returns only what the function does
-	p.routes.Store(&t)
+	p.routes.Store(t)
 	return t
 }

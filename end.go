@@ -44,19 +44,6 @@ func (r EndReason) String() string {
 	return endReasons[r]
 }
 
-// level is the one at which the end of a session is logged.
-func (r EndReason) level() slog.Level {
-	switch r {
-	case EndHandlerError, EndPanic:
-		return slog.LevelError
-	case EndWriteTimeout:
-		return slog.LevelWarn
-	case EndWriteError:
-		return slog.LevelInfo
-	}
-	return slog.LevelDebug
-}
-
 // End is the end of a session: why, and what came before. It is a
 // [slog.LogValuer].
 type End struct {
@@ -81,6 +68,24 @@ func (e End) LogValue() slog.Value {
 		attrs = append(attrs, slog.Any("error", e.Err))
 	}
 	return slog.GroupValue(attrs...)
+}
+
+// level is the one at which e is logged. An error that the handler returned when
+// the session had ended anyway is worth a line, but may well follow from the end.
+func (e End) level() slog.Level {
+	switch e.Reason {
+	case EndHandlerError, EndPanic:
+		return slog.LevelError
+	case EndWriteTimeout:
+		return slog.LevelWarn
+	case EndWriteError:
+		return slog.LevelInfo
+	case EndClosed, EndClientGone, EndShutdown:
+		if e.Err != nil {
+			return slog.LevelInfo
+		}
+	}
+	return slog.LevelDebug
 }
 
 // PanicError is the Err of an [End] by [EndPanic].

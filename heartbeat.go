@@ -23,9 +23,9 @@ type Heartbeat struct {
 	// Event is sent at each beat. Zero means a comment.
 	Event Event
 
-	// Provider is asked for the event at each beat, in place of Event. It runs in a
-	// goroutine of its own, of which there is never more than one for a session. An
-	// event that cannot be sent is logged, and a comment sent for it.
+	// Provider is asked for the event at each beat, in place of Event; never for two
+	// beats of a session at a time. An event that cannot be sent is logged, and a
+	// comment sent for it. A panic ends the session as one of its handler does.
 	Provider func() Event
 }
 
@@ -53,7 +53,8 @@ func (h Heartbeat) frame(dst []byte) ([]byte, error) {
 
 // Heartbeat replaces the session's heartbeat. Its first beat is sent at once,
 // which opens the session; a negative Period only stops the beats. The error is
-// that of the first beat.
+// that of the first beat, unless a beat of the old heartbeat is still under way:
+// the first then follows it.
 func (s *ServerSession) Heartbeat(h Heartbeat) error {
 	if err := h.check(); err != nil {
 		return fmt.Errorf("sse: heartbeat: %w", err)
@@ -65,11 +66,19 @@ func (s *ServerSession) Heartbeat(h Heartbeat) error {
 	if h.Period < 0 {
 		return nil
 	}
-	return s.beat(h)
+	return s.beat()
 }
 
-// beat sends one beat of h and sets the timer for the next.
-func (s *ServerSession) beat(h Heartbeat) error {
+// beat sends a beat and sets the timer for the next. There is one at a time.
+func (s *ServerSession) beat() error {
+	h, ok := s.beginBeat()
+	if !ok {
+		return nil
+	}
+	defer s.endBeat()
+	if s.ctx.Err() != nil {
+		return s.closedError()
+	}
 	buf := frames.get()
 	defer frames.put(buf)
 	frame, err := h.frame(buf.b)
@@ -80,11 +89,29 @@ func (s *ServerSession) beat(h Heartbeat) error {
 		}
 	}
 	buf.b = frame
-	err = s.write(frame, ofHeartbeat)
+	return s.write(frame, ofHeartbeat)
+}
+
+func (s *ServerSession) beginBeat() (h Heartbeat, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.setTimer(s.heartbeat.Period)
-	return err
+	if s.beating {
+		s.beatAgain = true
+		return h, false
+	}
+	s.beating = true
+	return s.heartbeat, true
+}
+
+func (s *ServerSession) endBeat() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.heartbeat.Period
+	if s.beatAgain && next > 0 {
+		next = time.Nanosecond
+	}
+	s.beating, s.beatAgain = false, false
+	s.setTimer(next)
 }
 
 // tick is what the session's only timer calls: to open it after its OpenDelay, and
@@ -95,23 +122,33 @@ func (s *ServerSession) tick() {
 			s.end(&PanicError{v, debug.Stack()})
 		}
 	}()
-	s.mu.Lock()
-	h, state := s.heartbeat, s.state
-	idle := time.Since(s.began) - s.lastWrite
-	if state == streaming && !h.custom() && idle < h.Period {
-		s.setTimer(h.Period - idle)
-		s.mu.Unlock()
-		return
+	switch s.due() {
+	case ofOpenDelay:
+		_ = s.write(nil, ofOpenDelay) // its error ends the session
+	case ofHeartbeat:
+		_ = s.beat() // likewise
 	}
-	headerTaken := s.headerTaken
-	s.mu.Unlock()
+}
 
-	switch {
-	case state == pending && !headerTaken:
-		_ = s.Open() // its error ends the session
-	case state == streaming && h.Period > 0:
-		_ = s.beat(h) // likewise
+// due says what the timer has called for, or sets it for later. ofHandler is
+// nothing.
+func (s *ServerSession) due() writeKind {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return ofHandler
 	}
+	switch h := s.heartbeat; s.state {
+	case pending:
+		return ofOpenDelay
+	case streaming:
+		if idle := time.Since(s.began) - s.lastWrite; !h.custom() && idle < h.Period {
+			s.setTimer(h.Period - idle)
+		} else if h.Period > 0 && !s.beating {
+			return ofHeartbeat
+		}
+	}
+	return ofHandler
 }
 
 // setTimer sets the timer, if the session is alive. s.mu is held.

@@ -154,8 +154,7 @@ type Plugin struct {
 	cfg  Config
 	root chi.Router
 
-	routes   atomic.Pointer[routeTable] // nil: to be looked up anew
-	pathless atomic.Bool                // there are handlers that are on no known route
+	routes atomic.Pointer[routeTable]
 
 	mu       sync.Mutex
 	sessions map[*ServerSession]struct{}

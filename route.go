@@ -56,7 +56,7 @@ func (r *Router) SSE(pattern string, h Handler, opts ...RouteOption) {
 			r.Method(method, pattern, rt)
 		}
 	}
-	r.plugin.routes.Store(nil)
+	routesVersion.Add(1)
 }
 
 // SSEHandler returns h as an [http.Handler], to be mounted at any place of r and
@@ -72,8 +72,7 @@ func (r *Router) SSEHandler(h Handler, opts ...RouteOption) http.Handler {
 	if rt.methods != nil {
 		panic("sse: WithMethods has no effect on SSEHandler; choose the methods where you mount it")
 	}
-	r.plugin.pathless.Store(true)
-	r.plugin.routes.Store(nil)
+	routesVersion.Add(1)
 	return rt
 }
 
@@ -105,7 +104,7 @@ func (r *Router) Mount(pattern string, h http.Handler) {
 		h = sub.Router // chi hands its NotFound on to its own type only
 	}
 	r.Router.Mount(pattern, h)
-	r.plugin.routes.Store(nil)
+	routesVersion.Add(1)
 }
 
 func (r *Router) nested(sub chi.Router) *Router {
@@ -129,7 +128,8 @@ func WithMethods(methods ...string) RouteOption {
 	if len(methods) == 0 {
 		panic("sse: WithMethods without a method; leave the option out for GET and HEAD")
 	}
-	return func(rt *route) { rt.methods = slices.Clone(methods) }
+	methods = slices.Clone(methods)
+	return func(rt *route) { rt.methods = methods }
 }
 
 // WithHeartbeat sets the heartbeat of the route's sessions. A zero Period is the
@@ -139,8 +139,8 @@ func WithHeartbeat(h Heartbeat) RouteOption {
 		panic(fmt.Sprintf("sse: WithHeartbeat: %v", err))
 	}
 	return func(rt *route) {
-		setDefault(&h.Period, rt.plugin.cfg.Heartbeat.Period)
 		rt.heartbeat = h
+		setDefault(&rt.heartbeat.Period, rt.plugin.cfg.Heartbeat.Period)
 	}
 }
 

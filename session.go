@@ -37,8 +37,13 @@ type ServerSession struct {
 	// covers all below.
 	mu          sync.Mutex
 	state       sessionState
-	headerTaken bool // the handler has the header in its hands: no opening behind its back
+	headerTaken bool        // the handler has the header in its hands: no opening behind its back
+	lastHeader  http.Header // a copy, for when w is out of reach
+	isOpen      bool        // the first write has gone out
+	torn        bool        // a write failed, and may have left half a frame behind
 	heartbeat   Heartbeat
+	beating     bool // a beat is under way
+	beatAgain   bool // another is to follow it at once
 	timer       *time.Timer
 	watchdog    *time.Timer   // of a write on HTTP/2
 	lastWrite   time.Duration // since began
@@ -64,8 +69,9 @@ const (
 type writeKind uint8
 
 const (
-	ofHandler writeKind = iota // a send
-	ofOpening                  // nothing but to open the session
+	ofHandler   writeKind = iota // a send
+	ofOpening                    // nothing but to open the session
+	ofOpenDelay                  // likewise, unless the handler has the header
 	ofHeartbeat
 )
 
@@ -123,8 +129,11 @@ func (s *ServerSession) Call() *http.Request { return s.call }
 func (s *ServerSession) Header() http.Header {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != pending {
+	switch s.state {
+	case streaming:
 		return s.w.Header().Clone()
+	case finished: // the writer is net/http's again, whose HTTP/2 one panics
+		return s.lastHeader.Clone()
 	}
 	s.headerTaken = true
 	return s.w.Header()
@@ -166,12 +175,13 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := rt.newSession(w, r, g)
 	defer s.cancel(ErrClosed)
 	if err := s.canStream(); err != nil {
-		rt.plugin.cfg.Logger.Error("sse: request cannot be answered by a stream", "error", err, "path", r.URL.Path)
+		s.logger().Error("sse: request cannot be answered by a stream", "error", err)
 		s.finishRefused()
 		s.renderError(&StatusError{http.StatusInternalServerError, err})
 		return
 	}
 	if err := rt.plugin.admit(s); err != nil {
+		s.logger().Log(s.ctx, refusalLevel(err), "sse: session refused", "error", err)
 		s.finishRefused()
 		s.sendAway(err)
 		return
@@ -195,9 +205,6 @@ func (rt *route) newSession(w http.ResponseWriter, r *http.Request, g *guard) *S
 	s.ctx, s.cancel = context.WithCancelCause(values)
 	// Of the copies that r is, this is the only one that the session keeps alive.
 	s.call = r.WithContext(s.ctx)
-	if g != nil && g.header != nil {
-		s.call.Header = g.header
-	}
 	return s
 }
 
@@ -240,18 +247,24 @@ func (s *ServerSession) liftDeadlines() {
 	}
 }
 
-// onBaseDone is called when the request's own context is done.
+// onBaseDone is called when the request's own context is done. It is so as well
+// when a write has failed: then the writer knows better why the session ends.
 func (s *ServerSession) onBaseDone() {
 	if errors.Is(s.base.Err(), context.DeadlineExceeded) {
 		return // of a Timeout that stands outside the plugin; the next write shows who is there
 	}
+	if !s.mu.TryLock() {
+		s.interruptWrite()
+		s.mu.Lock()
+	}
+	defer s.mu.Unlock()
 	s.end(ErrClientGone)
-	s.interruptWrite()
 }
 
 // onInnerDone is called when a context is done that a middleware has made. Its
 // deadline is for ordinary responses and does not end a stream; its cancellation
-// does.
+// does. (One that comes from farther out than a deadline, when that has passed,
+// can no longer be seen from here.)
 func (s *ServerSession) onInnerDone() {
 	switch {
 	case errors.Is(s.inner.Err(), context.DeadlineExceeded):
@@ -271,24 +284,38 @@ func (s *ServerSession) interruptWrite() {
 	}
 }
 
-// write opens the session if need be and writes frame; a nil frame only opens. It
-// is all there is to writing: what reaches the client passes here, under mu.
+// write opens the session if need be and writes frame; a nil frame only opens.
 func (s *ServerSession) write(frame []byte, kind writeKind) error {
+	sent, opened, err := s.writeFrame(frame, kind)
+	hooks := &s.route.plugin.cfg
+	if opened && hooks.OnOpen != nil {
+		hooks.OnOpen(s)
+	}
+	if hooks.OnSend != nil && sent.Bytes > 0 {
+		hooks.OnSend(s, sent)
+	}
+	return err
+}
+
+// writeFrame is what write does under mu: all that reaches the client passes here.
+func (s *ServerSession) writeFrame(frame []byte, kind writeKind) (sent Sent, opened bool, err error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.state == finished || s.ctx.Err() != nil {
-		s.mu.Unlock()
-		return s.closedError()
+		return sent, false, s.closedError()
 	}
 	opens := s.state == pending
+	if opens && kind == ofOpenDelay && (s.headerTaken || s.beating) {
+		return sent, false, nil
+	}
 	if opens {
 		frame = s.openLocked(frame)
 	} else if frame == nil {
-		s.mu.Unlock()
-		return nil
+		return sent, false, nil
 	}
-	err := s.transmit(frame, s.route.writeTimeout)
+	err = s.transmit(frame, s.route.writeTimeout)
 	if err == nil && opens {
-		err = s.opened(kind)
+		err = s.opened()
 	}
 	if err == nil {
 		s.bytes += int64(len(frame))
@@ -296,19 +323,16 @@ func (s *ServerSession) write(frame []byte, kind writeKind) error {
 			s.events++
 		}
 	} else {
+		if errors.Is(s.base.Err(), context.Canceled) && !errors.Is(err, ErrWriteTimeout) {
+			err = fmt.Errorf("%w: %w", ErrClientGone, err)
+		}
+		s.torn = true
 		s.end(err)
 	}
-	began := s.lastWrite
-	s.mu.Unlock()
-
-	hooks := &s.route.plugin.cfg
-	if opens && err == nil && hooks.OnOpen != nil {
-		hooks.OnOpen(s)
+	if s.route.plugin.cfg.OnSend != nil {
+		sent = Sent{Bytes: len(frame), Duration: time.Since(s.began) - s.lastWrite, Heartbeat: kind == ofHeartbeat, Err: err}
 	}
-	if hooks.OnSend != nil {
-		hooks.OnSend(s, Sent{Bytes: len(frame), Duration: time.Since(s.began) - began, Heartbeat: kind == ofHeartbeat, Err: err})
-	}
-	return err
+	return sent, opens && err == nil, err
 }
 
 // openLocked writes the head, and returns the first frame with what belongs before
@@ -343,12 +367,13 @@ func (s *ServerSession) writeHead() {
 }
 
 // opened follows the first write.
-func (s *ServerSession) opened(kind writeKind) error {
+func (s *ServerSession) opened() error {
 	if s.guard != nil && s.guard.written == 0 {
 		return fmt.Errorf("%w: a middleware keeps back what is flushed (the handler writes to a %T)", ErrUnsupported, s.w)
 	}
+	s.isOpen = true
 	switch {
-	case kind == ofHeartbeat: // beat sets the timer
+	case s.beating: // it sets the timer when it is done
 	case s.heartbeat.custom() && s.heartbeat.Period > 0:
 		s.setTimer(time.Nanosecond) // the first beat is due
 	default:
@@ -382,15 +407,21 @@ func (s *ServerSession) transmit(frame []byte, timeout time.Duration) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) || s.call.ProtoMajor != 1 && time.Since(s.began) >= now+timeout {
+	overdue := time.Since(s.began) >= now+timeout-timeout/16 // else it was interrupted
+	if overdue && (errors.Is(err, os.ErrDeadlineExceeded) || s.call.ProtoMajor != 1) {
 		return fmt.Errorf("%w after %v: %w", ErrWriteTimeout, timeout, err)
 	}
 	return fmt.Errorf("sse: write: %w", err)
 }
 
+// watch sets the timer of a write on HTTP/2. When it fires it says first why the
+// session ends: the reset of the stream looks as if the client had left.
 func (s *ServerSession) watch(timeout time.Duration) {
 	if s.watchdog == nil {
-		s.watchdog = time.AfterFunc(timeout, s.interruptWrite)
+		s.watchdog = time.AfterFunc(timeout, func() {
+			s.end(fmt.Errorf("%w after %v", ErrWriteTimeout, s.route.writeTimeout))
+			s.interruptWrite()
+		})
 		return
 	}
 	s.watchdog.Reset(timeout)
@@ -465,12 +496,13 @@ func (s *ServerSession) finish(err error, panicked any) {
 	}
 	end := s.endOf(err)
 	opened := s.state == streaming
-	end.Opened = opened
-	broken := opened && end.breaks()
+	end.Opened = s.isOpen
+	broken := opened && (s.torn || end.breaks())
+	var sent Sent
 	if opened && !broken {
-		s.farewell(end)
+		sent = s.farewell(end)
 	}
-	s.state = finished
+	s.state, s.lastHeader = finished, s.w.Header().Clone()
 	end.Duration, end.Events, end.Bytes = time.Since(s.began), s.events, s.bytes
 	s.mu.Unlock()
 	s.cancel(ErrClosed)
@@ -478,6 +510,9 @@ func (s *ServerSession) finish(err error, panicked any) {
 
 	p := s.route.plugin
 	p.dismiss(s)
+	if p.cfg.OnSend != nil && sent.Bytes > 0 {
+		p.cfg.OnSend(s, sent)
+	}
 	s.log(end)
 	if p.cfg.OnClose != nil {
 		p.cfg.OnClose(s, end)
@@ -500,31 +535,25 @@ func (s *ServerSession) endOf(err error) End {
 	if p, ok := errors.AsType[*PanicError](err); ok {
 		return End{Reason: EndPanic, Err: p}
 	}
-	if s.ctx.Err() != nil { // it ended before the handler did, whose error then follows from that
-		cause := context.Cause(s.ctx)
-		switch {
-		case cause == ErrClosed: //nolint:errorlint // the sentinel itself
-			if err == nil || errors.Is(err, ErrClosed) {
-				return End{Reason: EndClosed}
-			}
-		case errors.Is(cause, ErrClientGone):
-			return End{Reason: EndClientGone}
-		case errors.Is(cause, ErrShutdown):
-			return End{Reason: EndShutdown}
-		case errors.Is(cause, ErrCanceled):
-			return End{Reason: EndCanceled, Err: cause}
-		case errors.Is(cause, ErrWriteTimeout):
-			return End{Reason: EndWriteTimeout, Err: cause}
-		default:
-			if p, ok := errors.AsType[*PanicError](cause); ok {
-				return End{Reason: EndPanic, Err: p}
-			}
-			if s.base.Err() != nil && !errors.Is(cause, ErrUnsupported) {
-				return End{Reason: EndClientGone, Err: cause}
-			}
-			return End{Reason: EndWriteError, Err: cause}
-		}
+	cause := context.Cause(s.ctx)
+	follows := err == nil || cause != nil && (errors.Is(err, cause) || errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled))
+	if cause == nil || cause == ErrClosed && !follows { //nolint:errorlint // the sentinel itself
+		return s.ownEnd(err)
 	}
+	end := End{Reason: s.reasonOf(cause)}
+	switch end.Reason {
+	case EndClosed, EndClientGone, EndShutdown: // they say it all
+	default:
+		end.Err = cause
+	}
+	if !follows {
+		end.Err = errors.Join(end.Err, err)
+	}
+	return end
+}
+
+// ownEnd is the end by the handler itself.
+func (s *ServerSession) ownEnd(err error) End {
 	if err == nil {
 		return End{Reason: EndReturned}
 	}
@@ -532,6 +561,29 @@ func (s *ServerSession) endOf(err error) End {
 		return End{Reason: EndStatus, Err: err}
 	}
 	return End{Reason: EndHandlerError, Err: err}
+}
+
+// reasonOf returns the reason for an end by cause, which came before the handler's.
+func (s *ServerSession) reasonOf(cause error) EndReason {
+	for _, r := range [...]struct {
+		err    error
+		reason EndReason
+	}{
+		{ErrClosed, EndClosed},
+		{ErrClientGone, EndClientGone},
+		{ErrShutdown, EndShutdown},
+		{ErrCanceled, EndCanceled},
+		{ErrWriteTimeout, EndWriteTimeout},
+		{ErrUnsupported, EndWriteError},
+	} {
+		if errors.Is(cause, r.err) {
+			return r.reason
+		}
+	}
+	if _, ok := errors.AsType[*PanicError](cause); ok {
+		return EndPanic
+	}
+	return EndWriteError
 }
 
 // breaks reports whether the end must look broken to the client.
@@ -544,17 +596,18 @@ func (e End) breaks() bool {
 }
 
 // farewell tells the clients of a server that shuts down when to come back.
-func (s *ServerSession) farewell(end End) {
-	if end.Reason != EndShutdown {
-		return
+func (s *ServerSession) farewell(end End) (sent Sent) {
+	retry := s.route.plugin.comeback(s.route.retry)
+	if end.Reason != EndShutdown || retry == 0 {
+		return sent
 	}
-	if retry := s.route.plugin.comeback(s.route.retry); retry > 0 {
-		frame, _ := Event{Retry: retry}.AppendText(nil) // a valid one
-		s.rearmAt = 0                                   // another timeout, and an interruption may have been before
-		if s.transmit(frame, min(shutdownGrace, s.route.writeTimeout)) == nil {
-			s.bytes += int64(len(frame))
-		}
+	frame, _ := Event{Retry: retry}.AppendText(nil) // a valid one
+	s.rearmAt = 0                                   // another timeout, and an interruption may have been before
+	err := s.transmit(frame, min(shutdownGrace, s.route.writeTimeout))
+	if err == nil {
+		s.bytes += int64(len(frame))
 	}
+	return Sent{Bytes: len(frame), Duration: time.Since(s.began) - s.lastWrite, Err: err}
 }
 
 // retire leaves the connection to net/http: no interruption reaches it from now
@@ -635,8 +688,15 @@ func (s *ServerSession) logger() *slog.Logger {
 	return s.route.plugin.cfg.Logger.With("pattern", chi.RouteContext(s.ctx).RoutePattern(), "remote", s.call.RemoteAddr)
 }
 
+func refusalLevel(why error) slog.Level {
+	if errors.Is(why, ErrShutdown) {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
+}
+
 func (s *ServerSession) log(end End) {
-	level := end.Reason.level()
+	level := end.level()
 	if logger := s.route.plugin.cfg.Logger; !logger.Enabled(s.ctx, level) {
 		return
 	}
