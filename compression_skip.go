@@ -35,9 +35,9 @@ type guard struct {
 	flush               func() error
 	base                context.Context
 	plugin              *Plugin
-	stream              bool // it will be a stream, by the look-up
-	stripped            bool // Accept-Encoding was taken off
-	wrapped             bool // something that may compress stands outside
+	stream              bool     // it will be a stream, by the look-up
+	encodings           []string // Accept-Encoding, if it was taken off
+	wrapped             bool     // something that may compress stands outside
 
 	session *ServerSession // nil: not a stream so far
 	written int64          // bytes that have passed in the session
@@ -76,7 +76,7 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 		g.wrapped = encodings != nil && isWrapped(w)
 		r = r.WithContext(context.WithValue(g.base, guardKey{}, g))
 		if g.stream && encodings != nil {
-			g.stripped = true
+			g.encodings = encodings
 			r.Header = maps.Clone(r.Header)
 			delete(r.Header, "Accept-Encoding")
 		}
@@ -90,7 +90,7 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 // mayBeCompressed reports whether a compressor may be at work that must be told to
 // step aside: with a Content-Encoding of identity, all do that.
 func (g *guard) mayBeCompressed(r *http.Request) bool {
-	if g != nil && (g.wrapped || g.stripped) {
+	if g != nil && (g.wrapped || g.encodings != nil) {
 		return g.wrapped
 	}
 	return r.Header.Get("Accept-Encoding") != ""

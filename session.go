@@ -205,6 +205,9 @@ func (rt *route) newSession(w http.ResponseWriter, r *http.Request, g *guard) *S
 	s.ctx, s.cancel = context.WithCancelCause(values)
 	// Of the copies that r is, this is the only one that the session keeps alive.
 	s.call = r.WithContext(s.ctx)
+	if g != nil && g.encodings != nil {
+		r.Header["Accept-Encoding"] = g.encodings // the handler sees what the client has sent
+	}
 	return s
 }
 
@@ -323,7 +326,7 @@ func (s *ServerSession) writeFrame(frame []byte, kind writeKind) (sent Sent, ope
 			s.events++
 		}
 	} else {
-		if errors.Is(s.base.Err(), context.Canceled) && !errors.Is(err, ErrWriteTimeout) {
+		if s.base.Err() != nil && !errors.Is(err, ErrWriteTimeout) { // net/http ends it with the connection
 			err = fmt.Errorf("%w: %w", ErrClientGone, err)
 		}
 		s.torn = true
@@ -433,6 +436,9 @@ func (s *ServerSession) canStream() error {
 	w := innermost(s.w)
 	if s.guard != nil && canFlush(w) {
 		w = innermost(s.guard.ResponseWriter) // what stands outside, were it out of sight from s.w
+	}
+	if encoding := s.w.Header().Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return fmt.Errorf("%w: a middleware has set Content-Encoding to %s beforehand; put it behind sse.Install, or keep it off with middleware.Except", ErrUnsupported, encoding)
 	}
 	if canFlush(w) {
 		return nil
