@@ -1,12 +1,10 @@
 package sse
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"reflect"
 	"strings"
@@ -39,10 +37,11 @@ type guard struct {
 	encodings           []string // Accept-Encoding, if it was taken off
 	wrapped             bool     // something that may compress stands outside
 
-	session *ServerSession // nil: not a stream so far
-	written int64          // bytes that have passed in the session
-	hasHead bool           // the head has passed in the session
-	sealed  bool           // nothing may pass anymore
+	active  bool  // the response is that of an SSE route
+	written int64 // bytes that have passed since then
+	flushed bool  // something was flushed since then
+	hasHead bool  // the head has passed since then
+	sealed  bool  // nothing may pass anymore
 	aborted bool
 }
 
@@ -80,7 +79,7 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 			r.Header = maps.Clone(r.Header)
 			delete(r.Header, "Accept-Encoding")
 		}
-		next.ServeHTTP(g.writer(), r)
+		next.ServeHTTP(g.writer(r), r)
 		if g.aborted {
 			panic(http.ErrAbortHandler)
 		}
@@ -109,7 +108,7 @@ func (g *guard) abort() {
 }
 
 func (g *guard) WriteHeader(status int) {
-	if g.session != nil {
+	if g.active {
 		if g.sealed || g.hasHead {
 			return
 		}
@@ -128,7 +127,7 @@ func (g *guard) Write(p []byte) (int, error) {
 		return 0, errSealed
 	}
 	n, err := g.ResponseWriter.Write(p)
-	if g.session != nil {
+	if g.active {
 		g.hasHead = true
 		g.written += int64(n)
 	}
@@ -137,7 +136,7 @@ func (g *guard) Write(p []byte) (int, error) {
 
 // WriteString keeps that of net/http's writers for responses that are no streams.
 func (g *guard) WriteString(s string) (int, error) {
-	if g.session != nil {
+	if g.active {
 		return g.Write([]byte(s))
 	}
 	return io.WriteString(g.ResponseWriter, s)
@@ -148,6 +147,7 @@ func (g *guard) FlushError() error {
 	if g.sealed {
 		return nil
 	}
+	g.flushed = true
 	return g.flush()
 }
 
@@ -157,41 +157,44 @@ func (g *guard) Unwrap() http.ResponseWriter { return g.ResponseWriter }
 
 // writer returns g with those of the optional interfaces of net/http's writers
 // that its own writer has, for the responses that are no streams.
-func (g *guard) writer() http.ResponseWriter {
+func (g *guard) writer(r *http.Request) http.ResponseWriter {
 	if g.stream {
 		return g
 	}
-	switch w := g.ResponseWriter.(type) {
-	case http1Writer:
-		return &http1Guard{g, w}
-	case http.Pusher:
-		return &http2Guard{g, w}
+	hijacker, canHijack := g.ResponseWriter.(http.Hijacker)
+	readerFrom, canReadFrom := g.ResponseWriter.(io.ReaderFrom)
+	pusher, canPush := g.ResponseWriter.(http.Pusher)
+	switch {
+	case r.ProtoMajor == 1 && canHijack && canReadFrom:
+		return &struct {
+			*guard
+			http.Hijacker
+			guardReaderFrom
+		}{g, hijacker, guardReaderFrom{g, readerFrom}}
+	case r.ProtoMajor == 1 && canHijack:
+		return &struct {
+			*guard
+			http.Hijacker
+		}{g, hijacker}
+	case r.ProtoMajor > 1 && canPush:
+		return &struct {
+			*guard
+			http.Pusher
+		}{g, pusher}
 	}
 	return g
 }
 
-type http1Writer interface {
-	http.Hijacker
-	io.ReaderFrom
+type guardReaderFrom struct {
+	g  *guard
+	rf io.ReaderFrom
 }
 
-type http1Guard struct {
-	*guard
-	inner http1Writer
-}
-
-func (g *http1Guard) Hijack() (net.Conn, *bufio.ReadWriter, error) { return g.inner.Hijack() }
-
-func (g *http1Guard) ReadFrom(r io.Reader) (int64, error) {
-	if g.session != nil {
-		return io.Copy(struct{ io.Writer }{g.guard}, r)
+func (w guardReaderFrom) ReadFrom(r io.Reader) (int64, error) {
+	if w.g.active {
+		return io.Copy(struct{ io.Writer }{w.g}, r)
 	}
-	return g.inner.ReadFrom(r)
-}
-
-type http2Guard struct {
-	*guard
-	http.Pusher
+	return w.rf.ReadFrom(r)
 }
 
 // isWrapped reports whether w is another's than the server's own.

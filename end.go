@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -79,6 +80,9 @@ func (e End) level() slog.Level {
 	case EndWriteTimeout:
 		return slog.LevelWarn
 	case EndWriteError:
+		if errors.Is(e.Err, ErrUnsupported) { // for the operator to mend
+			return slog.LevelError
+		}
 		return slog.LevelInfo
 	case EndClosed, EndClientGone, EndShutdown:
 		if e.Err != nil {

@@ -166,12 +166,14 @@ func (s *ServerSession) end(cause error) { s.cancel(cause) }
 
 // ServeHTTP runs a session of the route.
 func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g := guardFrom(r.Context())
+	if g != nil {
+		g.active = true
+	}
 	if r.Method == http.MethodHead {
-		setStreamHeader(w.Header(), r)
-		w.WriteHeader(http.StatusOK)
+		writeHead(w, r, g)
 		return
 	}
-	g := guardFrom(r.Context())
 	s := rt.newSession(w, r, g)
 	defer s.cancel(ErrClosed)
 	if err := s.canStream(); err != nil {
@@ -195,7 +197,6 @@ func (rt *route) newSession(w http.ResponseWriter, r *http.Request, g *guard) *S
 	direct := w
 	if g != nil {
 		s.base, direct = g.base, g.ResponseWriter
-		g.session = s
 	}
 	s.direct = http.NewResponseController(direct)
 	values := context.WithoutCancel(s.inner)
@@ -360,18 +361,19 @@ func (s *ServerSession) openLocked(frame []byte) []byte {
 	return append(first, frame...)
 }
 
-func (s *ServerSession) writeHead() {
-	h := s.w.Header()
-	setStreamHeader(h, s.call)
-	if s.guard.mayBeCompressed(s.call) {
-		h.Set("Content-Encoding", "identity")
+func (s *ServerSession) writeHead() { writeHead(s.w, s.call, s.guard) }
+
+func writeHead(w http.ResponseWriter, r *http.Request, g *guard) {
+	setStreamHeader(w.Header(), r)
+	if g.mayBeCompressed(r) {
+		w.Header().Set("Content-Encoding", "identity")
 	}
-	s.w.WriteHeader(http.StatusOK)
+	w.WriteHeader(http.StatusOK)
 }
 
 // opened follows the first write.
 func (s *ServerSession) opened() error {
-	if s.guard != nil && s.guard.written == 0 {
+	if s.guard != nil && (s.guard.written == 0 || !s.guard.flushed) {
 		return fmt.Errorf("%w: a middleware keeps back what is flushed (the handler writes to a %T)", ErrUnsupported, s.w)
 	}
 	s.isOpen = true
@@ -512,7 +514,7 @@ func (s *ServerSession) finish(err error, panicked any) {
 	end.Duration, end.Events, end.Bytes = time.Since(s.began), s.events, s.bytes
 	s.mu.Unlock()
 	s.cancel(ErrClosed)
-	s.retire()
+	s.retire(broken)
 
 	p := s.route.plugin
 	p.dismiss(s)
@@ -617,19 +619,24 @@ func (s *ServerSession) farewell(end End) (sent Sent) {
 }
 
 // retire leaves the connection to net/http: no interruption reaches it from now
-// on, and what net/http still writes of the response is bounded.
-func (s *ServerSession) retire() {
+// on, and what net/http still writes of the response is bounded. Of a broken
+// stream it cannot write anything, so that the end is not made whole by a
+// middleware that swallows the panic.
+func (s *ServerSession) retire(broken bool) {
 	s.overMu.Lock()
 	defer s.overMu.Unlock()
 	s.over = true
-	if s.call.ProtoMajor == 1 {
+	switch {
+	case broken:
+		_ = s.direct.SetWriteDeadline(time.Unix(1, 0)) // the panic does it where there are no deadlines
+	case s.call.ProtoMajor == 1:
 		_ = s.direct.SetWriteDeadline(time.Now().Add(s.route.writeTimeout)) // as in transmit
 	}
 }
 
 func (s *ServerSession) finishRefused() {
 	s.state = finished
-	s.retire()
+	s.retire(false)
 }
 
 // answer answers a request whose session did not open.
