@@ -54,6 +54,7 @@ func BenchmarkIdle(b *testing.B) {
 }
 
 func measureIdle(b *testing.B, n int, h http.Handler) {
+	b.Helper()
 	for range b.N {
 		var open atomic.Int64
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -48,6 +48,7 @@ func BenchmarkSend(b *testing.B) {
 
 // measureSends times b.N calls of send, after one that opens the stream.
 func measureSends(b *testing.B, size int, send func() error) error {
+	b.Helper()
 	if err := send(); err != nil {
 		return err
 	}
@@ -66,6 +67,7 @@ func measureSends(b *testing.B, size int, send func() error) error {
 
 // drain serves h over a socket, requests it and reads all of the answer.
 func drain(b *testing.B, h http.Handler) {
+	b.Helper()
 	srv := httptest.NewServer(h)
 	defer srv.Close()
 	conn, err := net.Dial("tcp", srv.Listener.Addr().String())

@@ -136,10 +136,10 @@ func (g *guard) Write(p []byte) (int, error) {
 
 // WriteString keeps that of net/http's writers for responses that are no streams.
 func (g *guard) WriteString(s string) (int, error) {
-	if g.active {
-		return g.Write([]byte(s))
+	if !g.active {
+		return io.WriteString(g.ResponseWriter, s)
 	}
-	return io.WriteString(g.ResponseWriter, s)
+	return g.Write([]byte(s)) //nolint:gocritic // not to itself
 }
 
 // FlushError flushes, for http.ResponseController.
@@ -235,7 +235,7 @@ func (p *Plugin) find(r *http.Request) bool {
 	if method == "" {
 		method = r.Method
 	}
-	rctx := routeContexts.Get().(*chi.Context) //nolint:errcheck // the pool holds nothing else
+	rctx := routeContexts.Get().(*chi.Context)
 	defer routeContexts.Put(rctx)
 	rctx.Reset()
 	pattern := p.root.Find(rctx, method, path)

@@ -52,7 +52,7 @@ type JSONSerializer struct {
 
 // AppendData implements [Serializer].
 func (j JSONSerializer) AppendData(dst []byte, v any) ([]byte, error) {
-	e := jsonEncoders.Get().(*jsonEncoder) //nolint:errcheck // the pool holds nothing else
+	e := jsonEncoders.Get().(*jsonEncoder)
 	e.dst = dst
 	e.SetEscapeHTML(j.EscapeHTML)
 	err := e.Encode(v)
@@ -199,12 +199,11 @@ func renderTree(w http.ResponseWriter, req *http.Request, r render.Renderer) err
 	if v.Kind() != reflect.Struct {
 		return nil
 	}
-	for i := range v.NumField() {
-		f := v.Field(i)
+	for _, f := range v.Fields() {
 		if !f.CanInterface() || !f.Type().Implements(rendererType) || isNil(f) {
 			continue
 		}
-		if err := renderTree(w, req, f.Interface().(render.Renderer)); err != nil { //nolint:errcheck // implements it, as checked
+		if err := renderTree(w, req, f.Interface().(render.Renderer)); err != nil {
 			return err
 		}
 	}

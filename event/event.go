@@ -138,11 +138,12 @@ func AppendWith(dst []byte, e Event, appendData func(frame []byte) ([]byte, erro
 	}
 	data := out[start:]
 	n := plainLen(data)
-	if bytes.ContainsAny(data[n:], "\r\n") {
+	switch {
+	case bytes.ContainsAny(data[n:], "\r\n"):
 		out, err = appendLines(out[:start-len("data: ")], "Data", "data: ", string(data), n)
-	} else if n < len(data) && !utf8.Valid(data) {
+	case n < len(data) && !utf8.Valid(data):
 		err = checkText("Data", string(data))
-	} else {
+	default:
 		out = append(out, '\n')
 	}
 	if err != nil {
