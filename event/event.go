@@ -190,8 +190,10 @@ func (e *Event) silent() bool {
 }
 
 func appendName(dst []byte, name string) ([]byte, error) {
-	if err := checkName(name); err != nil {
-		return dst, err
+	if !printable(name) {
+		if err := checkName(name); err != nil {
+			return dst, err
+		}
 	}
 	dst = append(dst, "event: "...)
 	dst = append(dst, name...)
@@ -201,8 +203,10 @@ func appendName(dst []byte, name string) ([]byte, error) {
 // appendTail appends what follows the data lines, and the blank line.
 func (e *Event) appendTail(dst []byte) ([]byte, error) {
 	if e.ID != "" {
-		if err := checkID(e.ID, e.ResetID); err != nil {
-			return dst, err
+		if last := len(e.ID) - 1; e.ResetID || !printable(e.ID) || e.ID[0] == ' ' || e.ID[last] == ' ' {
+			if err := checkID(e.ID, e.ResetID); err != nil {
+				return dst, err
+			}
 		}
 		dst = append(dst, "id: "...)
 		dst = append(dst, e.ID...)

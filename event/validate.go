@@ -30,16 +30,12 @@ func checkID(id string, reset bool) error {
 	if reset {
 		return &FieldError{"ID", -1, "is set together with ResetID"}
 	}
-	last := len(id) - 1
-	if printable(id) && id[0] != ' ' && id[last] != ' ' {
-		return nil
-	}
 	for i := range len(id) {
 		if c := id[i]; c < ' ' && c != '\t' || c == 0x7f {
 			return &FieldError{"ID", i, "holds " + controlName(c)}
 		}
 	}
-	for _, i := range [...]int{0, last} {
+	for _, i := range [...]int{0, len(id) - 1} {
 		if isSpace(id[i]) {
 			return &FieldError{"ID", i, "has a space or tab, which HTTP drops at either end,"}
 		}
@@ -48,9 +44,6 @@ func checkID(id string, reset bool) error {
 }
 
 func checkName(name string) error {
-	if printable(name) {
-		return nil
-	}
 	if i := strings.IndexAny(name, "\r\n\x00"); i >= 0 {
 		return &FieldError{"Name", i, "holds " + controlName(name[i])}
 	}

@@ -1,7 +1,7 @@
 // Package middleware holds chi-style middleware for routers with SSE routes.
 //
-// A complete program, in which neither the request limit nor the body log of the
-// other routes takes hold of the streams:
+// A complete program, in which open streams do not use up the places of the limit
+// on concurrent requests:
 //
 //	package main
 //
