@@ -1,0 +1,278 @@
+package sse_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/chi-sse/sse"
+)
+
+func ExampleInstall() {
+	r := sse.Install(chi.NewRouter(), sse.Config{Retry: 2 * time.Second}) // first, before other middleware
+	r.Use(middleware.Compress(5), middleware.Timeout(30*time.Second))     // neither harms a stream
+
+	r.SSE("/greetings", func(s *sse.ServerSession) error {
+		return s.Send(sse.Event{ID: "1", Name: "greeting", Data: "hello\nworld"})
+	})
+
+	srv := httptest.NewServer(r)
+	defer srv.Close()
+	resp, err := http.Get(srv.URL + "/greetings")
+	if err != nil {
+		panic(err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	fmt.Println(resp.Header.Get("Content-Type"))
+	fmt.Printf("%s", body)
+	// Output:
+	// text/event-stream
+	// retry: 2000
+	//
+	// event: greeting
+	// data: hello
+	// data: world
+	// id: 1
+}
+
+func ExampleRouter_SSE() {
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	r.SSE("/countdown/{from}", func(s *sse.ServerSession) error {
+		from, err := strconv.Atoi(chi.URLParam(s.Call(), "from"))
+		if err != nil {
+			return sse.Error(http.StatusBadRequest, err)
+		}
+		for i := from; i > 0; i-- {
+			if err := s.Send(sse.Event{Data: strconv.Itoa(i)}); err != nil {
+				return err
+			}
+			select {
+			case <-s.Done(): // the client is gone, say
+				return nil
+			case <-time.After(time.Millisecond):
+			}
+		}
+		return nil // returning ends the stream
+	})
+
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/countdown/3", nil))
+	fmt.Print(w.Body)
+	// Output:
+	// data: 3
+	//
+	// data: 2
+	//
+	// data: 1
+}
+
+// A handler without a place of its own goes where chi can put one.
+func ExampleRouter_SSEHandler() {
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	echo := r.SSEHandler(func(s *sse.ServerSession) error {
+		question, err := io.ReadAll(s.Call().Body) // before the first send
+		if err != nil {
+			return err
+		}
+		return s.SendData("you said " + string(question))
+	})
+	r.Method("POST", "/chat", echo)
+
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/chat", http.NoBody))
+	fmt.Print(w.Body)
+	// Output:
+	// data: you said
+}
+
+// chi hands a plain chi.Router to nested routers; From gives the plugin back.
+func ExampleFrom() {
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	r.Route("/rooms/{room}", func(r chi.Router) {
+		r.Get("/members", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ann, bob") })
+
+		sse.From(r).SSE("", func(s *sse.ServerSession) error { // at /rooms/{room} itself
+			return s.SendData("welcome to " + chi.URLParam(s.Call(), "room"))
+		})
+	})
+
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/rooms/blue", nil))
+	fmt.Print(w.Body)
+	// Output:
+	// data: welcome to blue
+}
+
+func ExampleServerSession_SendData() {
+	type Customer struct {
+		ID        int    `json:"id"`
+		FirstName string `json:"firstName"`
+	}
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	r.SSE("/customers", func(s *sse.ServerSession) error {
+		if err := s.SendData(Customer{7, "Ann"}); err != nil { // as JSON, unless told otherwise
+			return err
+		}
+		return s.SendData("a string is sent as it is")
+	})
+
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/customers", nil))
+	fmt.Print(w.Body)
+	// Output:
+	// data: {"id":7,"firstName":"Ann"}
+	//
+	// data: a string is sent as it is
+}
+
+func ExampleServerSession_SendTyped() {
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	r.SSE("/prices", func(s *sse.ServerSession) error {
+		return s.SendTyped(sse.TypedEvent{ID: "42", Name: "price", Data: map[string]float64{"ACME": 12.5}})
+	})
+
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/prices", nil))
+	fmt.Print(w.Body)
+	// Output:
+	// event: price
+	// data: {"ACME":12.5}
+	// id: 42
+}
+
+func ExampleWithSerializer() {
+	indented := sse.SerializerFunc(func(dst []byte, v any) ([]byte, error) {
+		text, err := json.MarshalIndent(v, "", "  ")
+		return append(dst, text...), err
+	})
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	r.SSE("/text", func(s *sse.ServerSession) error { return s.SendData(90 * time.Second) }, sse.WithSerializer(sse.Text))
+	r.SSE("/pretty", func(s *sse.ServerSession) error { return s.SendData([]int{1, 2}) }, sse.WithSerializer(indented))
+
+	for _, path := range []string{"/text", "/pretty"} {
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		fmt.Print(w.Body)
+	}
+	// Output:
+	// data: 1m30s
+	//
+	// data: [
+	// data:   1,
+	// data:   2
+	// data: ]
+}
+
+// Before its first send a handler can still answer as any other.
+func ExampleError() {
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	r.SSE("/private", func(s *sse.ServerSession) error {
+		if _, _, ok := s.Call().BasicAuth(); !ok {
+			return sse.Error(http.StatusForbidden, errors.New("members only"))
+		}
+		return s.SendData("welcome")
+	})
+
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/private", nil))
+	fmt.Print(w.Code, " ", w.Body)
+	// Output:
+	// 403 {"status":403,"error":"members only"}
+}
+
+func ExampleServerSession_Heartbeat() {
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	r.SSE("/load", func(s *sse.ServerSession) error {
+		beats := 0
+		err := s.Heartbeat(sse.Heartbeat{
+			Period: 5 * time.Millisecond,
+			Provider: func() sse.Event {
+				if beats++; beats == 3 {
+					defer s.Close()
+				}
+				return sse.Event{Name: "load", Data: strconv.Itoa(beats * 10)}
+			},
+		})
+		if err != nil {
+			return err
+		}
+		<-s.Done() // the heartbeat goes on by itself
+		return nil
+	})
+
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/load", nil))
+	fmt.Print(w.Body)
+	// Output:
+	// event: load
+	// data: 10
+	//
+	// event: load
+	// data: 20
+}
+
+func ExamplePlugin_Shutdown() {
+	r := sse.Install(chi.NewRouter(), sse.Config{ShutdownSpread: time.Nanosecond}) // a spread that can be printed
+	r.SSE("/events", func(s *sse.ServerSession) error {
+		if err := s.SendData("hello"); err != nil {
+			return err
+		}
+		<-s.Done()
+		return nil
+	})
+	srv := httptest.NewServer(r)
+	defer srv.Close()
+	resp, err := http.Get(srv.URL + "/events")
+	if err != nil {
+		panic(err)
+	}
+	defer resp.Body.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	fmt.Println(r.Plugin().Len(), "session, shutdown:", r.Plugin().Shutdown(ctx))
+	body, _ := io.ReadAll(resp.Body)
+	fmt.Printf("%s", body)
+	// Output:
+	// 1 session, shutdown: <nil>
+	// data: hello
+	//
+	// retry: 3000
+}
+
+func ExamplePlugin_ShutdownWith() {
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	r.SSE("/events", func(s *sse.ServerSession) error {
+		if err := s.Open(); err != nil {
+			return err
+		}
+		<-s.Done()
+		return nil
+	})
+
+	srv := httptest.NewUnstartedServer(r)
+	r.Plugin().ShutdownWith(srv.Config) // once, before the server starts
+	srv.Start()
+	defer srv.Close()
+	resp, err := http.Get(srv.URL + "/events")
+	if err != nil {
+		panic(err)
+	}
+	defer resp.Body.Close()
+
+	fmt.Println(srv.Config.Shutdown(context.Background())) // would wait for ever
+	fmt.Println(r.Plugin().Len(), "sessions")
+	// Output:
+	// <nil>
+	// 0 sessions
+}

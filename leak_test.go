@@ -1,0 +1,95 @@
+package sse_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+)
+
+func TestLeakNothingAfterAThousandClients(t *testing.T) {
+	const workers, each = 25, 20
+	for _, proto := range protocols {
+		t.Run(proto.name, func(t *testing.T) {
+			before := runtime.NumGoroutine()
+			var opened, closed, late atomic.Int64
+			r := newRouter(sse.Config{
+				Heartbeat: sse.Heartbeat{Period: time.Millisecond},
+				OnOpen:    func(*sse.ServerSession) { opened.Add(1) },
+				OnClose: func(_ *sse.ServerSession, e sse.End) {
+					closed.Add(1)
+					if e.Opened {
+						opened.Add(-1)
+					}
+				},
+			})
+			r.Use(middleware.Compress(5), middleware.Timeout(time.Nanosecond))
+			r.SSE("/{n}", func(s *sse.ServerSession) error {
+				// Producers of its own, one of which lives longer than the handler.
+				var producers sync.WaitGroup
+				for range 2 {
+					producers.Go(func() {
+						for i := 0; s.SendData(strings.Repeat("x", rand.N(2000))) == nil && i < 20; i++ {
+						}
+					})
+				}
+				late.Add(1)
+				go func() {
+					defer late.Add(-1)
+					for s.Comment("late") == nil {
+						time.Sleep(time.Millisecond)
+					}
+				}()
+				producers.Wait()
+				if strings.HasSuffix(s.Call().URL.Path, "0") {
+					<-s.Done()
+				}
+				return nil
+			})
+			srv := serve(t, r, proto.setup)
+			var clients sync.WaitGroup
+			for w := range workers {
+				clients.Go(func() {
+					for i := range each {
+						resp, err := srv.Client().Do(newRequest(t, "GET", fmt.Sprintf("%s/%d", srv.URL, w*each+i)))
+						if !noError(t, err) {
+							return
+						}
+						assert.Equal(t, http.StatusOK, resp.StatusCode)
+						if i%3 == 0 && i%10 != 0 {
+							readAnswer(resp)
+							continue
+						}
+						s := newStream(t, resp, func() {})
+						for range rand.N(20) { // and then leaves in mid-stream
+							if _, err := s.dec.Decode(); err != nil {
+								break
+							}
+						}
+						resp.Body.Close()
+					}
+				})
+			}
+			clients.Wait()
+			eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end of all sessions")
+			require.EqualValues(t, workers*each, closed.Load())
+			require.Zero(t, opened.Load(), "each session that opened ended")
+			eventually(t, func() bool { return late.Load() == 0 }, "the end of those that outlive their handler")
+			require.NoError(t, r.Plugin().Shutdown(t.Context()))
+			srv.CloseClientConnections()
+			srv.Close()
+			goroutinesBackTo(t, before)
+		})
+	}
+}

@@ -1,0 +1,50 @@
+package middleware_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+
+	"github.com/go-chi/chi/v5"
+	chimiddleware "github.com/go-chi/chi/v5/middleware"
+
+	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/middleware"
+)
+
+// A limit on concurrent requests would soon be used up by streams that last.
+func ExampleExcept() {
+	busy := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "too many requests", http.StatusTooManyRequests)
+		})
+	}
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	r.Use(chimiddleware.StripSlashes) // what rewrites paths comes before
+	r.Use(middleware.Except(busy))
+	r.Get("/page", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "page") })
+	r.SSE("/events", func(s *sse.ServerSession) error { return s.SendData("hello") })
+
+	for _, path := range []string{"/page", "/events"} {
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		fmt.Print(w.Code, " ", w.Body)
+	}
+	// Output:
+	// 429 too many requests
+	// 200 data: hello
+}
+
+func ExampleLastEventIDFromQuery() {
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	r.Use(middleware.LastEventIDFromQuery)
+	r.SSE("/events", func(s *sse.ServerSession) error {
+		return s.SendData("you had event " + s.LastEventID())
+	})
+
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/events?lastEventId=41", nil))
+	fmt.Print(w.Body)
+	// Output:
+	// data: you had event 41
+}

@@ -1,0 +1,526 @@
+package sse_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+)
+
+// browser are the headers by which a browser's EventSource is known.
+var browser = []string{"Accept", "text/event-stream", "Sec-Fetch-Mode", "cors"}
+
+func TestShutdownEndsOpenSessions(t *testing.T) {
+	t.Parallel()
+	for _, proto := range protocols {
+		t.Run(proto.name, func(t *testing.T) {
+			t.Parallel()
+			var cfg sse.Config
+			ends := endsOf(&cfg)
+			r := newRouter(cfg)
+			r.SSE("/", func(s *sse.ServerSession) error {
+				if err := s.SendData("open"); err != nil {
+					return err
+				}
+				<-s.Done()
+				assert.Equal(t, sse.ErrShutdown, context.Cause(s.Context()))
+				err := s.SendData("too late")
+				matches(t, err, sse.ErrClosed)
+				assert.ErrorIs(t, err, sse.ErrShutdown)
+				return err
+			})
+			srv := serve(t, r, proto.setup)
+			streams := make([]*stream, 5)
+			for i := range streams {
+				streams[i] = connect(t, srv, "/")
+				require.Equal(t, "open", streams[i].next().Data)
+			}
+			p := r.Plugin()
+			require.Equal(t, 5, p.Len())
+			require.NoError(t, p.Shutdown(t.Context()))
+			require.Zero(t, p.Len())
+			require.Empty(t, slices.Collect(p.Sessions()))
+			for _, s := range streams {
+				bye := s.next()
+				require.Equal(t, sse.Event{Retry: bye.Retry}, bye)
+				require.GreaterOrEqual(t, bye.Retry, 3*time.Second)
+				require.Less(t, bye.Retry, 8*time.Second)
+				s.end()
+			}
+			for range streams {
+				e := receive(t, ends)
+				require.Equal(t, sse.EndShutdown, e.Reason)
+				require.NoError(t, e.Err)
+				require.EqualValues(t, 1, e.Events)
+				require.EqualValues(t, len("data: open\n\nretry: 3000\n\n"), e.Bytes)
+			}
+			require.NoError(t, p.Shutdown(t.Context()), "again")
+		})
+	}
+}
+
+func TestShutdownTellsEachClientATimeOfItsOwn(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		cfg      sse.Config
+		options  []sse.RouteOption
+		from, to time.Duration
+	}{
+		"by default":           {sse.Config{}, nil, 3 * time.Second, 8 * time.Second},
+		"after a retry":        {sse.Config{Retry: 10 * time.Second}, nil, 10 * time.Second, 15 * time.Second},
+		"after a route's":      {sse.Config{Retry: 10 * time.Second}, []sse.RouteOption{sse.WithRetry(time.Second)}, time.Second, 6 * time.Second},
+		"of a spread":          {sse.Config{ShutdownSpread: time.Minute}, nil, 3 * time.Second, 63 * time.Second},
+		"after an immediate":   {sse.Config{Retry: sse.RetryImmediately}, nil, time.Millisecond, 6 * time.Second},
+		"of the tiniest spead": {sse.Config{ShutdownSpread: 1}, nil, 3 * time.Second, 3*time.Second + time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := newRouter(tt.cfg)
+				r.SSE("/", untilDone, tt.options...)
+				p := servePipe(t, r)
+				streams := make([]*stream, 50)
+				for i := range streams {
+					streams[i] = p.connect("/")
+					require.Equal(t, "open", streams[i].nextData())
+				}
+				down := make(chan error)
+				go func() { down <- r.Plugin().Shutdown(context.Background()) }()
+				times := make(map[time.Duration]bool)
+				sum := time.Duration(0)
+				for _, s := range streams {
+					retry := s.next().Retry
+					s.end()
+					require.GreaterOrEqual(t, retry, tt.from)
+					require.Less(t, retry, tt.to)
+					times[retry] = true
+					sum += retry
+				}
+				require.NoError(t, <-down)
+				if tt.to-tt.from > time.Second {
+					require.Greater(t, len(times), 40, "nearly all differ")
+					middle := (tt.from + tt.to) / 2
+					require.InDelta(t, middle.Seconds(), (sum / 50).Seconds(), (tt.to-tt.from).Seconds()/4, "spread over all of it")
+				}
+			})
+		})
+	}
+}
+
+func TestShutdownWithoutASpreadTellsNothing(t *testing.T) {
+	t.Parallel()
+	r := newRouter(sse.Config{ShutdownSpread: -1, Retry: time.Second})
+	r.SSE("/", untilDone)
+	srv := serve(t, r)
+	s := connect(t, srv, "/")
+	require.Equal(t, "open", s.nextData())
+	require.NoError(t, r.Plugin().Shutdown(t.Context()))
+	s.end()
+
+	// One that comes later must be told something, to come at all.
+	a := get(t, srv, "/", browser...)
+	require.Equal(t, http.StatusOK, a.Status)
+	require.Contains(t, a.Body, "retry: 1000\n")
+	require.Equal(t, "1", get(t, srv, "/").Header.Get("Retry-After"))
+}
+
+func TestShutdownAnswersPendingSessions(t *testing.T) {
+	t.Parallel()
+	var cfg sse.Config
+	cfg.OpenDelay = -1
+	ends := endsOf(&cfg)
+	r := newRouter(cfg)
+	r.SSE("/", func(s *sse.ServerSession) error {
+		<-s.Done()
+		return s.Send(sse.Event{})
+	})
+	srv := serve(t, r)
+	var clients sync.WaitGroup
+	clients.Go(func() {
+		a := get(t, srv, "/", browser...)
+		assert.Equal(t, http.StatusOK, a.Status)
+		noError(t, a.Err)
+		assert.True(t, strings.HasPrefix(a.Body, "retry: "), a.Body)
+	})
+	clients.Go(func() {
+		a := get(t, srv, "/")
+		assert.Equal(t, http.StatusServiceUnavailable, a.Status)
+		assert.NotEmpty(t, a.Header.Get("Retry-After"))
+	})
+	eventually(t, func() bool { return r.Plugin().Len() == 2 }, "both")
+	require.NoError(t, r.Plugin().Shutdown(t.Context()))
+	clients.Wait()
+	for range 2 {
+		e := receive(t, ends)
+		require.Equal(t, sse.EndShutdown, e.Reason)
+		require.False(t, e.Opened)
+	}
+}
+
+// A client in the middle of an event has a second to take it.
+func TestShutdownAndASlowClient(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		readsAfter time.Duration
+		whole      bool
+		longest    time.Duration
+	}{
+		"in time":  {900 * time.Millisecond, true, 900 * time.Millisecond},
+		"too late": {time.Hour, false, 2 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var cfg sse.Config
+				cfg.OpenDelay, cfg.Heartbeat.Period = -1, -1 // in a bubble no one may wait for a lock
+				ends := endsOf(&cfg)
+				r := newRouter(cfg)
+				r.SSE("/", func(s *sse.ServerSession) error {
+					if err := s.SendData("open"); err != nil {
+						return err
+					}
+					if err := s.SendData(strings.Repeat("x", 1<<20)); err != nil {
+						return err
+					}
+					<-s.Done()
+					return nil
+				})
+				s := servePipe(t, r).connect("/")
+				require.Equal(t, "open", s.next().Data)
+				synctest.Wait() // the large event is on its way
+				began := time.Now()
+				down := make(chan error, 1)
+				go func() { down <- r.Plugin().Shutdown(context.Background()) }()
+				time.Sleep(tt.readsAfter)
+				if tt.whole {
+					require.Len(t, s.next().Data, 1<<20)
+					require.NotZero(t, s.next().Retry)
+					s.end()
+				}
+				require.NoError(t, <-down)
+				e := <-ends
+				require.Equal(t, sse.EndShutdown, e.Reason)
+				require.LessOrEqual(t, e.Duration, tt.longest)
+				if tt.whole {
+					require.Equal(t, tt.readsAfter, time.Since(began))
+				} else {
+					_, err := s.rest()
+					require.Error(t, err, "half an event must not look like an end")
+				}
+			})
+		})
+	}
+}
+
+func TestShutdownEndsAStalledSession(t *testing.T) {
+	t.Parallel()
+	for _, proto := range protocols {
+		t.Run(proto.name, func(t *testing.T) {
+			t.Parallel()
+			var cfg sse.Config
+			cfg.WriteTimeout = time.Hour
+			ends := endsOf(&cfg)
+			r := newRouter(cfg)
+			r.SSE("/", func(s *sse.ServerSession) error {
+				for {
+					if err := s.SendData(strings.Repeat("x", 1<<20)); err != nil {
+						return err
+					}
+				}
+			})
+			srv := serve(t, r, smallSendBuffer, proto.setup)
+			if proto.proto == "HTTP/1.1" {
+				_, err := io.ReadFull(rawClient(t, srv, "/"), make([]byte, 1<<10))
+				require.NoError(t, err)
+			} else {
+				connect(t, srv, "/")
+			}
+			time.Sleep(100 * time.Millisecond)
+			began := time.Now()
+			require.NoError(t, r.Plugin().Shutdown(t.Context()))
+			require.Less(t, time.Since(began), 6*time.Second)
+			require.Equal(t, sse.EndShutdown, receive(t, ends).Reason)
+		})
+	}
+}
+
+func TestShutdownGivesUpOnHandlersThatIgnoreIt(t *testing.T) {
+	t.Parallel()
+	stop := make(chan struct{})
+	r := newRouter(sse.Config{})
+	r.SSE("/stubborn", func(s *sse.ServerSession) error {
+		err := s.SendData("open")
+		<-stop
+		return err
+	})
+	r.SSE("/good", untilDone)
+	srv := serve(t, r)
+	var streams []*stream
+	for _, path := range []string{"/stubborn", "/good", "/stubborn", "/good", "/stubborn"} {
+		s := connect(t, srv, path)
+		require.Equal(t, "open", s.nextData())
+		streams = append(streams, s)
+	}
+	p := r.Plugin()
+
+	hurry := errors.New("hurry")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 200*time.Millisecond, hurry)
+	defer cancel()
+	err := p.Shutdown(ctx)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.EqualError(t, err, "sse: shutdown with 3 handlers still running: context deadline exceeded")
+	require.Equal(t, 3, p.Len())
+
+	canceled, cancelNow := context.WithCancel(t.Context())
+	cancelNow()
+	require.ErrorIs(t, p.Shutdown(canceled), context.Canceled)
+
+	close(stop)
+	require.NoError(t, p.Shutdown(t.Context()), "it can be waited for again")
+	require.NoError(t, p.Shutdown(canceled), "nothing is left to wait for")
+	for _, s := range streams {
+		require.NotZero(t, s.next().Retry)
+		s.end()
+	}
+}
+
+func TestShutdownWithoutSessions(t *testing.T) {
+	t.Parallel()
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		p := newRouter(sse.Config{}).Plugin()
+		var all sync.WaitGroup
+		for range 5 {
+			all.Go(func() { assert.NoError(t, p.Shutdown(canceled)) })
+		}
+		all.Wait()
+	}
+}
+
+func TestShutdownOfTheServerIsTold(t *testing.T) {
+	t.Parallel()
+	for _, proto := range protocols {
+		t.Run(proto.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRouter(sse.Config{})
+			r.SSE("/", untilDone)
+			srv := serve(t, r, proto.setup, func(srv *httptest.Server) { r.Plugin().ShutdownWith(srv.Config) })
+			var streams []*stream
+			for range 3 {
+				s := connect(t, srv, "/")
+				require.Equal(t, "open", s.nextData())
+				streams = append(streams, s)
+			}
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			down := make(chan error, 1)
+			go func() { down <- srv.Config.Shutdown(ctx) }()
+			for _, s := range streams {
+				require.NotZero(t, s.next().Retry)
+				s.end()
+			}
+			require.NoError(t, receive(t, down))
+			require.Less(t, time.Since(began), 5*time.Second)
+			require.Zero(t, r.Plugin().Len())
+		})
+	}
+
+	t.Run("else it waits in vain", func(t *testing.T) {
+		t.Parallel()
+		r := newRouter(sse.Config{})
+		r.SSE("/", untilDone)
+		srv := serve(t, r)
+		require.Equal(t, "open", connect(t, srv, "/").nextData())
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		require.ErrorIs(t, srv.Config.Shutdown(ctx), context.DeadlineExceeded)
+		require.Equal(t, 1, r.Plugin().Len())
+	})
+}
+
+// refusals are the answers to those for whom there is no session.
+func requireRefused(t *testing.T, srv *httptest.Server, path, why string) {
+	t.Helper()
+	for name, header := range map[string][]string{
+		"Chromium": {"Accept", "text/event-stream", "Sec-Fetch-Mode", "cors", "User-Agent", "Mozilla/5.0 Chrome"},
+		"Safari":   {"Accept", "text/event-stream", "User-Agent", "Mozilla/5.0 (Macintosh)"},
+		"no agent": {"Accept", "text/event-stream", "Sec-Fetch-Mode", "same-origin", "User-Agent", ""},
+	} {
+		a := get(t, srv, path, header...)
+		require.NoError(t, a.Err)
+		require.Equal(t, http.StatusOK, a.Status, name)
+		require.Equal(t, "text/event-stream", a.Header.Get("Content-Type"), name)
+		dec := newStream(t, &http.Response{Body: io.NopCloser(strings.NewReader(a.Body))}, nil)
+		ev := dec.next()
+		require.Equal(t, sse.Event{Retry: ev.Retry, Comment: why}, ev, name)
+		require.GreaterOrEqual(t, ev.Retry, 3*time.Second)
+		require.Less(t, ev.Retry, 8*time.Second)
+		dec.end()
+	}
+	for name, header := range map[string][]string{
+		"nothing":      nil,
+		"a program":    {"Accept", "text/event-stream", "User-Agent", "curl/8"},
+		"a page":       {"Accept", "text/html", "Sec-Fetch-Mode", "navigate", "User-Agent", "Mozilla/5.0"},
+		"fetch":        {"Accept", "*/*", "Sec-Fetch-Mode", "cors", "User-Agent", "Mozilla/5.0"},
+		"several kind": {"Accept", "text/event-stream, */*", "User-Agent", "Mozilla/5.0"},
+	} {
+		a := get(t, srv, path, header...)
+		require.Equal(t, http.StatusServiceUnavailable, a.Status, name)
+		seconds, err := strconv.Atoi(a.Header.Get("Retry-After"))
+		require.NoError(t, err, name)
+		require.GreaterOrEqual(t, seconds, 3)
+		require.LessOrEqual(t, seconds, 8)
+		require.JSONEq(t, fmt.Sprintf(`{"status":503,"error":"sse: %s"}`, why), a.Body, name)
+		require.NotContains(t, a.Header, "X-Accel-Buffering", name)
+	}
+}
+
+func TestShutdownRefusesSessionsAfterwards(t *testing.T) {
+	t.Parallel()
+	for _, proto := range protocols {
+		t.Run(proto.name, func(t *testing.T) {
+			t.Parallel()
+			var cfg sse.Config
+			ends := endsOf(&cfg)
+			r := newRouter(cfg)
+			r.SSE("/", func(*sse.ServerSession) error { assert.Fail(t, "the handler ran"); return nil })
+			r.Post("/post", r.SSEHandler(untilDone).ServeHTTP)
+			r.Get("/plain", plain)
+			srv := serve(t, r, proto.setup)
+			require.NoError(t, r.Plugin().Shutdown(t.Context()))
+			requireRefused(t, srv, "/", "shutting down")
+			require.Equal(t, http.StatusServiceUnavailable,
+				request(t, srv, "POST", "/post", browser...).Status, "EventSource does not post")
+			require.Equal(t, "plain", get(t, srv, "/plain").Body)
+			require.Equal(t, http.StatusOK, request(t, srv, "HEAD", "/").Status)
+			require.Zero(t, r.Plugin().Len())
+			require.Empty(t, ends, "they never were sessions")
+		})
+	}
+}
+
+func TestSessionLimits(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		cfg     sse.Config
+		options []sse.RouteOption
+	}{
+		"of the plugin": {sse.Config{MaxSessions: 3}, nil},
+		"of the route":  {sse.Config{}, []sse.RouteOption{sse.WithSessionLimit(3)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRouter(tt.cfg)
+			r.SSE("/", untilDone, tt.options...)
+			r.SSE("/other", untilDone, tt.options...)
+			srv := serve(t, r)
+			p := r.Plugin()
+			var streams []*stream
+			for i := range 3 {
+				s := connect(t, srv, "/")
+				require.Equal(t, "open", s.nextData())
+				streams = append(streams, s)
+				require.Equal(t, i+1, p.Len())
+			}
+			requireRefused(t, srv, "/", "too many sessions")
+			require.Equal(t, 3, p.Len())
+			if tt.cfg.MaxSessions > 0 {
+				requireRefused(t, srv, "/other", "too many sessions")
+			} else {
+				s := connect(t, srv, "/other")
+				require.Equal(t, "open", s.nextData())
+				require.Equal(t, 4, p.Len())
+				s.leave()
+			}
+
+			streams[1].leave() // makes room for one
+			eventually(t, func() bool { return p.Len() == 2 }, "the end of one")
+			s := connect(t, srv, "/")
+			require.Equal(t, "open", s.nextData())
+			requireRefused(t, srv, "/", "too many sessions")
+
+			seen := make(map[*sse.ServerSession]bool)
+			for s := range p.Sessions() {
+				require.Equal(t, "/", s.Call().URL.Path)
+				require.False(t, seen[s])
+				seen[s] = true
+			}
+			require.Len(t, seen, 3)
+			for s := range p.Sessions() {
+				require.NoError(t, s.Close())
+				break // one is enough
+			}
+			eventually(t, func() bool { return p.Len() == 2 }, "the end of the closed one")
+			for _, s := range append(streams, s) {
+				s.leave()
+			}
+			eventually(t, func() bool { return p.Len() == 0 }, "the end of all")
+			require.Empty(t, slices.Collect(p.Sessions()))
+			for range 3 {
+				require.Equal(t, "open", connect(t, srv, "/").nextData(), "the count is right after all that")
+			}
+		})
+	}
+}
+
+// Handlers that fail or panic give their place back as well.
+func TestSessionLimitCountsBrokenEnds(t *testing.T) {
+	t.Parallel()
+	r := newRouter(sse.Config{MaxSessions: 1})
+	for name, tt := range brokenEnds {
+		r.SSE("/open/"+strings.ReplaceAll(name, " ", "-"), func(s *sse.ServerSession) error { return errors.Join(s.Open(), tt.end(s)) })
+		r.SSE("/pending/"+strings.ReplaceAll(name, " ", "-"), tt.end, sse.WithSessionLimit(1))
+	}
+	srv := serve(t, r)
+	for range 3 {
+		for name := range brokenEnds {
+			for _, path := range []string{"/open/", "/pending/"} {
+				resp, err := srv.Client().Do(newRequest(t, "GET", srv.URL+path+strings.ReplaceAll(name, " ", "-")))
+				if err == nil {
+					a := readAnswer(resp)
+					require.NotEqual(t, http.StatusServiceUnavailable, a.Status)
+				}
+				eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
+			}
+		}
+	}
+}
+
+// OnSend is told of each write, and so of the farewell.
+func TestShutdownFarewellIsToldToOnSend(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var sent int64
+	var cfg sse.Config
+	ends := endsOf(&cfg)
+	cfg.OnSend = func(_ *sse.ServerSession, s sse.Sent) {
+		mu.Lock()
+		defer mu.Unlock()
+		sent += int64(s.Bytes)
+	}
+	r := newRouter(cfg)
+	r.SSE("/", untilDone)
+	s := connect(t, serve(t, r), "/")
+	require.Equal(t, "open", s.nextData())
+	require.NoError(t, r.Plugin().Shutdown(t.Context()))
+	e := receive(t, ends)
+	mu.Lock()
+	defer mu.Unlock()
+	require.Equal(t, e.Bytes, sent)
+}
