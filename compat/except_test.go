@@ -1,0 +1,52 @@
+package compat
+
+import (
+	"io"
+	"net/http"
+	"testing"
+
+	chimiddleware "github.com/go-chi/chi/v5/middleware"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/middleware"
+)
+
+// TestExcept has a limit of one request at a time and a stream that stays open.
+// With Except the stream does not count.
+func TestExcept(t *testing.T) {
+	t.Parallel()
+	for _, place := range []place{after, with, nested} {
+		for _, transport := range []transport{http2, h2c} {
+			for _, tt := range []struct {
+				name string
+				mw   func(http.Handler) http.Handler
+				want int
+			}{
+				{"Throttle", chimiddleware.Throttle(1), http.StatusTooManyRequests},
+				{"Except", middleware.Except(chimiddleware.Throttle(1)), http.StatusOK},
+			} {
+				t.Run(tt.name+"/"+place.name+"/"+transport.name, func(t *testing.T) {
+					t.Parallel()
+					read := make(signal)
+					s := newStage(t, chain{tt.mw}, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
+						if err := s.Send(sse.Event{Data: "first"}); err != nil {
+							return err
+						}
+						return read.await(s)
+					})
+					for _, k := range kinds[:2] { // not that of the function, which nobody knows to be a stream
+						call := s.do(t, k.method, place.prefix+k.path, k.body)
+						requireFirst(t, call)
+						require.Equal(t, tt.want, s.do(t, http.MethodGet, place.prefix+"/ordinary", "").StatusCode)
+						read.give(t)
+						_, err := io.ReadAll(call.Body)
+						require.NoError(t, err)
+						require.Equal(t, sse.EndReturned, s.ends.next(t).Reason)
+						s.requireOrdinary(t, place.prefix)
+					}
+				})
+			}
+		}
+	}
+}

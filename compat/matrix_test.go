@@ -1,0 +1,208 @@
+package compat
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+)
+
+// TestMatrix plays the script in each row, at each place and over each transport,
+// on each kind of route, and sees to what comes before, beside and after it on the
+// same connection.
+func TestMatrix(t *testing.T) {
+	t.Parallel()
+	for _, row := range rows() {
+		for _, place := range row.in() {
+			for _, transport := range transports {
+				t.Run(row.name+"/"+place.name+"/"+transport.name, func(t *testing.T) {
+					t.Parallel()
+					c := newCell(t, row, place, transport)
+					for _, kind := range kinds {
+						c.stream(t, kind)
+						c.ordinary(t)
+					}
+				})
+			}
+		}
+	}
+}
+
+// kind is a way to get a stream from a route.
+type kind struct {
+	name, method, path, body string
+}
+
+var kinds = []kind{
+	{"SSE", http.MethodGet, "/events", ""},
+	{"Method", http.MethodPost, "/chat", `{"say":"hello"}`},
+	{"function", http.MethodPost, "/chat2", `{"say":"hello"}`},
+}
+
+// cell is one of the matrix, up and running.
+type cell struct {
+	row
+	place
+	*site
+	steps *lockstep
+	log   *logbook // the plugin's
+	ends  ends     // of its sessions
+}
+
+func newCell(t *testing.T, row row, place place, transport transport) *cell {
+	t.Helper()
+	c := &cell{
+		row:   row,
+		place: place,
+		steps: newLockstep(row.pause),
+		log:   new(logbook),
+		ends:  make(ends, 16),
+	}
+	cfg := sse.Config{
+		Logger:  slog.New(slog.NewTextHandler(c.log, nil)),
+		OnClose: func(_ *sse.ServerSession, end sse.End) { c.ends <- end },
+	}
+	if row.config != nil {
+		row.config(&cfg)
+	}
+	c.site = transport.start(t, place.build(row.use, cfg, c.routes), row.server)
+	if place.outside && row.late != "" {
+		c.errorLog.expect(row.late)
+	}
+	t.Cleanup(func() { assert.Empty(t, c.log.lines(), "the plugin has something to say") })
+	return c
+}
+
+// routes are those that a cell asks.
+func (c *cell) routes(r *sse.Router) {
+	play := func(s *sse.ServerSession) error {
+		body, err := io.ReadAll(s.Call().Body)
+		if err != nil || s.Call().Method == http.MethodPost && string(body) != `{"say":"hello"}` {
+			return fmt.Errorf("request body %q, %w", body, err)
+		}
+		return c.steps.send(s)
+	}
+	r.SSE("/events", play)
+	r.Method(http.MethodPost, "/chat", r.SSEHandler(play))
+	r.Post("/chat2", r.SSEHandler(play).ServeHTTP)
+	r.Get("/live", r.SSEHandler(play).ServeHTTP) // for HEAD
+	r.Get("/ordinary", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", c.ordinaryType())
+		io.WriteString(w, ordinaryBody)
+	})
+}
+
+// path returns a path as the row and the place have it.
+func (c *cell) at(path string) string {
+	if c.slash && c.unsplit {
+		path += "/"
+	}
+	return c.prefix + path
+}
+
+// stream plays the script on a route. Over HTTP/2 there is an ordinary request
+// meanwhile.
+func (c *cell) stream(t *testing.T, k kind) {
+	t.Helper()
+	t.Log("a stream on a route by", k.name)
+	call := c.do(t, k.method, c.at(k.path), k.body)
+	c.isStream(t, call)
+	var meanwhile func()
+	if c.major == 2 {
+		meanwhile = func() { c.ordinary(t) }
+	}
+	c.steps.receive(t, call.Body, meanwhile)
+	require.Empty(t, call.Trailer)
+
+	end := c.ends.next(t)
+	require.Equal(t, sse.EndReturned, end.Reason, "%v: %v", end.Reason, end.Err)
+	require.NoError(t, end.Err)
+	require.EqualValues(t, len(script), end.Events)
+	require.Equal(t, scriptBytes(), end.Bytes)
+}
+
+// isStream requires the head of a stream.
+func (c *cell) isStream(t *testing.T, call *call) {
+	t.Helper()
+	require.Equal(t, http.StatusOK, call.StatusCode)
+	require.False(t, call.Uncompressed, "the client has decompressed it")
+	want := http.Header{
+		"Content-Type":      {"text/event-stream"},
+		"Cache-Control":     {"no-store, no-transform"},
+		"X-Accel-Buffering": {"no"},
+	}
+	if c.major == 1 {
+		want["Connection"] = []string{"keep-alive"}
+	}
+	maps.Copy(want, c.header)
+	got := call.Header.Clone()
+	slices.Sort(got["Vary"])
+	got["Vary"] = slices.Compact(got["Vary"]) // it is not the plugin's, and may well come twice
+	if len(got["Vary"]) == 0 {
+		delete(got, "Vary")
+	}
+	require.Len(t, got["Date"], 1)
+	delete(got, "Date")
+	if c.outside && c.wraps && slices.Equal(got["Content-Encoding"], []string{"identity"}) {
+		delete(got, "Content-Encoding") // it keeps a compressor away that nothing else would
+	}
+	require.Equal(t, want, got)
+}
+
+// ordinaryBody is larger than any compressor's threshold.
+var ordinaryBody = `["` + strings.Repeat("an ordinary response ", 400) + `"]`
+
+func (c *cell) ordinaryType() string {
+	if c.row.ordinary != "" {
+		return c.row.ordinary
+	}
+	return "application/json"
+}
+
+// ordinary sends an ordinary request, on the connection of the others. Its
+// response must be there at once, and compressed if the row does that.
+func (c *cell) ordinary(t *testing.T) {
+	t.Helper()
+	call := c.do(t, http.MethodGet, c.at("/ordinary"), "")
+	require.Equal(t, http.StatusOK, call.StatusCode)
+	require.Equal(t, c.ordinaryType(), call.Header.Get("Content-Type"))
+	require.Equal(t, c.encoding, call.Header.Get("Content-Encoding"))
+	for name := range c.header {
+		require.Contains(t, call.Header, name)
+	}
+	body, err := io.ReadAll(call.Body)
+	require.NoError(t, err)
+	require.Equal(t, ordinaryBody, decoded(t, c.encoding, body))
+}
+
+var unzstd = must(zstd.NewReader(nil))
+
+func decoded(t *testing.T, encoding string, body []byte) string {
+	t.Helper()
+	switch encoding {
+	case "gzip":
+		r, err := gzip.NewReader(bytes.NewReader(body))
+		require.NoError(t, err)
+		body, err = io.ReadAll(r)
+		require.NoError(t, err)
+	case "zstd":
+		var err error
+		body, err = unzstd.DecodeAll(body, nil)
+		require.NoError(t, err)
+	default:
+		require.Empty(t, encoding)
+	}
+	return string(body)
+}

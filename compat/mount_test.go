@@ -1,0 +1,55 @@
+package compat
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/chi-sse/sse"
+)
+
+// TestPluginInPlugin mounts a router that has the plugin on another that has it.
+// The guard that stands first is the outer one's, whosever route it is.
+func TestPluginInPlugin(t *testing.T) {
+	t.Parallel()
+	in := []place{
+		{
+			name: "outer", prefix: "/mounted", unsplit: true, routed: true,
+			build: func(mw chain, cfg sse.Config, routes func(*sse.Router)) http.Handler {
+				inner, outer := sse.Install(chi.NewRouter(), cfg), sse.Install(chi.NewRouter(), cfg)
+				outer.Use(mw...)
+				outer.Mount("/mounted", inner)
+				routes(inner)
+				return outer
+			},
+		},
+		{
+			name: "inner", prefix: "/mounted", unsplit: true, routed: true,
+			build: func(mw chain, cfg sse.Config, routes func(*sse.Router)) http.Handler {
+				inner, outer := sse.Install(chi.NewRouter(), cfg), sse.Install(chi.NewRouter(), cfg)
+				inner.Use(mw...)
+				outer.Mount("/mounted", inner)
+				routes(inner)
+				return outer
+			},
+		},
+	}
+	for _, row := range rows() {
+		if row.server != nil || row.config != nil {
+			continue
+		}
+		for _, place := range in {
+			for _, transport := range []transport{http1, http2} {
+				t.Run(row.name+"/"+place.name+"/"+transport.name, func(t *testing.T) {
+					t.Parallel()
+					c := newCell(t, row, place, transport)
+					for _, kind := range kinds {
+						c.stream(t, kind)
+						c.ordinary(t)
+					}
+				})
+			}
+		}
+	}
+}
