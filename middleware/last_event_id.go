@@ -3,6 +3,7 @@ package middleware
 import (
 	"maps"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -16,8 +17,8 @@ var lastEventIDParams = map[string]bool{"lasteventid": true, "evslasteventid": t
 
 // LastEventIDFromQuery gives a request without a Last-Event-ID header the one that
 // a polyfill has put into the query: lastEventId, Last-Event-ID, last_event_id or
-// evs_last_event_id, in any case. A value that could not be a header is left out,
-// and so is an empty one.
+// evs_last_event_id, in any case. The first one counts that is not empty and could
+// be a header.
 func LastEventIDFromQuery(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.RawQuery != "" && r.Header.Get(lastEventIDHeader) == "" {
@@ -32,14 +33,22 @@ func LastEventIDFromQuery(next http.Handler) http.Handler {
 	})
 }
 
+// lastEventIDOf returns the first such value of the query, which it reads in order.
 func lastEventIDOf(r *http.Request) string {
-	for name, values := range r.URL.Query() {
-		name = strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(name))
-		if lastEventIDParams[name] && !strings.ContainsFunc(values[0], isControl) {
-			return values[0]
+	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(name)
+		if err != nil || !lastEventIDParams[separators.Replace(strings.ToLower(name))] {
+			continue
+		}
+		value, err = url.QueryUnescape(value)
+		if err == nil && value != "" && !strings.ContainsFunc(value, isControl) {
+			return value
 		}
 	}
 	return ""
 }
+
+var separators = strings.NewReplacer("-", "", "_", "")
 
 func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
