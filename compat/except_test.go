@@ -38,9 +38,12 @@ func TestExcept(t *testing.T) {
 					for _, k := range kinds[:2] { // not that of the function, which nobody knows to be a stream
 						call := s.do(t, k.method, place.prefix+k.path, k.body)
 						requireFirst(t, call)
-						require.Equal(t, tt.want, s.do(t, http.MethodGet, place.prefix+"/ordinary", "").StatusCode)
+						ordinary := s.do(t, http.MethodGet, place.prefix+"/ordinary", "")
+						require.Equal(t, tt.want, ordinary.StatusCode)
+						_, err := io.ReadAll(ordinary.Body) // until it counts no longer
+						require.NoError(t, err)
 						read.give(t)
-						_, err := io.ReadAll(call.Body)
+						_, err = io.ReadAll(call.Body)
 						require.NoError(t, err)
 						require.Equal(t, sse.EndReturned, s.ends.next(t).Reason)
 						s.requireOrdinary(t, place.prefix)

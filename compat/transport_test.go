@@ -196,7 +196,7 @@ func (s *site) tryWith(t *testing.T, method, path string, body io.Reader) (*call
 	require.NoError(t, err)
 	req.Header = requestHeader.Clone()
 	req.Header.Set("User-Agent", s.agent)
-	res, err := s.conn.RoundTrip(req) //nolint:bodyclose // closing would read what is left; the connection is closed
+	res, err := s.conn.RoundTrip(req) // its body is not closed, which would read what is left: the connection is
 	if err != nil {
 		return nil, err
 	}
