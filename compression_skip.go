@@ -29,8 +29,8 @@ import (
 // beforehand (the handler of SSEHandler, a path that a middleware rewrites), the
 // guard is there but does nothing until a session comes.
 type guard struct {
-	http.ResponseWriter // what the plugin was called with
-	flush               func() error
+	http.ResponseWriter              // what the plugin was called with
+	flush               func() error // nil until it is needed
 	base                context.Context
 	plugin              *Plugin
 	stream              bool     // it will be a stream, by the look-up
@@ -70,7 +70,7 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		g := &guard{ResponseWriter: w, flush: flusher(w), base: r.Context(), plugin: p, stream: p.find(r)}
+		g := &guard{ResponseWriter: w, base: r.Context(), plugin: p, stream: p.find(r)}
 		encodings := r.Header["Accept-Encoding"]
 		g.wrapped = encodings != nil && isWrapped(w)
 		r = r.WithContext(context.WithValue(g.base, guardKey{}, g))
@@ -146,6 +146,9 @@ func (g *guard) WriteString(s string) (int, error) {
 func (g *guard) FlushError() error {
 	if g.sealed {
 		return nil
+	}
+	if g.flush == nil {
+		g.flush = flusher(g.ResponseWriter)
 	}
 	g.flushed = true
 	return g.flush()

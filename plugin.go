@@ -239,7 +239,7 @@ func (p *Plugin) snapshot() []*ServerSession {
 // Shutdown ends all sessions and waits for their handlers to return, or for ctx,
 // whose error it then returns, wrapped. Clients are told to come back spread over
 // Config.ShutdownSpread. A client that is in the middle of taking an event has a
-// second to do so.
+// second to do so, or half of the time to ctx's deadline if that is less.
 //
 // The plugin takes no sessions from then on. A browser's EventSource is answered
 // by a stream that holds only a reconnection time, since any status but 200 would
@@ -249,14 +249,17 @@ func (p *Plugin) snapshot() []*ServerSession {
 // for those that are open. Call Shutdown before it, or [Plugin.ShutdownWith] once.
 func (p *Plugin) Shutdown(ctx context.Context) error {
 	p.drain()
+	if deadline, ok := ctx.Deadline(); ok {
+		if left := time.Until(deadline) / 2; left < shutdownGrace {
+			time.AfterFunc(left, p.interruptWrites)
+		}
+	}
 	select {
 	case <-p.drained:
 		return nil
 	case <-ctx.Done():
 	}
-	for _, s := range p.snapshot() {
-		s.interruptWrite()
-	}
+	p.interruptWrites()
 	select {
 	case <-p.drained:
 		return nil
@@ -266,7 +269,9 @@ func (p *Plugin) Shutdown(ctx context.Context) error {
 }
 
 // ShutdownWith makes srv.Shutdown end the plugin's sessions, as [Plugin.Shutdown]
-// does, so that it returns as soon as all handlers have.
+// does, so that it returns as soon as all handlers have. (It still gives a
+// connection on which nothing has been asked yet, as browsers open them ahead of
+// need, 5 seconds to do so; bound it by its context and call srv.Close then.)
 func (p *Plugin) ShutdownWith(srv *http.Server) {
 	srv.RegisterOnShutdown(p.drain)
 }
@@ -289,11 +294,13 @@ func (p *Plugin) drain() {
 	for s := range p.sessions {
 		s.end(ErrShutdown)
 	}
-	time.AfterFunc(shutdownGrace, func() {
-		for _, s := range p.snapshot() {
-			s.interruptWrite()
-		}
-	})
+	time.AfterFunc(shutdownGrace, p.interruptWrites)
+}
+
+func (p *Plugin) interruptWrites() {
+	for _, s := range p.snapshot() {
+		s.interruptWrite()
+	}
 }
 
 func (p *Plugin) isDraining() bool {

@@ -75,7 +75,9 @@ const (
 	ofHeartbeat
 )
 
-// Send sends e, opening the session if it is not open yet.
+// Send sends e, opening the session if it is not open yet. An event that has only
+// an ID moves the client's last event id without being shown: a position to come
+// back to before the first event.
 //
 // An event that cannot be encoded is refused with an error that wraps
 // [*event.FieldError], and nothing is sent. An error of the connection, which
