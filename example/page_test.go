@@ -1,0 +1,49 @@
+package main
+
+import (
+	"io/fs"
+	"net/http"
+	"regexp"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestPage(t *testing.T) {
+	url := site(t, newLog(t, ""), noReading)
+	for path, kind := range map[string]string{
+		"/":          "text/html; charset=utf-8",
+		"/style.css": "text/css; charset=utf-8",
+		"/app.js":    "text/javascript; charset=utf-8",
+		"/icon.svg":  "image/svg+xml",
+	} {
+		resp := get(t, url+path)
+		assert.Equal(t, http.StatusOK, resp.StatusCode, path)
+		assert.Equal(t, kind, resp.Header.Get("Content-Type"))
+		assert.Equal(t, policy, resp.Header.Get("Content-Security-Policy"))
+		assert.Equal(t, "nosniff", resp.Header.Get("X-Content-Type-Options"))
+		assert.True(t, resp.Uncompressed || path == "/icon.svg", "%s goes through Compress", path)
+		assert.NotEmpty(t, resp.text)
+	}
+	for _, path := range []string{"/page/", "/main.go", "/index.html/", "/nothing"} {
+		assert.Equal(t, http.StatusNotFound, get(t, url+path).StatusCode, path)
+	}
+}
+
+// The page needs nothing but its own server, and its policy forbids what it does
+// not do.
+func TestPageIsItsOwn(t *testing.T) {
+	foreign := regexp.MustCompile(`https?://[^\s"'<>)]+|\sstyle=|\son[a-z]+=|<style|<script>|innerHTML|insertAdjacentHTML|eval\(`)
+	err := fs.WalkDir(pageFiles, "page", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := fs.ReadFile(pageFiles, path)
+		for _, found := range foreign.FindAllString(string(text), -1) {
+			assert.Equal(t, "http://www.w3.org/2000/svg", found, path)
+		}
+		return err
+	})
+	require.NoError(t, err)
+}
