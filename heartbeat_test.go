@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"runtime"
 	"strings"
@@ -493,7 +494,11 @@ func TestHeartbeatTakesNoGoroutine(t *testing.T) {
 			streams[i] = connect(t, srv, "/")
 			require.Equal(t, "open", streams[i].nextData())
 		}
-		taken := runtime.NumGoroutine() - before
+		taken := math.MaxInt
+		for range 50 { // at times some are beating
+			taken = min(taken, runtime.NumGoroutine()-before)
+			time.Sleep(time.Millisecond)
+		}
 		for _, s := range streams {
 			s.leave()
 		}

@@ -221,7 +221,9 @@ func (s *ServerSession) run() {
 	if s.inner.Done() != s.base.Done() {
 		stopInner = context.AfterFunc(s.inner, s.onInnerDone)
 	}
-	s.liftDeadlines()
+	// Lift what http.Server's WriteTimeout has set for a response of ordinary length.
+	// (net/http lifts ReadTimeout itself when the body has been read.)
+	_ = s.direct.SetWriteDeadline(time.Time{}) // what has no deadline needs none lifted
 	s.mu.Lock()
 	s.setTimer(s.route.openDelay)
 	s.mu.Unlock()
@@ -242,15 +244,6 @@ func (s *ServerSession) run() {
 	}()
 	err = s.route.handler(s)
 	returned = true
-}
-
-// liftDeadlines lifts those that http.Server's ReadTimeout and WriteTimeout have
-// set for a request of ordinary length. net/http sets them anew for the next.
-func (s *ServerSession) liftDeadlines() {
-	_ = s.direct.SetWriteDeadline(time.Time{}) // what has no deadline needs none lifted
-	if s.call.ContentLength == 0 {
-		_ = s.direct.SetReadDeadline(time.Time{})
-	}
 }
 
 // onBaseDone is called when the request's own context is done. It is so as well
@@ -346,9 +339,6 @@ func (s *ServerSession) writeFrame(frame []byte, kind writeKind) (sent Sent, ope
 // its own.
 func (s *ServerSession) openLocked(frame []byte) []byte {
 	s.state = streaming
-	if s.call.ContentLength != 0 {
-		_ = s.direct.SetReadDeadline(time.Time{})
-	}
 	s.writeHead()
 	var first []byte
 	if retry := s.route.retry; retry != 0 {

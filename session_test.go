@@ -596,7 +596,7 @@ func TestSessionServerTimeoutsDoNotEndIt(t *testing.T) {
 		r := newRouter(sse.Config{})
 		r.SSE("/", func(s *sse.ServerSession) error {
 			for i := range 3 {
-				time.Sleep(time.Minute)
+				time.Sleep(50 * time.Second) // no multiple of the heartbeat's
 				if err := s.SendData(i); err != nil {
 					return err
 				}

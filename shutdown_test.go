@@ -269,6 +269,8 @@ func TestShutdownGivesUpOnHandlersThatIgnoreIt(t *testing.T) {
 	})
 	r.SSE("/good", untilDone)
 	srv := serve(t, r)
+	giveIn := sync.OnceFunc(func() { close(stop) })
+	t.Cleanup(giveIn)
 	var streams []*stream
 	for _, path := range []string{"/stubborn", "/good", "/stubborn", "/good", "/stubborn"} {
 		s := connect(t, srv, path)
@@ -289,7 +291,7 @@ func TestShutdownGivesUpOnHandlersThatIgnoreIt(t *testing.T) {
 	cancelNow()
 	require.ErrorIs(t, p.Shutdown(canceled), context.Canceled)
 
-	close(stop)
+	giveIn()
 	require.NoError(t, p.Shutdown(t.Context()), "it can be waited for again")
 	require.NoError(t, p.Shutdown(canceled), "nothing is left to wait for")
 	for _, s := range streams {
