@@ -483,6 +483,45 @@ func TestSessionOpenedSaysWhetherOnOpenWasCalled(t *testing.T) {
 	require.Equal(t, end.Opened, opens == 1, "opened %v, OnOpen called %d times", end.Opened, opens)
 }
 
+// Whoever keeps a list of sessions by the hooks must not be told of an opening
+// when it has struck the session off.
+func TestSessionOnOpenComesBeforeOnClose(t *testing.T) {
+	t.Parallel()
+	type calls struct{ opened, closed atomic.Bool }
+	var all sync.Map // session -> *calls
+	of := func(s *sse.ServerSession) *calls {
+		c, _ := all.LoadOrStore(s, new(calls))
+		return c.(*calls)
+	}
+	var late atomic.Int64
+	r := newRouter(sse.Config{
+		OnOpen: func(s *sse.ServerSession) {
+			of(s).opened.Store(true)
+			if of(s).closed.Load() {
+				late.Add(1)
+			}
+		},
+		OnClose: func(s *sse.ServerSession, e sse.End) {
+			of(s).closed.Store(true)
+		},
+	})
+	var openers sync.WaitGroup
+	r.SSE("/", func(s *sse.ServerSession) error {
+		started := make(chan struct{})
+		openers.Go(func() {
+			close(started)
+			_ = s.Open()
+		})
+		<-started
+		return nil
+	})
+	for range 3000 {
+		record(r, http.MethodGet, "/")
+	}
+	openers.Wait()
+	require.Zero(t, late.Load(), "OnOpen called after OnClose")
+}
+
 // failingWrites lets no write pass.
 func failingWrites(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
