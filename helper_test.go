@@ -282,7 +282,7 @@ func (p *pipeServer) get(path string, header ...string) *stream {
 // read reads the head of the response on conn.
 func (p *pipeServer) read(conn net.Conn) *stream {
 	p.t.Helper()
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // by the test, or with the connection
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	require.NoError(p.t, err)
 	resp.Body = &pipeBody{resp.Body, conn}
 	return newStream(p.t, resp, func() { conn.Close() })
@@ -383,6 +383,24 @@ func untilDone(s *sse.ServerSession) error {
 	}
 	<-s.Done()
 	return nil
+}
+
+// syncBuffer is a buffer for more than one goroutine.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }
 
 // logbook is a slog.Handler that keeps what is logged.

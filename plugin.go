@@ -156,6 +156,8 @@ type Plugin struct {
 
 	routes atomic.Pointer[routeTable]
 
+	deadlineWarning sync.Once
+
 	mu       sync.Mutex
 	sessions map[*ServerSession]struct{}
 	draining chan struct{} // closed by Shutdown

@@ -510,6 +510,29 @@ func TestRouteChiWalkListsTheRoutes(t *testing.T) {
 	require.False(t, r.Match(chi.NewRouteContext(), "POST", "/rooms/1/2"))
 }
 
+// No middleware is tempted to compress a stream, or holds an encoder for it; the
+// handler sees the request as it came.
+func TestRouteMiddlewareSeesNoAcceptEncodingOfAStream(t *testing.T) {
+	t.Parallel()
+	var seen string
+	see := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			seen = r.Header.Get("Accept-Encoding")
+			next.ServeHTTP(w, r)
+		})
+	}
+	r := newRouter(sse.Config{})
+	r.Use(see, middleware.Compress(5, "text/*"))
+	r.SSE("/events", func(s *sse.ServerSession) error { return s.SendData(s.Call().Header.Get("Accept-Encoding")) })
+	r.Get("/plain", plain)
+	rec := record(r, http.MethodGet, "/events", "Accept-Encoding", "gzip")
+	require.Empty(t, seen)
+	require.Equal(t, "data: gzip\n\n", rec.Body.String())
+	require.NotContains(t, rec.Header(), "Content-Encoding")
+	record(r, http.MethodGet, "/plain", "Accept-Encoding", "gzip")
+	require.Equal(t, "gzip", seen)
+}
+
 // Handlers that are no streams keep what net/http's writers can do, though the
 // guard is on their way.
 func TestRouteOrdinaryHandlersKeepTheirWriter(t *testing.T) {

@@ -161,9 +161,12 @@ func TestSerializeSerializerOfPluginAndRoute(t *testing.T) {
 
 type (
 	textName     string
+	textAppend   struct{}
 	textMarshal  struct{ err error }
 	textStringer struct{ n int }
 )
+
+func (textAppend) AppendText(dst []byte) ([]byte, error) { return append(dst, "appended"...), nil }
 
 func (m textMarshal) MarshalText() ([]byte, error) { return []byte("marshaled"), m.err }
 func (s textStringer) String() string              { return fmt.Sprint("stringer ", s.n) }
@@ -177,7 +180,8 @@ func TestSerializeText(t *testing.T) {
 		{"string", "string"},
 		{[]byte("bytes"), "bytes"},
 		{textName("named"), "named"},
-		{netip.MustParseAddr("::1"), "::1"}, // an encoding.TextAppender
+		{textAppend{}, "appended"},
+		{netip.MustParseAddr("::1"), "::1"},
 		{time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), "2026-01-02T03:04:05Z"},
 		{textMarshal{}, "marshaled"},
 		{errors.New("an error"), "an error"},

@@ -51,6 +51,8 @@ type ServerSession struct {
 	events      int64
 	bytes       int64
 
+	hooks sync.WaitGroup // calls of OnOpen and OnSend that are under way
+
 	// over guards against an interruption that comes when the handler has returned
 	// and the connection may serve another request.
 	overMu sync.Mutex
@@ -223,7 +225,9 @@ func (s *ServerSession) run() {
 	}
 	// Lift what http.Server's WriteTimeout has set for a response of ordinary length.
 	// (net/http lifts ReadTimeout itself when the body has been read.)
-	_ = s.direct.SetWriteDeadline(time.Time{}) // what has no deadline needs none lifted
+	if err := s.direct.SetWriteDeadline(time.Time{}); err != nil && s.inner.Value(http.ServerContextKey) != nil {
+		s.warnOfDeadlines(err)
+	}
 	s.mu.Lock()
 	s.setTimer(s.route.openDelay)
 	s.mu.Unlock()
@@ -244,6 +248,19 @@ func (s *ServerSession) run() {
 	}()
 	err = s.route.handler(s)
 	returned = true
+}
+
+// warnOfDeadlines says, once for a plugin, that what stands outside of it bars the
+// way to the connection. Streams work all the same, until one client is slow.
+func (s *ServerSession) warnOfDeadlines(err error) {
+	w := s.w
+	if s.guard != nil {
+		w = s.guard.ResponseWriter
+	}
+	s.route.plugin.deadlineWarning.Do(func() {
+		s.logger().Warn("sse: writes cannot be bounded in time, and http.Server.WriteTimeout, if it is set, ends streams; "+
+			"the writer that the plugin gets needs a method Unwrap", "writer", fmt.Sprintf("%T", innermost(w)), "error", err)
+	})
 }
 
 // onBaseDone is called when the request's own context is done. It is so as well
@@ -286,14 +303,23 @@ func (s *ServerSession) interruptWrite() {
 // write opens the session if need be and writes frame; a nil frame only opens.
 func (s *ServerSession) write(frame []byte, kind writeKind) error {
 	sent, opened, err := s.writeFrame(frame, kind)
-	hooks := &s.route.plugin.cfg
-	if opened && hooks.OnOpen != nil {
-		hooks.OnOpen(s)
-	}
-	if hooks.OnSend != nil && sent.Bytes > 0 {
-		hooks.OnSend(s, sent)
+	if opened || sent.Bytes > 0 {
+		s.callHooks(sent, opened)
 	}
 	return err
+}
+
+// callHooks tells of a write that writeFrame has announced to finish, so that
+// OnClose comes last.
+func (s *ServerSession) callHooks(sent Sent, opened bool) {
+	defer s.hooks.Done()
+	cfg := &s.route.plugin.cfg
+	if opened && cfg.OnOpen != nil {
+		cfg.OnOpen(s)
+	}
+	if cfg.OnSend != nil {
+		cfg.OnSend(s, sent)
+	}
 }
 
 // writeFrame is what write does under mu: all that reaches the client passes here.
@@ -331,7 +357,11 @@ func (s *ServerSession) writeFrame(frame []byte, kind writeKind) (sent Sent, ope
 	if s.route.plugin.cfg.OnSend != nil {
 		sent = Sent{Bytes: len(frame), Duration: time.Since(s.began) - s.lastWrite, Heartbeat: kind == ofHeartbeat, Err: err}
 	}
-	return sent, opens && err == nil, err
+	opened = opens && err == nil
+	if opened || sent.Bytes > 0 {
+		s.hooks.Add(1)
+	}
+	return sent, opened, err
 }
 
 // openLocked writes the head, and returns the first frame with what belongs before
@@ -339,6 +369,9 @@ func (s *ServerSession) writeFrame(frame []byte, kind writeKind) (sent Sent, ope
 // its own.
 func (s *ServerSession) openLocked(frame []byte) []byte {
 	s.state = streaming
+	if s.call.ProtoMajor > 1 && s.call.ContentLength != 0 {
+		_ = s.direct.SetReadDeadline(time.Time{}) // HTTP/2 can go on reading a body, beyond http.Server.ReadTimeout
+	}
 	s.writeHead()
 	var first []byte
 	if retry := s.route.retry; retry != 0 {
@@ -510,6 +543,7 @@ func (s *ServerSession) finish(err error, panicked any) {
 
 	p := s.route.plugin
 	p.dismiss(s)
+	s.hooks.Wait()
 	if p.cfg.OnSend != nil && sent.Bytes > 0 {
 		p.cfg.OnSend(s, sent)
 	}

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -102,6 +104,7 @@ func TestSessionWholeEndLooksWhole(t *testing.T) {
 		for _, proto := range protocols {
 			t.Run(name+" over "+proto.name, func(t *testing.T) {
 				t.Parallel()
+				var complaints syncBuffer
 				r := newRouter(sse.Config{})
 				r.Use(func(next http.Handler) http.Handler {
 					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -115,9 +118,11 @@ func TestSessionWholeEndLooksWhole(t *testing.T) {
 					noError(t, s.SendData("before"))
 					return end(s)
 				})
-				a := get(t, serve(t, r, proto.setup), "/")
+				srv := serve(t, r, proto.setup, func(srv *httptest.Server) { srv.Config.ErrorLog = log.New(&complaints, "", 0) })
+				a := get(t, srv, "/")
 				require.NoError(t, a.Err)
 				require.Equal(t, "data: before\n\n", a.Body)
+				require.Empty(t, complaints.String(), "of net/http, on a second head")
 			})
 		}
 	}
@@ -164,6 +169,24 @@ func TestSessionHalfAnEventIsNoEnd(t *testing.T) {
 			require.Error(t, a.Err)
 		})
 	}
+}
+
+// A middleware that takes all panics cannot make a broken end a whole one, where
+// there is no connection to break as well.
+func TestSessionBrokenEndIsThePanicOfTheServer(t *testing.T) {
+	t.Parallel()
+	r := newRouter(sse.Config{})
+	r.Use(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer func() { _ = recover() }()
+			next.ServeHTTP(w, r)
+		})
+	})
+	r.SSE("/", func(s *sse.ServerSession) error {
+		noError(t, s.SendData("x"))
+		return errOwn
+	})
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() { record(r, http.MethodGet, "/") })
 }
 
 func TestSessionPanicBeforeItOpensReachesARecoverer(t *testing.T) {

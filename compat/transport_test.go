@@ -235,11 +235,19 @@ func (l *logbook) expect(text string) {
 	l.expected = text
 }
 
+// outOfReach is what the plugin warns of where something outside of it bars the
+// way to the connection's deadlines, which many rows have.
+const outOfReach = "writes cannot be bounded in time"
+
 // lines returns the lines that were not expected.
 func (l *logbook) lines() []string {
+	return slices.DeleteFunc(l.all(), func(line string) bool {
+		return strings.Contains(line, outOfReach) || l.expected != "" && strings.Contains(line, l.expected)
+	})
+}
+
+func (l *logbook) all() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.DeleteFunc(slices.Collect(strings.Lines(l.text.String())), func(line string) bool {
-		return l.expected != "" && strings.Contains(line, l.expected)
-	})
+	return slices.Collect(strings.Lines(l.text.String()))
 }
