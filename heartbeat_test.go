@@ -443,6 +443,30 @@ func TestHeartbeatErrors(t *testing.T) {
 	})
 }
 
+// An ended session says so, even while a beat of it is under way.
+func TestHeartbeatAfterTheEndInTheMiddleOfABeat(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var late error
+		r := newRouter(sse.Config{})
+		r.SSE("/", func(s *sse.ServerSession) error {
+			if err := s.Open(); err != nil {
+				return err
+			}
+			time.Sleep(time.Second) // the first beat is being made
+			s.Close()
+			late = s.Heartbeat(sse.Heartbeat{Period: time.Second})
+			return nil
+		}, sse.WithHeartbeat(sse.Heartbeat{Provider: func() sse.Event {
+			time.Sleep(5 * time.Second)
+			return sse.Event{Name: "beat"}
+		}}))
+		require.Equal(t, []string{"0s :open"}, heard(t, r))
+		require.ErrorIs(t, late, sse.ErrClosed)
+		time.Sleep(time.Hour)
+	})
+}
+
 // A provider needs no lock of its own, whatever time it takes.
 func TestHeartbeatProviderIsNeverAskedTwiceAtATime(t *testing.T) {
 	t.Parallel()

@@ -506,27 +506,26 @@ func TestSessionOpenedSaysWhetherOnOpenWasCalled(t *testing.T) {
 	require.Equal(t, end.Opened, opens == 1, "opened %v, OnOpen called %d times", end.Opened, opens)
 }
 
-// Whoever keeps a list of sessions by the hooks must not be told of an opening
-// when it has struck the session off.
-func TestSessionOnOpenComesBeforeOnClose(t *testing.T) {
+// Whoever keeps a list of sessions by the hooks must not be told of an opening, or
+// of a send, when it has struck the session off.
+func TestSessionOnCloseIsTheLastHook(t *testing.T) {
 	t.Parallel()
-	type calls struct{ opened, closed atomic.Bool }
+	type calls struct{ closed atomic.Bool }
 	var all sync.Map // session -> *calls
 	of := func(s *sse.ServerSession) *calls {
 		c, _ := all.LoadOrStore(s, new(calls))
 		return c.(*calls)
 	}
 	var late atomic.Int64
+	hook := func(s *sse.ServerSession) {
+		if of(s).closed.Load() {
+			late.Add(1)
+		}
+	}
 	r := newRouter(sse.Config{
-		OnOpen: func(s *sse.ServerSession) {
-			of(s).opened.Store(true)
-			if of(s).closed.Load() {
-				late.Add(1)
-			}
-		},
-		OnClose: func(s *sse.ServerSession, e sse.End) {
-			of(s).closed.Store(true)
-		},
+		OnOpen:  hook,
+		OnSend:  func(s *sse.ServerSession, _ sse.Sent) { hook(s) },
+		OnClose: func(s *sse.ServerSession, _ sse.End) { of(s).closed.Store(true) },
 	})
 	var openers sync.WaitGroup
 	r.SSE("/", func(s *sse.ServerSession) error {
@@ -542,7 +541,7 @@ func TestSessionOnOpenComesBeforeOnClose(t *testing.T) {
 		record(r, http.MethodGet, "/")
 	}
 	openers.Wait()
-	require.Zero(t, late.Load(), "OnOpen called after OnClose")
+	require.Zero(t, late.Load(), "a hook was called after OnClose")
 }
 
 // failingWrites lets no write pass.
