@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 )
 
@@ -75,7 +76,12 @@ func (e End) LogValue() slog.Value {
 // the session had ended anyway is worth a line, but may well follow from the end.
 func (e End) level() slog.Level {
 	switch e.Reason {
-	case EndHandlerError, EndPanic:
+	case EndPanic:
+		if p, ok := errors.AsType[*PanicError](e.Err); ok && p.Value == http.ErrAbortHandler { //nolint:errorlint // as net/http does
+			return slog.LevelDebug // the handler's way to abort quietly
+		}
+		return slog.LevelError
+	case EndHandlerError:
 		return slog.LevelError
 	case EndWriteTimeout:
 		return slog.LevelWarn

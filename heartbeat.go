@@ -16,8 +16,9 @@ import (
 // of its own it is something that clients wait for, and is sent every Period from
 // the opening of the session on, beside all else.
 type Heartbeat struct {
-	// Period is the time between beats. Zero means the plugin's; negative means no
-	// heartbeat.
+	// Period is the time between beats. Zero means the default of where it is used:
+	// 15 seconds in Config, that of Config in WithHeartbeat, and that of the route in
+	// ServerSession.Heartbeat. Negative means no heartbeat.
 	Period time.Duration
 
 	// Event is sent at each beat. Zero means a comment.
@@ -71,14 +72,14 @@ func (s *ServerSession) Heartbeat(h Heartbeat) error {
 
 // beat sends a beat and sets the timer for the next. There is one at a time.
 func (s *ServerSession) beat() error {
+	if s.ctx.Err() != nil {
+		return s.closedError()
+	}
 	h, ok := s.beginBeat()
 	if !ok {
 		return nil
 	}
 	defer s.endBeat()
-	if s.ctx.Err() != nil {
-		return s.closedError()
-	}
 	buf := frames.get()
 	defer frames.put(buf)
 	frame, err := h.frame(buf.b)

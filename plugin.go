@@ -123,7 +123,8 @@ type Config struct {
 	// ShutdownSpread is the time over which Shutdown spreads the return of the
 	// clients: each is told a reconnection time of its own, Retry (or 3 seconds) and
 	// up to ShutdownSpread more. Default: 5 seconds. Negative: clients are told
-	// nothing, and all return at once.
+	// nothing, and all return at once; those that come during the shutdown are told
+	// Retry, or a second.
 	ShutdownSpread time.Duration
 
 	// Logger gets what operators want to know: the end of each session, at level
@@ -164,9 +165,10 @@ type Plugin struct {
 	drained  chan struct{} // closed when then the last session has gone
 }
 
-// Install adds the plugin to r and returns r as a [Router]. It must come before
-// r's other middleware and routes, and panics otherwise, or if cfg makes no
-// sense.
+// Install adds the plugin to r and returns r as a [Router]. It panics if r has
+// routes already, or if cfg makes no sense. Call it before r.Use: what is used
+// earlier stands outside the plugin, where streams work as well, but not for the
+// cheapest (a compressor there holds an encoder for each).
 func Install(r chi.Router, cfg Config) *Router {
 	if _, ok := r.(*Router); ok {
 		panic("sse: Install on a router that has the plugin already; use the router as it is")

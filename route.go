@@ -194,6 +194,9 @@ type route struct {
 }
 
 func (r *Router) newRoute(h Handler, opts []RouteOption) *route {
+	if r.plugin == nil {
+		panic("sse: no plugin on this router; make it, or the one it is nested in, by sse.Install(r, sse.Config{})")
+	}
 	if h == nil {
 		panic("sse: a route without a handler")
 	}

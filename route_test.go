@@ -154,7 +154,7 @@ func TestRoutePatterns(t *testing.T) {
 			r.Use(tellIsStream)
 			r.SSE(tt.pattern, where)
 			for path, want := range tt.paths {
-				rec := record(r, "GET", (&urlOf{path}).String())
+				rec := record(r, "GET", strings.ReplaceAll(path, " ", "%20"))
 				require.Equal(t, strconv.FormatBool(want != ""), rec.Header().Get("Is-Stream"), path)
 				if want == "" {
 					require.Equal(t, http.StatusNotFound, rec.Code, path)
@@ -165,10 +165,6 @@ func TestRoutePatterns(t *testing.T) {
 		})
 	}
 }
-
-type urlOf struct{ path string }
-
-func (u *urlOf) String() string { return strings.ReplaceAll(u.path, " ", "%20") }
 
 func TestRouteIsStreamTellsNeighboursApart(t *testing.T) {
 	t.Parallel()
@@ -743,4 +739,11 @@ func TestRouteWithHeartbeatTakesThePeriodOfEachPlugin(t *testing.T) {
 			s.leave()
 		}
 	})
+}
+
+func TestRouterWithoutAPluginNamesInstall(t *testing.T) {
+	t.Parallel()
+	r := &sse.Router{Router: chi.NewRouter()}
+	message := "sse: no plugin on this router; make it, or the one it is nested in, by sse.Install(r, sse.Config{})"
+	require.PanicsWithValue(t, message, func() { r.SSE("/", func(*sse.ServerSession) error { return nil }) })
 }

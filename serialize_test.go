@@ -227,8 +227,7 @@ func TestSerializeXML(t *testing.T) {
 	require.Equal(t, "> ", string(got))
 }
 
-// renderers
-
+// rendered is a payload that finishes itself when it is sent.
 type rendered struct {
 	Room   string          `json:"room,omitempty"`
 	Author *renderedAuthor `json:"author,omitempty"`

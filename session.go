@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,8 +122,9 @@ func (s *ServerSession) Open() error {
 // Call returns the request. It stays valid, with chi's URL parameters, after the
 // handler has returned. Its context is that of the session.
 //
-// A request body must be read before the session opens: over HTTP/1.1 net/http
-// closes it then.
+// Read a request body before the session opens: what is not read by then may be
+// lost over HTTP/1.1, where net/http reads it away, and the status is gone. A body
+// that is slow to come therefore calls for a longer OpenDelay, or a negative one.
 func (s *ServerSession) Call() *http.Request { return s.call }
 
 // Header returns the response header. Until the session opens, it can be changed,
@@ -692,7 +694,7 @@ func (s *ServerSession) renderError(err error) {
 func (s *ServerSession) sendAway(why error) {
 	retry := s.route.plugin.comeback(s.route.retry)
 	if retry == 0 {
-		retry = time.Second
+		retry = cmp.Or(max(0, s.route.retry), time.Second)
 	}
 	if !isEventSource(s.call) {
 		seconds := int64((retry + time.Second - 1) / time.Second)
@@ -740,7 +742,7 @@ func (s *ServerSession) log(end End) {
 		return
 	}
 	attrs := []slog.Attr{slog.Any("end", end)}
-	if p, ok := errors.AsType[*PanicError](end.Err); ok {
+	if p, ok := errors.AsType[*PanicError](end.Err); ok && level > slog.LevelDebug {
 		attrs = append(attrs, slog.String("stack", string(p.Stack)))
 	}
 	s.logger().LogAttrs(s.ctx, level, "sse: session ended", attrs...)

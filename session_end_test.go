@@ -874,3 +874,19 @@ func (h *hoarder) Write(p []byte) (int, error) {
 	h.kept = append(h.kept, p...)
 	return len(p), nil
 }
+
+// http.ErrAbortHandler is how a handler aborts without a word.
+func TestSessionQuietAbort(t *testing.T) {
+	t.Parallel()
+	book := newLogbook()
+	r := newRouter(sse.Config{Logger: book.logger()})
+	r.SSE("/", func(s *sse.ServerSession) error {
+		_ = s.SendData("x")
+		panic(http.ErrAbortHandler)
+	})
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() { record(r, http.MethodGet, "/") })
+	logged := book.entries("session ended")
+	require.Len(t, logged, 1)
+	require.Equal(t, slog.LevelDebug, logged[0].Level)
+	require.NotContains(t, logged[0].Text, "goroutine")
+}

@@ -80,12 +80,12 @@ func TestShutdownTellsEachClientATimeOfItsOwn(t *testing.T) {
 		options  []sse.RouteOption
 		from, to time.Duration
 	}{
-		"by default":           {sse.Config{}, nil, 3 * time.Second, 8 * time.Second},
-		"after a retry":        {sse.Config{Retry: 10 * time.Second}, nil, 10 * time.Second, 15 * time.Second},
-		"after a route's":      {sse.Config{Retry: 10 * time.Second}, []sse.RouteOption{sse.WithRetry(time.Second)}, time.Second, 6 * time.Second},
-		"of a spread":          {sse.Config{ShutdownSpread: time.Minute}, nil, 3 * time.Second, 63 * time.Second},
-		"after an immediate":   {sse.Config{Retry: sse.RetryImmediately}, nil, time.Millisecond, 6 * time.Second},
-		"of the tiniest spead": {sse.Config{ShutdownSpread: 1}, nil, 3 * time.Second, 3*time.Second + time.Millisecond},
+		"by default":            {sse.Config{}, nil, 3 * time.Second, 8 * time.Second},
+		"after a retry":         {sse.Config{Retry: 10 * time.Second}, nil, 10 * time.Second, 15 * time.Second},
+		"after a route's":       {sse.Config{Retry: 10 * time.Second}, []sse.RouteOption{sse.WithRetry(time.Second)}, time.Second, 6 * time.Second},
+		"of a spread":           {sse.Config{ShutdownSpread: time.Minute}, nil, 3 * time.Second, 63 * time.Second},
+		"after an immediate":    {sse.Config{Retry: sse.RetryImmediately}, nil, time.Millisecond, 6 * time.Second},
+		"of the tiniest spread": {sse.Config{ShutdownSpread: 1}, nil, 3 * time.Second, 3*time.Second + time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -356,7 +356,8 @@ func TestShutdownOfTheServerIsTold(t *testing.T) {
 	})
 }
 
-// refusals are the answers to those for whom there is no session.
+// requireRefused looks at what each kind of client is told for whom there is no
+// session.
 func requireRefused(t *testing.T, srv *httptest.Server, path, why string) {
 	t.Helper()
 	for name, header := range map[string][]string{

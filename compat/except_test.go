@@ -19,24 +19,29 @@ func TestExcept(t *testing.T) {
 	for _, place := range []place{after, with, nested} {
 		for _, transport := range []transport{http2, h2c} {
 			for _, tt := range []struct {
-				name string
-				mw   func(http.Handler) http.Handler
-				want int
+				name  string
+				use   chain
+				slash string
+				want  int
 			}{
-				{"Throttle", chimiddleware.Throttle(1), http.StatusTooManyRequests},
-				{"Except", middleware.Except(chimiddleware.Throttle(1)), http.StatusOK},
+				{"Throttle", chain{chimiddleware.Throttle(1)}, "", http.StatusTooManyRequests},
+				{"Except", chain{middleware.Except(chimiddleware.Throttle(1))}, "", http.StatusOK},
+				{"StripSlashes-Except", chain{chimiddleware.StripSlashes, middleware.Except(chimiddleware.Throttle(1))}, "/", http.StatusOK},
 			} {
+				if tt.slash != "" && !place.unsplit {
+					continue
+				}
 				t.Run(tt.name+"/"+place.name+"/"+transport.name, func(t *testing.T) {
 					t.Parallel()
 					read := make(signal)
-					s := newStage(t, chain{tt.mw}, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
+					s := newStage(t, tt.use, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
 						if err := s.Send(sse.Event{Data: "first"}); err != nil {
 							return err
 						}
 						return read.await(s)
 					})
 					for _, k := range kinds[:2] { // not that of the function, which nobody knows to be a stream
-						call := s.do(t, k.method, place.prefix+k.path, k.body)
+						call := s.do(t, k.method, place.prefix+k.path+tt.slash, k.body)
 						requireFirst(t, call)
 						ordinary := s.do(t, http.MethodGet, place.prefix+"/ordinary", "")
 						require.Equal(t, tt.want, ordinary.StatusCode)
