@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -34,6 +35,7 @@ type guard struct {
 	base                context.Context
 	plugin              *Plugin
 	stream              bool     // it will be a stream, by the look-up
+	depth               int      // patterns that had been matched before
 	encodings           []string // Accept-Encoding, if it was taken off
 	wrapped             bool     // something that may compress stands outside
 
@@ -60,7 +62,7 @@ func IsStream(r *http.Request) bool {
 	if g == nil {
 		return false
 	}
-	return g.stream || g.plugin.find(r) // the path may have been rewritten since
+	return g.plugin.find(r, g.depth) // again: the path may have been rewritten since
 }
 
 // guard is the middleware.
@@ -70,7 +72,11 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		g := &guard{ResponseWriter: w, base: r.Context(), plugin: p, stream: p.find(r)}
+		g := &guard{ResponseWriter: w, base: r.Context(), plugin: p}
+		if rctx := chi.RouteContext(g.base); rctx != nil {
+			g.depth = len(rctx.RoutePatterns)
+		}
+		g.stream = p.find(r, g.depth)
 		encodings := r.Header["Accept-Encoding"]
 		g.wrapped = encodings != nil && isWrapped(w)
 		r = r.WithContext(context.WithValue(g.base, guardKey{}, g))
@@ -212,43 +218,51 @@ func isWrapped(w http.ResponseWriter) bool {
 
 // routeTable has what chi's tree has, as of a version.
 type routeTable struct {
-	version  uint64
-	patterns map[string]map[string]bool // full pattern -> method -> leads to an SSE route
+	version uint64
+	streams map[string]map[string]bool // full pattern -> method -> leads to an SSE route
+	mounts  map[string]chi.Routes      // full pattern, with its "/*" -> what is mounted there
 }
 
 // routesVersion counts the changes that may add an SSE route to any router: one
 // plugin's routers may be mounted on another's.
 var routesVersion atomic.Uint64
 
-// find reports whether chi will route r to an SSE route.
-func (p *Plugin) find(r *http.Request) bool {
+// find reports whether chi is going to route r to an SSE route, or has done so. It
+// may be asked on p's own router, on which depth patterns have been matched before,
+// or on any that is nested in it.
+func (p *Plugin) find(r *http.Request, depth int) bool {
 	outer := chi.RouteContext(r.Context())
 	if outer == nil {
 		return false
 	}
-	path, method := outer.RoutePath, outer.RouteMethod
-	if path == "" {
-		if path = r.URL.RawPath; path == "" {
-			path = r.URL.Path
+	method := cmp.Or(outer.RouteMethod, r.Method)
+	path := cmp.Or(outer.RoutePath, r.URL.RawPath, r.URL.Path, "/")
+	table := p.table()
+	var router chi.Routes = p.root
+	prefix := strings.Join(outer.RoutePatterns[min(depth, len(outer.RoutePatterns)):], "")
+	if prefix != "" {
+		for strings.Contains(prefix, "/*/") {
+			prefix = strings.ReplaceAll(prefix, "/*/", "/")
 		}
-		if path == "" {
-			path = "/"
+		if methods, ok := table.streams[prefix]; ok {
+			return methods[method] // the route itself has been matched
 		}
-	}
-	if method == "" {
-		method = r.Method
+		prefix = strings.TrimSuffix(strings.TrimSuffix(prefix, "*"), "/")
+		var ok bool
+		if router, ok = table.mounts[prefix+"/*"]; !ok {
+			return false
+		}
 	}
 	rctx := routeContexts.Get().(*chi.Context)
 	defer routeContexts.Put(rctx)
 	rctx.Reset()
-	pattern := p.root.Find(rctx, method, path)
+	pattern := router.Find(rctx, method, path)
 	if pattern == "" {
 		return false
 	}
-	table := p.table()
-	methods, ok := table.patterns[pattern]
+	methods, ok := table.streams[prefix+pattern]
 	if !ok {
-		methods = table.patterns[pattern+"/"] // the place where a router is mounted
+		methods = table.streams[prefix+pattern+"/"] // the place where a router is mounted
 	}
 	return methods[method]
 }
@@ -261,16 +275,30 @@ func (p *Plugin) table() *routeTable {
 	if t := p.routes.Load(); t != nil && t.version == version {
 		return t
 	}
-	t := &routeTable{version, make(map[string]map[string]bool)}
-	_ = chi.Walk(p.root, func(method, pattern string, h http.Handler, _ ...func(http.Handler) http.Handler) error {
-		if t.patterns[pattern] == nil {
-			t.patterns[pattern] = make(map[string]bool)
-		}
-		if _, ok := h.(*route); ok {
-			t.patterns[pattern][method] = true
-		}
-		return nil
-	}) // returns only what the function does
+	t := &routeTable{version, make(map[string]map[string]bool), make(map[string]chi.Routes)}
+	t.add(p.root, "")
 	p.routes.Store(t)
 	return t
+}
+
+// add adds what routes has. It is chi.Walk, which keeps mounts to itself.
+func (t *routeTable) add(routes chi.Routes, prefix string) {
+	for _, r := range routes.Routes() {
+		pattern := prefix + r.Pattern
+		if r.SubRoutes != nil {
+			t.mounts[pattern] = r.SubRoutes
+			t.add(r.SubRoutes, strings.TrimSuffix(pattern, "/*"))
+			continue
+		}
+		methods := make(map[string]bool)
+		for method, h := range r.Handlers {
+			if chain, ok := h.(*chi.ChainHandler); ok {
+				h = chain.Endpoint
+			}
+			if _, ok := h.(*route); ok {
+				methods[method] = true
+			}
+		}
+		t.streams[pattern] = methods
+	}
 }
