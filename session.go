@@ -281,8 +281,8 @@ func (s *ServerSession) onBaseDone() {
 
 // onInnerDone is called when a context is done that a middleware has made. Its
 // deadline is for ordinary responses and does not end a stream; its cancellation
-// does. (One that comes from farther out than a deadline, when that has passed,
-// can no longer be seen from here.)
+// does. (One that comes when a deadline has passed can no longer be seen: the
+// context is done already.)
 func (s *ServerSession) onInnerDone() {
 	switch {
 	case errors.Is(s.inner.Err(), context.DeadlineExceeded):
