@@ -418,8 +418,8 @@ func (s *ServerSession) opened() error {
 //
 // On HTTP/1.x the deadline is the connection's. It does no harm between writes,
 // and net/http lifts it in the end, so it is left armed, and set anew only when a
-// sixteenth of it is used up: setting it for each event costs a tenth of the
-// event. On HTTP/2 an armed deadline would kill the idle stream, and setting one
+// sixteenth of it is used up: setting it for each event costs a twelfth of a
+// small one. On HTTP/2 an armed deadline would kill the idle stream, and setting one
 // is a message to the connection's goroutine; there a timer sets it when it is
 // due, which is stopped after the write.
 func (s *ServerSession) transmit(frame []byte, timeout time.Duration) error {
@@ -654,12 +654,11 @@ func (s *ServerSession) retire(broken bool) {
 	s.overMu.Lock()
 	defer s.overMu.Unlock()
 	s.over = true
-	switch {
-	case broken:
-		_ = s.direct.SetWriteDeadline(time.Unix(1, 0)) // the panic does it where there are no deadlines
-	case s.call.ProtoMajor == 1:
-		_ = s.direct.SetWriteDeadline(time.Now().Add(s.route.writeTimeout)) // as in transmit
+	deadline := time.Now().Add(s.route.writeTimeout)
+	if broken {
+		deadline = time.Unix(1, 0)
 	}
+	_ = s.direct.SetWriteDeadline(deadline) // where there are none, the panic breaks the stream
 }
 
 func (s *ServerSession) finishRefused() {
