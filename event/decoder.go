@@ -70,6 +70,7 @@ type Decoder struct {
 	// however long lines and however short reads are, so that the whole is linear.
 	buf          []byte
 	pos, end     int
+	taken        int64 // bytes read from r
 	lf, cr, high int
 	begun        bool // past the place of a byte order mark
 	skipLF       bool // the last line ended with CR: an LF at pos belongs to it
@@ -144,6 +145,11 @@ func (d *Decoder) LastEventID() string { return string(d.lastID.bytes(d.buf)) }
 // ends. A value too large for a Duration is clamped.
 func (d *Decoder) Retry() (reconnectionTime time.Duration, ok bool) { return d.retry, d.hasRetry }
 
+// InputOffset returns how far into the stream, in bytes, d has decoded: after
+// [Decoder.Decode], the end of the block that it returned. What is read ahead does
+// not count.
+func (d *Decoder) InputOffset() int64 { return d.taken - int64(d.end-d.pos) }
+
 // Reset makes d read a new stream from r, as a client does that connects again:
 // lastEventID and the reconnection time hold until the stream sets others, as in
 // browsers. (§9.2.6 would have an id that the new stream does not repeat forgotten
@@ -151,7 +157,7 @@ func (d *Decoder) Retry() (reconnectionTime time.Duration, ok bool) { return d.r
 func (d *Decoder) Reset(r io.Reader, lastEventID string) {
 	d.r, d.err = r, nil
 	d.pos, d.end, d.lf, d.cr, d.high = 0, 0, 0, 0, 0
-	d.begun, d.skipLF = false, false
+	d.taken, d.begun, d.skipLF = 0, false, false
 	d.lastID.trim(len(lastEventID))
 	d.lastID.setCopy([]byte(lastEventID))
 	d.id, d.idIsKnown = lastEventID, true
@@ -261,6 +267,7 @@ func (d *Decoder) fill() error {
 	from := d.end
 	n, err := readSome(d.r, d.buf[from:])
 	d.end += n
+	d.taken += int64(n)
 	if err != nil {
 		d.err = err
 		if n == 0 {

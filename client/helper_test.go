@@ -1,0 +1,206 @@
+package client_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse/client"
+)
+
+// patience is how long a test waits for what must happen. Nothing takes that long.
+const patience = 20 * time.Second
+
+// install installs a client on hc that logs nothing and, unless cfg says otherwise,
+// reconnects without delay.
+func install(hc *http.Client, cfg client.Config) *client.Client {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.ReconnectionTime == 0 {
+		cfg.ReconnectionTime = time.Microsecond
+		if cfg.MaxBackoff == 0 {
+			cfg.MaxBackoff = time.Millisecond
+		}
+	}
+	return client.Install(hc, cfg)
+}
+
+// transports are those that a test of behavior runs over.
+var transports = []struct {
+	name  string
+	proto string
+	setup func(*httptest.Server)
+}{
+	{"HTTP/1.1", "HTTP/1.1", func(*httptest.Server) {}},
+	{"HTTP/1.1 with TLS", "HTTP/1.1", func(*httptest.Server) {}},
+	{"h2", "HTTP/2.0", func(srv *httptest.Server) { srv.EnableHTTP2 = true }},
+	{"h2c", "HTTP/2.0", unencryptedHTTP2},
+}
+
+func unencryptedHTTP2(srv *httptest.Server) {
+	srv.Config.Protocols = new(http.Protocols)
+	srv.Config.Protocols.SetUnencryptedHTTP2(true)
+}
+
+// overEach runs test over each transport, with a client that speaks it.
+func overEach(t *testing.T, h http.Handler, test func(t *testing.T, srv *httptest.Server)) {
+	t.Helper()
+	for _, tr := range transports {
+		t.Run(tr.name, func(t *testing.T) {
+			srv := httptest.NewUnstartedServer(h)
+			srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+			tr.setup(srv)
+			switch tr.name {
+			case "HTTP/1.1", "h2c":
+				srv.Start()
+			default:
+				srv.StartTLS()
+			}
+			if tr.name == "h2c" {
+				transport := &http.Transport{Protocols: srv.Config.Protocols}
+				srv.Client().Transport = transport
+				t.Cleanup(transport.CloseIdleConnections)
+			}
+			t.Cleanup(func() {
+				srv.CloseClientConnections()
+				srv.Close()
+			})
+			test(t, srv)
+		})
+	}
+}
+
+// serve serves h over HTTP/1.1 until the test ends.
+func serve(t testing.TB, h http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	srv := httptest.NewUnstartedServer(h)
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.Start()
+	t.Cleanup(func() {
+		srv.CloseClientConnections()
+		srv.Close()
+	})
+	return srv
+}
+
+// streamOf answers with an event stream of the given text.
+func streamOf(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		io.WriteString(w, text)
+	}
+}
+
+// send writes to a stream, with its head before, and flushes.
+func send(w http.ResponseWriter, format string, args ...any) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	fmt.Fprintf(w, format, args...)
+	_ = http.NewResponseController(w).Flush()
+}
+
+// serveRaw calls serve with each connection that is made to the URL it returns,
+// after the head of a request has been read from it, and closes the connection
+// when serve returns.
+func serveRaw(t testing.TB, serve func(conn net.Conn, r *http.Request)) (url string) {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var conns sync.WaitGroup
+	var mu sync.Mutex
+	open := make(map[net.Conn]bool)
+	conns.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open[conn] = true
+			mu.Unlock()
+			conns.Go(func() {
+				defer func() {
+					conn.Close()
+					mu.Lock()
+					delete(open, conn)
+					mu.Unlock()
+				}()
+				if r, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+					serve(conn, r)
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		for conn := range open {
+			conn.Close()
+		}
+		mu.Unlock()
+		conns.Wait()
+	})
+	return "http://" + l.Addr().String()
+}
+
+// session opens a session that must open, and closes it with the test.
+func session(t testing.TB, c *client.Client, url string, options ...client.Option) *client.Session {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience) // a test that fails should not hang
+	t.Cleanup(cancel)
+	s, err := c.Session(ctx, url, options...)
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// collect reads s to its end.
+func collect(s *client.Session) (events []client.Event, err error) {
+	for ev, err := range s.Incoming() {
+		if err != nil {
+			return events, err
+		}
+		events = append(events, ev)
+	}
+	return events, nil
+}
+
+// dataOf returns the data of each event.
+func dataOf(events []client.Event) []string {
+	var data []string
+	for _, ev := range events {
+		data = append(data, ev.Data)
+	}
+	return data
+}
+
+// noLeak fails the test if, at its end, there are more goroutines than now. Call it
+// before anything is started.
+func noLeak(t testing.TB) {
+	t.Helper()
+	before := runtime.NumGoroutine()
+	t.Cleanup(func() {
+		var now int
+		for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			if now = runtime.NumGoroutine(); now <= before {
+				return
+			}
+		}
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		assert.LessOrEqual(t, now, before, "goroutines left:\n%s", stacks)
+	})
+}
