@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"math"
 )
 
@@ -63,15 +64,24 @@ type buffer struct {
 	ends   []int64 // the offsets where events end, of as many as are kept and one more
 }
 
-func (b *buffer) begin() { b.data, b.base, b.out, b.ends = b.data[:0], 0, 0, b.ends[:0] }
+// from begins with a new connection. It returns r, or a reader that keeps what it
+// reads from r.
+func (b *buffer) from(r io.Reader) io.Reader {
+	if b.policy == Off {
+		return r
+	}
+	b.data, b.base, b.out, b.ends = b.data[:0], 0, 0, b.ends[:0]
+	return io.TeeReader(r, b)
+}
 
-// read takes in what was read.
-func (b *buffer) read(p []byte) {
+// Write takes in what was read.
+func (b *buffer) Write(p []byte) (int, error) {
 	b.data = append(b.data, p...)
 	// At twice the bound, so that what is moved is not moved often.
 	if len(b.data) > 2*MaxBuffer {
 		b.forget(b.base + int64(len(b.data)-MaxBuffer))
 	}
+	return len(p), nil
 }
 
 // handedOut is called when an event was handed out that ends at the given offset.

@@ -14,7 +14,6 @@ type conn struct {
 	ctx    context.Context // of the request
 	cancel context.CancelCauseFunc
 	body   io.Reader
-	kept   *buffer
 	closed sync.Once
 
 	idle  time.Duration // IdleTimeout, or 0
@@ -25,21 +24,24 @@ type conn struct {
 // The time between reads does not count.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.idle > 0 {
-		if c.watch == nil {
-			c.watch = time.AfterFunc(c.idle, func() {
-				c.cancel(&TimeoutError{"IdleTimeout", c.idle})
-				c.close()
-			})
-		} else {
-			c.watch.Reset(c.idle)
-		}
-		defer c.watch.Stop()
+		c.arm()
 	}
 	n, err := c.body.Read(p)
-	if c.kept.policy != Off {
-		c.kept.read(p[:n])
+	if c.watch != nil {
+		c.watch.Stop()
 	}
 	return n, err
+}
+
+func (c *conn) arm() {
+	if c.watch != nil {
+		c.watch.Reset(c.idle)
+		return
+	}
+	c.watch = time.AfterFunc(c.idle, func() {
+		c.cancel(&TimeoutError{"IdleTimeout", c.idle})
+		c.close()
+	})
 }
 
 // cause returns why what was done with the connection failed, if err is how it

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"runtime"
 	"strconv"
 	"time"
 )
@@ -125,7 +126,7 @@ func (s *Session) delay(cause error) (delay time.Duration, tooLong *RetryError) 
 // attempt.
 func (s *Session) open() (again bool, err error) {
 	cfg := &s.call.cfg
-	c := &conn{kept: &s.buffer, idle: cfg.IdleTimeout}
+	c := &conn{idle: cfg.IdleTimeout}
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
 	defer func() {
 		if err != nil {
@@ -146,7 +147,7 @@ func (s *Session) open() (again bool, err error) {
 		watch := time.AfterFunc(cfg.OpenTimeout, func() { c.cancel(&TimeoutError{"OpenTimeout", cfg.OpenTimeout}) })
 		defer watch.Stop()
 	}
-	resp, err := s.http.Do(req)
+	resp, err := do(s.http, req)
 	if err != nil {
 		err = c.cause(err)
 		return resp == nil, newError(resp, nil, err) // a response beside the error is a redirect that was refused
@@ -175,8 +176,7 @@ func (s *Session) open() (again bool, err error) {
 	}
 
 	c.body = resp.Body
-	s.dec.Reset(c, s.dec.LastEventID())
-	s.buffer.begin()
+	s.dec.Reset(s.buffer.from(c), s.dec.LastEventID())
 	s.tries.opened, s.tries.fruitful = time.Now(), false
 	s.use(c, resp)
 	cfg.Logger.LogAttrs(s.ctx, slog.LevelDebug, "sse client connected", slog.String("host", s.call.url.Host))
@@ -184,6 +184,35 @@ func (s *Session) open() (again bool, err error) {
 		cfg.OnOpen(resp)
 	}
 	return false, nil
+}
+
+// do is hc.Do in a goroutine of its own, which is gone when do returns. A request
+// needs twice the stack that waiting for events does, and the runtime would not take
+// it back: 4 KiB of the 33 that an idle session has.
+func do(hc *http.Client, req *http.Request) (resp *http.Response, err error) {
+	var (
+		done     = make(chan struct{})
+		returned bool
+		panicked any
+	)
+	go func() {
+		defer close(done)
+		defer func() {
+			if !returned {
+				panicked = recover()
+			}
+		}()
+		resp, err = hc.Do(req)
+		returned = true
+	}()
+	<-done
+	if panicked != nil {
+		panic(panicked) // a Transport's, as if it had been called here
+	}
+	if !returned {
+		runtime.Goexit() // likewise
+	}
+	return resp, err
 }
 
 // check returns why resp does not open a stream, if it does not (§9.2.2). A 204

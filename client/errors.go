@@ -19,8 +19,8 @@ var (
 	// before the event that Config.Terminal waits for.
 	ErrTruncated = errors.New("client: stream ended before its terminal event")
 
-	// errEnd is the normal end of a session.
-	errEnd = errors.New("client: end of session")
+	errEnd   = errors.New("client: end of session") // the normal one
+	errAgain = errors.New("client: reconnected")
 )
 
 // Error is the end of a session other than the normal one, or an error of the

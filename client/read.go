@@ -17,9 +17,9 @@ func Read(body io.Reader, options ...Option) *Session {
 	err := c.apply(options)
 	s := newSession(context.Background(), c)
 	s.err = err
-	connection := &conn{kept: &s.buffer, idle: c.cfg.IdleTimeout, body: body}
+	connection := &conn{idle: c.cfg.IdleTimeout, body: body}
 	connection.ctx, connection.cancel = context.WithCancelCause(s.ctx)
 	s.conn = connection
-	s.dec.Reset(connection, c.lastID)
+	s.dec.Reset(s.buffer.from(connection), c.lastID)
 	return s
 }

@@ -20,8 +20,10 @@ const DefaultMaxEventSize = 64 << 20
 var bom = []byte("\xEF\xBB\xBF")
 
 const (
-	minBuffer  = 4 << 10  // the read buffer of an idle stream
-	keptBuffer = 64 << 10 // buffers up to this size are never given back
+	minBuffer  = 1 << 10  // the read buffer of an idle stream
+	busyBuffer = 32 << 10 // what it grows to as long as each read fills it
+	keptBuffer = 64 << 10 // beyond this, which takes a long line, it is given back at once
+	calmReads  = 8        // small ones in a row that make it an idle stream's again
 )
 
 // TooLargeError reports a line or an event beyond a bound of the [Decoder]. The
@@ -71,6 +73,8 @@ type Decoder struct {
 	buf          []byte
 	pos, end     int
 	taken        int64 // bytes read from r
+	filled       bool  // by the last read, so that there may be more to be had
+	calm         int   // reads in a row that left it nearly empty
 	lf, cr, high int
 	begun        bool // past the place of a byte order mark
 	skipLF       bool // the last line ended with CR: an LF at pos belongs to it
@@ -105,7 +109,7 @@ func NewDecoder(r io.Reader) *Decoder {
 // [*TooLargeError].
 func (d *Decoder) Decode() (ev Event, err error) {
 	if err = d.next(); err == nil && !d.eventAtOnce(&ev) {
-		ev = d.event()
+		d.event(&ev)
 	}
 	return ev, err
 }
@@ -236,9 +240,19 @@ func (d *Decoder) find(c byte, from int) int {
 	return d.end
 }
 
-// fill reads once more. It moves what is unconsumed to the front of the buffer,
-// so pieces of the buffer that the block holds are copied out first.
+// fill reads once more. It is all that a goroutine that waits for an event has on
+// its stack of this package, and small for that reason.
 func (d *Decoder) fill() error {
+	if err := d.makeRoom(); err != nil {
+		return err
+	}
+	n, err := readSome(d.r, d.buf[d.end:])
+	return d.take(n, err)
+}
+
+// makeRoom moves what is unconsumed to the front of the buffer, so pieces of the
+// buffer that the block holds are copied out first.
+func (d *Decoder) makeRoom() error {
 	d.maxEvent = cmp.Or(max(0, d.MaxEventSize), DefaultMaxEventSize)
 	d.maxLine = cmp.Or(max(0, d.MaxLineSize), d.maxEvent)
 	d.longLine = min(d.maxLine, minBuffer)
@@ -250,11 +264,13 @@ func (d *Decoder) fill() error {
 	}
 	d.block.keep(d.buf)
 	d.lastID.keep(d.buf)
-	switch rest := d.buf[d.pos:d.end]; {
-	case len(d.buf) > keptBuffer && len(rest) < minBuffer && d.longest < len(d.buf)/4:
+	rest := d.buf[d.pos:d.end]
+	switch size := len(d.buf); {
+	case size > keptBuffer && len(rest) < minBuffer && d.longest < size/4,
+		size > minBuffer && len(rest) < minBuffer && d.calm >= calmReads:
 		d.move(make([]byte, minBuffer), rest)
-	case len(rest) == len(d.buf):
-		d.move(make([]byte, max(minBuffer, 2*len(rest))), rest)
+	case size == len(rest), size < busyBuffer && d.filled:
+		d.move(make([]byte, max(minBuffer, 2*size)), rest)
 	case d.pos > 0:
 		d.move(d.buf, rest)
 	}
@@ -264,10 +280,18 @@ func (d *Decoder) fill() error {
 	if cap(d.mended) > keptBuffer {
 		d.mended = nil
 	}
+	return nil
+}
+
+// take takes in the n bytes that have been read, and the error beside them.
+func (d *Decoder) take(n int, err error) error {
 	from := d.end
-	n, err := readSome(d.r, d.buf[from:])
 	d.end += n
 	d.taken += int64(n)
+	d.filled = d.end == len(d.buf)
+	if d.calm++; d.end > len(d.buf)/8 {
+		d.calm = 0
+	}
 	if err != nil {
 		d.err = err
 		if n == 0 {
@@ -490,12 +514,13 @@ func (d *Decoder) raw(raw *Raw) {
 	raw.ResetID = b.resetsID()
 }
 
-// event returns the block as strings.
-func (d *Decoder) event() Event {
+// event sets ev to the block, as strings.
+func (d *Decoder) event(ev *Event) {
 	var raw Raw
 	d.raw(&raw)
 	if d.block.id.state != unset {
-		return raw.Event()
+		*ev = raw.Event()
+		return
 	}
 	// An id from an earlier event is shared by all that follow, or one large id
 	// would be copied into each of a great many small events.
@@ -503,9 +528,8 @@ func (d *Decoder) event() Event {
 		d.id, d.idIsKnown = string(raw.ID), true
 	}
 	raw.ID = nil
-	ev := raw.Event()
+	*ev = raw.Event()
 	ev.ID = d.id
-	return ev
 }
 
 // eventAtOnce sets ev to the block as event does, if its fields stand close
