@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 )
 
 // BufferPolicy says what is kept of a stream for the [Error] that ends it, as it
@@ -58,65 +59,86 @@ func (p BufferPolicy) String() string {
 // buffer holds what a session has read of a connection, as its policy wants.
 type buffer struct {
 	policy BufferPolicy
-	data   []byte  // the stream from offset base on
-	base   int64   //
-	out    int64   // the offset up to which it was handed out
-	ends   []int64 // the offsets where events end, of as many as are kept and one more
+
+	ahead []byte // what was read last, of which the first done bytes are handed out
+	done  int
+	from  int64 // the offset in the stream that ahead[done] has
+
+	kept []byte  // handed out: what is wanted, and some of what was before it
+	base int64   // the offset where kept begins
+	ends []int64 // the offsets in kept where events end, if events are counted
 }
 
-// from begins with a new connection. It returns r, or a reader that keeps what it
+// begin begins with a new connection. It returns r, or a reader that keeps what it
 // reads from r.
-func (b *buffer) from(r io.Reader) io.Reader {
+func (b *buffer) begin(r io.Reader) io.Reader {
 	if b.policy == Off {
 		return r
 	}
-	b.data, b.base, b.out, b.ends = b.data[:0], 0, 0, b.ends[:0]
+	*b = buffer{policy: b.policy, ahead: b.ahead[:0], kept: b.kept[:0], ends: b.ends[:0]}
 	return io.TeeReader(r, b)
 }
 
-// Write takes in what was read.
+// Write takes in what was read. What was read before and is not handed out belongs
+// to one event that is not complete, or the decoder would not have read on.
 func (b *buffer) Write(p []byte) (int, error) {
-	b.data = append(b.data, p...)
-	// At twice the bound, so that what is moved is not moved often.
-	if len(b.data) > 2*MaxBuffer {
-		b.forget(b.base + int64(len(b.data)-MaxBuffer))
+	rest := b.ahead[b.done:]
+	if extra := len(rest) - MaxBuffer; extra > 0 {
+		rest = rest[extra:]
+		b.from += int64(extra)
 	}
+	if size := len(rest) + len(p); cap(b.ahead) > 2*max(size, MaxBuffer) {
+		b.ahead = make([]byte, 0, size) // it is that of a huge event, which is past
+	}
+	b.ahead = append(append(b.ahead[:0], rest...), p...)
+	b.done = 0
 	return len(p), nil
 }
 
 // handedOut is called when an event was handed out that ends at the given offset.
 func (b *buffer) handedOut(end int64) {
-	b.out = end
-	n := int(b.policy)
-	if n <= 0 {
-		return
+	piece := b.ahead[b.done:][:end-b.from]
+	b.done += len(piece)
+	if extra := len(piece) - MaxBuffer; extra > 0 {
+		piece = piece[extra:]
+		b.from += int64(extra)
 	}
-	b.ends = append(b.ends, end)
-	if extra := len(b.ends) - n - 1; extra > 16+n {
-		b.ends = b.ends[:copy(b.ends, b.ends[extra:])]
-		b.forget(b.ends[0])
+	if b.from > b.base+int64(len(b.kept)) { // piece is the rest of a large one
+		b.kept, b.base, b.ends = b.kept[:0], b.from, b.ends[:0]
+	}
+	if last := len(b.ends) - 1; last >= 0 && piece[0] == '\n' && bytes.HasSuffix(b.kept, []byte("\r")) {
+		b.ends[last]++ // the LF of that blank line comes late
+	}
+	b.kept = append(b.kept, piece...)
+	b.from = end
+	// At twice what is wanted, so that what is moved is not moved often.
+	if len(b.kept) > 2*MaxBuffer {
+		b.forget(end - MaxBuffer)
+	}
+	if b.policy > 0 {
+		b.ends = append(b.ends, end)
+		if wanted := min(int(b.policy), MaxBuffer) + 1; len(b.ends) > 2*wanted {
+			b.forget(b.ends[len(b.ends)-wanted])
+		}
 	}
 }
 
-// forget drops what stands before the offset from.
+// forget drops what was handed out before the offset from.
 func (b *buffer) forget(from int64) {
-	if from > b.base {
-		b.data = b.data[:copy(b.data, b.data[min(int64(len(b.data)), from-b.base):])]
-		b.base = from
-	}
+	b.kept = b.kept[:copy(b.kept, b.kept[from-b.base:])]
+	b.base = from
+	past, _ := slices.BinarySearch(b.ends, from)
+	b.ends = b.ends[:copy(b.ends, b.ends[past:])]
 }
 
 // bytes returns a copy of what is kept.
 func (b *buffer) bytes() []byte {
-	if b.out <= b.base {
-		return nil
-	}
-	kept := b.data[:b.out-b.base]
+	kept := b.kept
 	switch n := int(b.policy); {
 	case b.policy == All:
 	case n > 0:
-		if first := len(b.ends) - n - 1; first >= 0 {
-			kept = kept[max(0, b.ends[first]-b.base):]
+		if before := len(b.ends) - 1 - n; before >= 0 {
+			kept = kept[b.ends[before]-b.base:]
 		}
 	default:
 		kept = lastLines(kept, -n)

@@ -52,6 +52,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -116,9 +117,10 @@ type Config struct {
 	// make a client spin. Default: 100 ms. Negative: none.
 	MinRetry time.Duration
 
-	// MaxRetry is the longest wait that a server can ask for, by a retry field or
-	// Retry-After. Sooner than asked the client must not return (WHATWG HTML §9.2.3),
-	// so that a longer one ends the session, with a [*RetryError]. Default: 24 hours.
+	// MaxRetry is the longest wait that a server can ask for, by a retry field or by
+	// Retry-After (RFC 9110 §10.2.3). Sooner than asked the client must not return
+	// (WHATWG HTML §9.2.3), so that a longer one ends the session, with a [*RetryError].
+	// Default: 24 hours.
 	MaxRetry time.Duration
 
 	// RetryStatus says whether a response with this status, other than 200 and 204,
@@ -135,14 +137,15 @@ type Config struct {
 	Resend bool
 
 	// KeepRedirect makes reconnections go to where redirects led the connection
-	// before, as in browsers. By default they go to the original URL, and are
-	// redirected anew.
+	// before. By default they go to the original URL, and are redirected anew. If the
+	// redirects led by way of another host, its requests stay without credentials, even
+	// those that OnRequest sets; see [Install].
 	KeepRedirect bool
 
-	// OpenTimeout bounds the time from the request to the head of its response. It
-	// is a failure like any other of the connection. Default: the Timeout of the
-	// http.Client, which otherwise does not apply to streams, or 30 seconds.
-	// Negative: none.
+	// OpenTimeout bounds the time from the request to the head of its response, or to
+	// the end of the body if it is a refusal. To exceed it is a failure like any other of
+	// the connection. Default: the Timeout of the http.Client, which otherwise does not
+	// apply to streams, or 30 seconds. Negative: none.
 	OpenTimeout time.Duration
 
 	// IdleTimeout is how long the client waits for the next byte of a stream, be it
@@ -179,15 +182,15 @@ type Config struct {
 	// BufferPolicy says what is kept of the stream for [Error].Body. Default: Off.
 	BufferPolicy BufferPolicy
 
-	// Logger gets what operators want to know: a lost connection at level Warn,
-	// unless the server ended it in order, which is at level Debug, as an opened one
-	// is. Default: slog.Default().
+	// Logger gets what operators want to know: each reconnection, at level Warn, or
+	// Debug if the server ended the stream in order; each opened connection, at level
+	// Debug. Default: slog.Default().
 	Logger *slog.Logger
 
 	// OnRequest is called with each request before it is sent, those of
 	// reconnections included, and may change it: its URL, a token in its header, its
-	// body. (The redirects of a request are the http.Client's.) An error ends the
-	// session.
+	// body (with GetBody and ContentLength). The redirects of a request are the
+	// http.Client's. An error ends the session.
 	OnRequest func(*http.Request) error
 
 	// OnOpen is called with the response of each connection that opens. Its body is
@@ -208,8 +211,9 @@ type Retry struct {
 
 // Client opens sessions. It is made by [Install], and safe for concurrent use.
 type Client struct {
-	http *http.Client
-	cfg  Config
+	http    *http.Client // its Timeout taken off
+	timeout time.Duration
+	cfg     Config
 }
 
 // Install makes a [Client] that sends its requests through hc: its Transport, Jar
@@ -222,8 +226,12 @@ type Client struct {
 //
 // A redirect to another host takes along none of the header that the caller set,
 // but for what says nothing about who asks (Accept, Accept-Language, Cache-Control,
-// Content-Type, User-Agent, Last-Event-ID), and no Referer. An https server of the
-// same name is no other host than its http one.
+// Content-Type, User-Agent, Last-Event-ID and alike), and no Referer. Another port, or
+// http instead of https, is another host; https instead of http, on their own ports,
+// is not.
+//
+// A Transport that reads a body before it returns the response, as loggers that dump
+// it do, holds back a stream until its end.
 func Install(hc *http.Client, cfg Config) *Client {
 	if hc == nil {
 		panic("client: Install without an http.Client; use http.DefaultClient")
@@ -234,10 +242,7 @@ func Install(hc *http.Client, cfg Config) *Client {
 	own := *hc
 	own.CheckRedirect = redirectCheck(hc.CheckRedirect)
 	own.Timeout = 0
-	if cfg.OpenTimeout == 0 {
-		cfg.OpenTimeout = hc.Timeout
-	}
-	return &Client{http: &own, cfg: cfg.withDefaults()}
+	return &Client{http: &own, timeout: hc.Timeout, cfg: cfg.withDefaults(hc.Timeout)}
 }
 
 // SSE opens a session as [Client.Session] does, runs block with it, and closes it.
@@ -269,19 +274,23 @@ func (c *Client) Session(ctx context.Context, url string, options ...Option) (*S
 	if c == nil || c.http == nil {
 		return nil, &ConfigError{"Client", "is not installed; make it with client.Install"}
 	}
-	call, err := newCall(c.cfg, url, options)
+	call, err := newCall(c.cfg, c.timeout, url, options)
 	if err != nil {
 		return nil, err
 	}
 	s := newSession(ctx, call)
 	s.http = c.http
-	if s.from, err = newSource(s.ctx, call); err != nil {
-		return nil, err
-	}
+	s.from = newSource(s.ctx, call)
+	opened := false
+	defer func() {
+		if !opened { // a hook's panic included
+			s.finish(ErrClosed)
+		}
+	}()
 	if err := s.connect(nil); err != nil && err != errEnd { //nolint:errorlint // errEnd is never wrapped
-		s.finish(err)
 		return nil, err
 	}
+	opened = true
 	return s, nil
 }
 
@@ -307,14 +316,15 @@ func (c *Config) check() error {
 	return nil
 }
 
-func (c Config) withDefaults() Config {
+// withDefaults returns c complete. timeout is that of the http.Client, or 0.
+func (c Config) withDefaults(timeout time.Duration) Config {
 	setDefault(&c.ReconnectionTime, DefaultReconnectionTime)
 	setDefault(&c.MaxBackoff, DefaultMaxBackoff)
 	setDefault(&c.Jitter, DefaultJitter)
 	setDefault(&c.HealthyAfter, DefaultHealthyAfter)
 	setDefault(&c.MinRetry, DefaultMinRetry)
 	setDefault(&c.MaxRetry, DefaultMaxRetry)
-	setDefault(&c.OpenTimeout, DefaultOpenTimeout)
+	setDefault(&c.OpenTimeout, cmp.Or(timeout, DefaultOpenTimeout))
 	setDefault(&c.MaxEventSize, DefaultMaxEventSize)
 	if c.RetryStatus == nil {
 		c.RetryStatus = retryStatus

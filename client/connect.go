@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"runtime"
 	"strconv"
 	"time"
@@ -29,8 +30,7 @@ func (t *tries) lost(err error, healthyAfter time.Duration) {
 	inOrder := err == io.EOF && t.fruitful //nolint:errorlint // a wrapped io.EOF is a failure
 	if inOrder || time.Since(t.opened) >= healthyAfter {
 		t.failures = 0
-	}
-	if !inOrder {
+	} else {
 		t.failures++
 	}
 }
@@ -77,7 +77,7 @@ func (s *Session) wait(cause error) error {
 		level = slog.LevelDebug
 	}
 	cfg.Logger.LogAttrs(s.ctx, level, "sse client reconnects",
-		slog.String("host", s.call.url.Host), slog.Any("error", cause), slog.Int("attempt", s.tries.attempts), slog.Duration("delay", delay))
+		slog.String("host", s.call.url.Host), slog.Any("error", withoutURL(cause)), slog.Int("attempt", s.tries.attempts), slog.Duration("delay", delay))
 	if cfg.OnRetry != nil {
 		cfg.OnRetry(Retry{s.tries.attempts, delay, cause})
 	}
@@ -91,6 +91,15 @@ func (s *Session) wait(cause error) error {
 	}
 }
 
+// withoutURL returns what goes into the log about err. The URL of a url.Error has a
+// query, which may hold a token.
+func withoutURL(err error) error {
+	if urlErr, ok := errors.AsType[*url.Error](err); ok {
+		return urlErr.Err
+	}
+	return err
+}
+
 // delay returns how long to wait before the next attempt (§9.2.3, "reestablish the
 // connection", with the backoff that it leaves to clients).
 func (s *Session) delay(cause error) (delay time.Duration, tooLong *RetryError) {
@@ -102,12 +111,12 @@ func (s *Session) delay(cause error) (delay time.Duration, tooLong *RetryError) 
 		}
 		delay = max(asked, cfg.MinRetry)
 	}
-	for range s.tries.failures - 1 {
-		if delay >= cfg.MaxBackoff {
-			break
+	for i := 1; i < s.tries.failures && delay < cfg.MaxBackoff; i++ {
+		if delay > cfg.MaxBackoff/2 {
+			delay = cfg.MaxBackoff
+		} else {
+			delay = max(2*delay, time.Millisecond) // a base of next to nothing grows as well
 		}
-		// A base of next to nothing grows as well.
-		delay = min(max(2*delay, time.Millisecond), cfg.MaxBackoff)
 	}
 	if status, ok := errors.AsType[*StatusError](cause); ok {
 		if status.RetryAfter > cfg.MaxRetry {
@@ -149,8 +158,10 @@ func (s *Session) open() (again bool, err error) {
 	}
 	resp, err := do(s.http, req)
 	if err != nil {
-		err = c.cause(err)
-		return resp == nil, newError(resp, nil, err) // a response beside the error is a redirect that was refused
+		if resp != nil { // a redirect that was refused
+			return false, newError(resp, nil, err)
+		}
+		return true, s.fail(c.cause(err))
 	}
 	if err := check(resp); err != nil {
 		body := readUpTo(resp.Body, maxRefusal)
@@ -176,7 +187,7 @@ func (s *Session) open() (again bool, err error) {
 	}
 
 	c.body = resp.Body
-	s.dec.Reset(s.buffer.from(c), s.dec.LastEventID())
+	s.dec.Reset(s.buffer.begin(c), s.dec.LastEventID())
 	s.tries.opened, s.tries.fruitful = time.Now(), false
 	s.use(c, resp)
 	cfg.Logger.LogAttrs(s.ctx, slog.LevelDebug, "sse client connected", slog.String("host", s.call.url.Host))
@@ -254,8 +265,10 @@ func retryStatus(status int) bool {
 // §10.2.3), or 0.
 func retryAfter(h http.Header) time.Duration {
 	value := h.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
-		return time.Duration(seconds) * time.Second
+	const most = math.MaxInt64 / int64(time.Second)
+	seconds, err := strconv.ParseUint(value, 10, 64)
+	if err == nil || errors.Is(err, strconv.ErrRange) { // which is set to the largest there is
+		return time.Duration(min(seconds, uint64(most))) * time.Second
 	}
 	if date, err := http.ParseTime(value); err == nil {
 		return max(0, time.Until(date))

@@ -77,7 +77,7 @@ func Incoming[T any](s *Session) iter.Seq2[TypedEvent[T], error] {
 	return func(yield func(TypedEvent[T], error) bool) {
 		for ev, err := range s.Incoming() {
 			typed := TypedEvent[T]{ID: ev.ID, Name: ev.Name, Comment: ev.Comment, Retry: ev.Retry, ResetID: ev.ResetID}
-			if err == nil && !silent(&ev) {
+			if err == nil && !s.dec.Silent() {
 				if typed.Data, err = Decode[T](s, ev); err != nil && s.complete {
 					continue
 				}

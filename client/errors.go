@@ -57,6 +57,7 @@ func newError(resp *http.Response, body []byte, err error) *Error {
 	if resp != nil {
 		again := *resp
 		again.Body = io.NopCloser(bytes.NewReader(body))
+		again.ContentLength, again.TransferEncoding = int64(len(body)), nil
 		resp = &again
 	}
 	return &Error{resp, body, err}
@@ -122,7 +123,8 @@ type RetryError struct {
 }
 
 func (e *RetryError) Error() string {
-	return fmt.Sprintf("asked to wait %v before the next attempt, longer than MaxRetry, which is %v: %v", e.Asked, e.Limit, e.Err)
+	return fmt.Sprintf("asked to wait %v before the next attempt, longer than MaxRetry, which is %v: %s",
+		e.Asked, e.Limit, strings.TrimPrefix(e.Err.Error(), "client: "))
 }
 
 // Unwrap returns e.Err.

@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Option shapes one session.
@@ -37,7 +39,7 @@ func WithMethod(method string) Option {
 func WithHeader(key, value string) Option {
 	return func(c *call) error {
 		if !token(key) {
-			return &ConfigError{"WithHeader", "has a name that is none: " + strconv.Quote(key)}
+			return &ConfigError{"WithHeader", "has a name that is none: " + quote(key)}
 		}
 		if !printable(value) {
 			return &ConfigError{"WithHeader", "has a value for " + key + " with control characters"}
@@ -47,6 +49,8 @@ func WithHeader(key, value string) Option {
 			return WithLastEventID(value)(c)
 		case "Host": // which net/http takes from elsewhere
 			c.host = value
+		case "Content-Type": // one at the most; the last is meant
+			c.header.Set(key, value)
 		default:
 			c.header.Add(key, value)
 		}
@@ -66,14 +70,13 @@ func WithBody(contentType string, body io.Reader) Option {
 	}
 }
 
-// WithLastEventID makes the session resume after the event with this id, as from
-// an earlier session's [Session.LastEventID].
+// WithLastEventID makes the session resume after the event with this id, which is
+// mostly an earlier session's [Session.LastEventID]. Streams can set ids that HTTP
+// cannot carry: such a one is not sent.
 func WithLastEventID(id string) Option {
 	return func(c *call) error {
-		if id != "" {
-			if value, ok := headerValue(id); !ok || value != id {
-				return &ConfigError{"WithLastEventID", "cannot be sent in a header: " + strconv.Quote(id)}
-			}
+		if strings.ContainsAny(id, "\r\n\x00") {
+			return &ConfigError{"WithLastEventID", "has an id that no event can have: " + quote(id)}
 		}
 		c.lastID = id
 		return nil
@@ -108,18 +111,21 @@ type address struct {
 	path         string
 }
 
-func newCall(cfg Config, rawURL string, options []Option) (*call, error) {
+func newCall(cfg Config, timeout time.Duration, rawURL string, options []Option) (*call, error) {
 	c := &call{cfg: cfg, header: make(http.Header)}
-	if err := c.apply(options); err != nil {
+	if err := c.apply(options, timeout); err != nil {
 		return nil, err
 	}
 	if err := c.locate(rawURL); err != nil {
 		return nil, err
 	}
+	if c.method != "" && !token(c.method) {
+		return nil, &ConfigError{"WithMethod", "has a method that is none: " + quote(c.method)}
+	}
 	return c, nil
 }
 
-func (c *call) apply(options []Option) error {
+func (c *call) apply(options []Option, timeout time.Duration) error {
 	for _, option := range options {
 		if err := option(c); err != nil {
 			return err
@@ -128,7 +134,7 @@ func (c *call) apply(options []Option) error {
 	if err := c.cfg.check(); err != nil {
 		return err
 	}
-	c.cfg = c.cfg.withDefaults()
+	c.cfg = c.cfg.withDefaults(timeout)
 	return nil
 }
 
@@ -146,12 +152,10 @@ func (c *call) locate(rawURL string) error {
 			return err
 		}
 	}
-	switch {
-	case u.Scheme != "http" && u.Scheme != "https":
-		return &ConfigError{"url", "has the scheme " + strconv.Quote(u.Scheme) + "; it must be http or https"}
-	case u.Hostname() == "":
-		return &ConfigError{"url", "has no host"}
+	if err := reachable(u); err != nil {
+		return &ConfigError{"url", err.Error()}
 	}
+	u.Host = strings.TrimSuffix(u.Host, ":")
 	c.url = u
 	return nil
 }
@@ -163,10 +167,10 @@ func (a address) replace(u *url.URL) error {
 	}
 	host, port := u.Hostname(), u.Port()
 	if a.host != "" {
-		if _, err := netip.ParseAddr(a.host); err != nil && strings.ContainsAny(a.host, ":/?#@[]") {
-			return &ConfigError{"WithAddress", "has a host that is none: " + strconv.Quote(a.host)}
+		if !validHost(a.host) {
+			return &ConfigError{"WithAddress", "has a host that is none: " + quote(a.host)}
 		}
-		host, port = a.host, ""
+		host, port, u.Opaque = a.host, "", ""
 	}
 	if a.port < 0 || a.port > 65535 {
 		return &ConfigError{"WithAddress", "has port " + strconv.Itoa(a.port)}
@@ -180,7 +184,7 @@ func (a address) replace(u *url.URL) error {
 	}
 	path, err := url.Parse(a.path)
 	if err != nil || path.Host != "" || path.Scheme != "" {
-		return &ConfigError{"WithAddress", "has a path that is none: " + strconv.Quote(a.path)}
+		return &ConfigError{"WithAddress", "has a path that is none: " + quote(a.path)}
 	}
 	u.Path, u.RawPath, u.RawQuery, u.Fragment = path.Path, path.RawPath, path.RawQuery, ""
 	if u.Path != "" && u.Path[0] != '/' {
@@ -192,6 +196,25 @@ func (a address) replace(u *url.URL) error {
 	return nil
 }
 
+// reachable returns what is wrong with u, as the predicate of a sentence.
+func reachable(u *url.URL) error {
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("has the scheme %s; it must be http or https", quote(u.Scheme))
+	case u.Hostname() == "":
+		return errors.New("has no host")
+	}
+	return nil
+}
+
+func validHost(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	u, err := url.Parse("http://" + host)
+	return err == nil && u.Hostname() == host
+}
+
 func hostPort(host, port string) string {
 	if port != "" {
 		return net.JoinHostPort(host, port)
@@ -200,4 +223,12 @@ func hostPort(host, port string) string {
 		return "[" + host + "]"
 	}
 	return host
+}
+
+// quote is for errors, which a mistaken argument must not make any longer.
+func quote(s string) string {
+	if len(s) > 100 {
+		return strconv.Quote(s[:100]) + "..."
+	}
+	return strconv.Quote(s)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -23,33 +24,26 @@ const (
 // source makes the requests of a session, which are alike but for Last-Event-ID.
 type source struct {
 	template *http.Request
-	sent     bool // template.Body is used up
-	again    bool // Config.Resend, or the request is idempotent
 	prepare  func(*http.Request) error
+	resend   bool
+	sent     bool // template.Body is used up
+	again    bool // the last request may be sent again
+	away     bool // template goes where another host has sent it
 }
 
-func newSource(ctx context.Context, c *call) (*source, error) {
-	method := c.method
-	switch {
-	case method != "":
-	case c.body != nil:
+func newSource(ctx context.Context, c *call) *source {
+	method := cmp.Or(c.method, http.MethodGet)
+	if c.method == "" && c.body != nil {
 		method = http.MethodPost
-	default:
-		method = http.MethodGet
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "", c.body)
 	if err != nil {
-		return nil, &ConfigError{"request", "cannot be made: " + err.Error()}
+		panic("client: " + err.Error()) // the method has been checked
 	}
-	req.URL, req.Host = c.url, cmp.Or(c.host, c.url.Host)
 	setMissing(c.header, "Accept", contentType)
 	setMissing(c.header, "Cache-Control", "no-store")
-	req.Header = c.header
-	return &source{
-		template: req,
-		again:    c.cfg.Resend || req.Body == nil && idempotent(method),
-		prepare:  c.cfg.OnRequest,
-	}, nil
+	req.URL, req.Host, req.Header = c.url, c.host, c.header
+	return &source{template: req, prepare: c.cfg.OnRequest, resend: c.cfg.Resend}
 }
 
 // request returns the request of the next connection. An error is for good.
@@ -60,7 +54,7 @@ func (s *source) request(ctx context.Context, lastID string) (*http.Request, err
 		req.Header[lastEventID] = []string{lastID}
 	}
 	var bodyErr error
-	if s.sent && req.Body != nil {
+	if s.sent && req.Body != nil && req.Body != http.NoBody {
 		req.Body, bodyErr = nil, errNoBody
 		if req.GetBody != nil {
 			req.Body, bodyErr = req.GetBody()
@@ -80,6 +74,10 @@ func (s *source) request(ctx context.Context, lastID string) (*http.Request, err
 	if req.Body == nil && bodyErr != nil {
 		return nil, bodyErr
 	}
+	if s.away && sameHost(s.template.URL, req.URL) {
+		keepImpersonal(req.Header)
+	}
+	s.again = s.resend || repeatable(req)
 	return req, nil
 }
 
@@ -87,14 +85,17 @@ var errNoBody = errors.New("client: the body cannot be sent again: it is no *byt
 
 // follow makes later requests go to where redirects led the request of resp.
 func (s *source) follow(resp *http.Response) {
-	if resp.Request == nil || resp.Request.Response == nil {
+	to := resp.Request
+	if to == nil || to.Response == nil {
 		return // not redirected
 	}
-	to := *resp.Request
 	next := s.template.WithContext(s.template.Context())
 	next.Method, next.URL, next.Host = to.Method, to.URL, to.Host
 	next.Header = s.template.Header.Clone()
-	if !sameHost(s.template.URL, to.URL) {
+	for hop := to; hop != nil && hop.Response != nil; hop = hop.Response.Request {
+		s.away = s.away || !sameHost(s.template.URL, hop.URL) // and stays so, if another host sends it back
+	}
+	if s.away {
 		keepImpersonal(next.Header)
 	}
 	if to.Body == nil {
@@ -102,6 +103,7 @@ func (s *source) follow(resp *http.Response) {
 		next.Header.Del("Content-Type")
 	}
 	s.template = next
+	s.again = s.resend || repeatable(next)
 }
 
 // redirectCheck returns the CheckRedirect of a client whose caller wants check.
@@ -115,6 +117,9 @@ func redirectCheck(check func(*http.Request, []*http.Request) error) func(*http.
 		}
 	}
 	return func(req *http.Request, via []*http.Request) error {
+		if err := reachable(req.URL); err != nil {
+			return fmt.Errorf("redirected to a URL that %w", err)
+		}
 		// Once away from the first host, net/http copies the header of the first
 		// request all the same to each that follows, so each is looked at.
 		away := func(r *http.Request) bool { return !sameHost(via[0].URL, r.URL) }
@@ -127,7 +132,8 @@ func redirectCheck(check func(*http.Request, []*http.Request) error) func(*http.
 
 // impersonal are the header fields that say nothing about who asks.
 var impersonal = []string{
-	"Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Content-Type", lastEventID, "User-Agent",
+	"Accept", "Accept-Encoding", "Accept-Language", "Cache-Control",
+	"Content-Encoding", "Content-Language", "Content-Type", lastEventID, "User-Agent",
 }
 
 func keepImpersonal(h http.Header) {
@@ -159,11 +165,12 @@ func port(u *url.URL) string {
 	return "80"
 }
 
-// idempotent is RFC 9110 §9.2.2.
-func idempotent(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
-		return true
+// repeatable reports whether req may be sent again without asking: its method is
+// idempotent (RFC 9110 §9.2.2), and it has no body.
+func repeatable(req *http.Request) bool {
+	switch req.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return req.Body == nil || req.Body == http.NoBody
 	}
 	return false
 }

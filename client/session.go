@@ -73,7 +73,11 @@ func (s *Session) read(yield func(Event, error) bool) {
 	why := ErrClosed // if yield says so, or panics
 	defer func() { s.finish(why) }()
 	for !s.complete {
-		ev, err := s.dec.Decode()
+		var ev Event
+		err := s.ctx.Err()
+		if err == nil { // not decoded otherwise, or LastEventID would be that of an event that nobody got
+			ev, err = s.dec.Decode()
+		}
 		if err = s.arrived(&ev, err); err == errAgain { //nolint:errorlint // never wrapped, as errEnd
 			continue
 		}
@@ -91,11 +95,11 @@ func (s *Session) read(yield func(Event, error) bool) {
 // it returns errAgain when there is a new connection to read from, or else what the
 // session ends with.
 func (s *Session) arrived(ev *Event, err error) error {
-	if err != nil || s.ctx.Err() != nil {
+	if err != nil {
 		*ev = Event{}
 		return cmp.Or(s.lost(err), errAgain)
 	}
-	if !silent(ev) {
+	if !s.dec.Silent() {
 		s.tries.fruitful, s.tries.attempts = true, 0
 	}
 	if s.buffer.policy != Off {
@@ -105,11 +109,6 @@ func (s *Session) arrived(ev *Event, err error) error {
 		s.complete = terminal(*ev)
 	}
 	return nil
-}
-
-// silent reports whether ev is shown for its comment or retry alone.
-func silent(ev *Event) bool {
-	return ev.Data == "" && ev.Name == "" && (ev.Comment != "" || ev.Retry != 0)
 }
 
 // lost is called with what reading has ended with. It returns nil when there is a

@@ -149,6 +149,11 @@ func (d *Decoder) LastEventID() string { return string(d.lastID.bytes(d.buf)) }
 // ends. A value too large for a Duration is clamped.
 func (d *Decoder) Retry() (reconnectionTime time.Duration, ok bool) { return d.retry, d.hasRetry }
 
+// Silent reports whether the block that Decode returned last has no data: it was
+// returned for its comment or its reconnection time alone, as Comments and RetryOnly
+// ask for, and clients do not dispatch it.
+func (d *Decoder) Silent() bool { return d.block.data.state == unset }
+
 // InputOffset returns how far into the stream, in bytes, d has decoded: after
 // [Decoder.Decode], the end of the block that it returned. What is read ahead does
 // not count.
