@@ -132,7 +132,7 @@ func init() {
 			if err != nil {
 				return
 			}
-			conns = append(conns, conn)
+			conns = append(conns, conn)               //nolint:staticcheck // see above
 			if _, err := conn.Read(buf); err == nil { // the request
 				io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: open\n\n")
 			}

@@ -59,7 +59,7 @@ func (c *conn) close() {
 	c.cancel(nil)
 	c.closed.Do(func() {
 		if body, ok := c.body.(io.Closer); ok {
-			body.Close() // there is nothing that its error could be about
+			_ = body.Close() // there is nothing that its error could be about
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -165,7 +166,7 @@ func (s *Session) open() (again bool, err error) {
 	}
 	if err := check(resp); err != nil {
 		body := readUpTo(resp.Body, maxRefusal)
-		resp.Body.Close()
+		_ = resp.Body.Close()
 		again := false
 		if status, ok := errors.AsType[*StatusError](err); ok {
 			again = cfg.RetryStatus(status.Status)
@@ -176,13 +177,13 @@ func (s *Session) open() (again bool, err error) {
 		s.from.follow(resp)
 	}
 	if resp.StatusCode == http.StatusNoContent {
-		resp.Body.Close()
+		_ = resp.Body.Close()
 		s.complete = true
 		s.use(nil, resp)
 		return false, errEnd
 	}
 	if err := context.Cause(c.ctx); err != nil { // too late, or closed
-		resp.Body.Close()
+		_ = resp.Body.Close()
 		return true, newError(resp, nil, err)
 	}
 
@@ -213,7 +214,7 @@ func do(hc *http.Client, req *http.Request) (resp *http.Response, err error) {
 				panicked = recover()
 			}
 		}()
-		resp, err = hc.Do(req)
+		resp, err = hc.Do(req) //nolint:bodyclose // do's caller has it
 		returned = true
 	}()
 	<-done
@@ -265,10 +266,9 @@ func retryStatus(status int) bool {
 // §10.2.3), or 0.
 func retryAfter(h http.Header) time.Duration {
 	value := h.Get("Retry-After")
-	const most = math.MaxInt64 / int64(time.Second)
-	seconds, err := strconv.ParseUint(value, 10, 64)
-	if err == nil || errors.Is(err, strconv.ErrRange) { // which is set to the largest there is
-		return time.Duration(min(seconds, uint64(most))) * time.Second
+	if value != "" && strings.Trim(value, "0123456789") == "" {
+		seconds, _ := strconv.ParseUint(value, 10, 64) // too many are the most there can be
+		return time.Duration(min(seconds, uint64(math.MaxInt64/time.Second))) * time.Second
 	}
 	if date, err := http.ParseTime(value); err == nil {
 		return max(0, time.Until(date))

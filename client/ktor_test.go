@@ -128,9 +128,7 @@ func TestKtor21TwoSessionsAtOnce(t *testing.T) {
 				events, err = collect(s)
 				return err
 			})
-			if !assert.NoError(t, err) {
-				return
-			}
+			assert.NoError(t, err) //nolint:testifylint // require is for the test's own goroutine
 			assert.Len(t, events, n)
 			for i, ev := range events {
 				assert.Equal(t, client.Event{ID: strconv.Itoa(i), Data: fmt.Sprintf("%d of %d", i, n)}, ev)

@@ -66,7 +66,7 @@ func (s *source) request(ctx context.Context, lastID string) (*http.Request, err
 		req.URL = &u
 		if err := s.prepare(req); err != nil {
 			if req.Body != nil {
-				req.Body.Close()
+				_ = req.Body.Close()
 			}
 			return nil, err
 		}

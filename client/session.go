@@ -152,7 +152,7 @@ func (s *Session) fail(err error) *Error {
 	if own, ok := errors.AsType[*Error](err); ok { // has its response already
 		return &Error{own.Response, own.Body, err}
 	}
-	return newError(s.Call(), s.buffer.bytes(), err)
+	return newError(s.Call(), s.buffer.bytes(), err) //nolint:bodyclose // it is the session's
 }
 
 // stopped returns what the session ends with if it was closed, or its caller's
@@ -162,10 +162,10 @@ func (s *Session) stopped() error {
 	if err == nil {
 		return nil
 	}
-	switch cause := context.Cause(s.ctx); cause {
-	case ErrClosed:
+	switch cause := context.Cause(s.ctx); {
+	case cause == ErrClosed: //nolint:errorlint // the session's own, not one that the caller's wraps
 		return ErrClosed
-	case err:
+	case errors.Is(err, cause):
 		return fmt.Errorf("client: %w", err)
 	default:
 		return fmt.Errorf("client: %w: %w", err, cause)
@@ -183,7 +183,7 @@ func (s *Session) blame(err error) error {
 	if ctxErr := s.ctx.Err(); ctxErr != nil && errors.Is(err, ctxErr) {
 		return err
 	}
-	return newError(s.Call(), s.buffer.bytes(), err)
+	return newError(s.Call(), s.buffer.bytes(), err) //nolint:bodyclose // it is the session's
 }
 
 // Call returns the response of the last connection that had one, to look at: a
