@@ -449,28 +449,41 @@ func TestBufferMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// What is kept is bounded also while and after a huge event comes.
+// bufferMeter tells the heap's size when its reader is at a given offset.
+type bufferMeter struct {
+	io.Reader
+	left int // bytes up to there
+	heap int64
+}
+
+func (m *bufferMeter) Read(p []byte) (int, error) {
+	n, err := m.Reader.Read(p)
+	if m.left -= n; m.left <= 0 && m.heap == 0 {
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		m.heap = int64(stats.HeapAlloc)
+	}
+	return n, err
+}
+
+// What is kept is bounded also while a huge event comes, and after it.
 func TestBufferMemoryIsBoundedWithHugeEvents(t *testing.T) {
-	stream := []byte("data: " + strings.Repeat("x", 20<<20) + "\n\n" + strings.Repeat("data: "+strings.Repeat("y", 100)+"\n\n", 20_000))
-	used := func(policy client.BufferPolicy) int64 {
-		s := client.Read(bufferPackets{bytes.NewReader(stream)}, client.WithConfig(func(cfg *client.Config) { cfg.BufferPolicy = policy }))
-		defer s.Close()
-		n := 0
+	const huge = 20 << 20
+	stream := []byte("data: " + strings.Repeat("x", huge) + "\n\n" + strings.Repeat("data: "+strings.Repeat("y", 100)+"\n\n", 20_000))
+	used := func(policy client.BufferPolicy, at int) int64 {
+		meter := &bufferMeter{Reader: bufferPackets{bytes.NewReader(stream)}, left: at}
+		s := client.Read(meter, client.WithConfig(func(cfg *client.Config) { cfg.BufferPolicy = policy }))
 		for _, err := range s.Incoming() {
 			require.NoError(t, err)
-			if n++; n == 19_000 {
-				runtime.GC()
-				var m runtime.MemStats
-				runtime.ReadMemStats(&m)
-				runtime.KeepAlive(s)
-				return int64(m.HeapAlloc)
-			}
 		}
-		return 0
+		return meter.heap
 	}
-	base := used(client.Off)
-	for _, policy := range []client.BufferPolicy{client.LastEvent, client.LastLines(5), client.All} {
-		assert.Less(t, used(policy)-base, int64(8<<20), policy)
+	for _, at := range []int{huge - 1000, len(stream) - 1000} {
+		base := used(client.Off, at)
+		for _, policy := range []client.BufferPolicy{client.LastEvent, client.LastLines(5), client.All} {
+			assert.Less(t, used(policy, at)-base, int64(7<<20), "%v at %d", policy, at)
+		}
 	}
 	runtime.KeepAlive(stream)
 }

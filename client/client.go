@@ -258,7 +258,7 @@ func (c *Client) SSE(ctx context.Context, url string, block func(*Session) error
 	}
 	defer s.Close()
 	if err := block(s); err != nil {
-		return s.blame(err)
+		return s.blame(ctx, err)
 	}
 	return nil
 }

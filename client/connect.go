@@ -86,10 +86,9 @@ func (s *Session) wait(cause error) error {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
 	case <-s.ctx.Done():
-		return s.stopped()
 	}
+	return s.stopped()
 }
 
 // withoutURL returns what goes into the log about err. The URL of a url.Error has a
@@ -153,9 +152,10 @@ func (s *Session) open() (again bool, err error) {
 	if err != nil {
 		return false, s.fail(err)
 	}
+	stopWatch := func() bool { return true }
 	if cfg.OpenTimeout > 0 {
-		watch := time.AfterFunc(cfg.OpenTimeout, func() { c.cancel(&TimeoutError{"OpenTimeout", cfg.OpenTimeout}) })
-		defer watch.Stop()
+		stopWatch = time.AfterFunc(cfg.OpenTimeout, func() { c.cancel(&TimeoutError{"OpenTimeout", cfg.OpenTimeout}) }).Stop
+		defer stopWatch()
 	}
 	resp, err := do(s.http, req)
 	if err != nil {
@@ -182,6 +182,7 @@ func (s *Session) open() (again bool, err error) {
 		s.use(nil, resp)
 		return false, errEnd
 	}
+	stopWatch()
 	if err := context.Cause(c.ctx); err != nil { // too late, or closed
 		_ = resp.Body.Close()
 		return true, newError(resp, nil, err)

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -89,11 +90,7 @@ func (e *ContentError) Error() string {
 	if e.Header == "Content-Encoding" {
 		expected = "no Content-Encoding"
 	}
-	value := mediaType(e.Value)
-	if value == "" {
-		value = "missing"
-	}
-	return fmt.Sprintf("expected %s but was %s", expected, value)
+	return fmt.Sprintf("expected %s but was %s", expected, cmp.Or(clip(mediaType(e.Value)), "missing"))
 }
 
 // TimeoutError is a connection that took too long. It implements net.Error.
@@ -137,3 +134,11 @@ type ConfigError struct {
 }
 
 func (e *ConfigError) Error() string { return fmt.Sprintf("client: %s %s", e.Option, e.Problem) }
+
+// clip bounds what an error repeats of what it complains about.
+func clip(s string) string {
+	if len(s) > 100 {
+		return s[:100] + "..."
+	}
+	return s
+}

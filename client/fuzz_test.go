@@ -295,6 +295,7 @@ func (f *fuzzServer) withoutClient(t *testing.T, show, terminal bool) (end fuzzE
 			d.Reset(r, end.LastID)
 			d.MaxEventSize, d.Comments, d.RetryOnly = fuzzEventSize, show, show
 			fruitful := false
+			loud := fuzzLoud(body)
 			var ev event.Event
 			for {
 				ev, err = d.Decode()
@@ -302,7 +303,7 @@ func (f *fuzzServer) withoutClient(t *testing.T, show, terminal bool) (end fuzzE
 					break
 				}
 				end.Events = append(end.Events, ev)
-				if ev.Data != "" || ev.Name != "" || ev.Comment == "" && ev.Retry == 0 {
+				if loud[d.InputOffset()] {
 					fruitful, attempts = true, 0
 				}
 				if terminal && fuzzTerminal(ev) {
@@ -364,6 +365,17 @@ func (f *fuzzServer) withoutClient(t *testing.T, show, terminal bool) (end fuzzE
 	}
 }
 
+// fuzzLoud returns where the blocks end that are events to everybody, rather than
+// shown for their comment or retry alone.
+func fuzzLoud(body []byte) map[int64]bool {
+	loud := make(map[int64]bool)
+	for d := event.NewDecoder(bytes.NewReader(body)); ; loud[d.InputOffset()] = true {
+		if _, err := d.DecodeRaw(); err != nil {
+			return loud
+		}
+	}
+}
+
 // fuzzID returns id as it is sent, and whether it can be.
 func fuzzID(id string) (value string, ok bool) {
 	value = strings.Trim(id, " \t")
@@ -400,6 +412,9 @@ func FuzzClient(f *testing.F) {
 	}
 	f.Add([]byte{0, 0, 0}, []byte("data: end\n\n"), []byte("data: c\n\n"), []byte(""), []byte(""), false, true)
 	f.Add([]byte{13, 2, 2}, []byte("data: c\n\n"), []byte("data: end\n\n"), []byte(""), []byte(""), false, true)
+	f.Add([]byte{2, 2, 2, 2, 2}, []byte(": c\n\nretry: 5\n\n"), []byte("id: 1\n: c\n\n"), []byte(""), []byte(""), true, false)
+	f.Add([]byte{2, 2, 2, 2, 2, 2}, []byte("data: a\n\nretry: 5\n\n"), []byte("retry: 7\n\n"), []byte(""), []byte(""), true, false)
+	f.Add([]byte{2, 2, 2, 2, 2}, []byte("retry: 5\ndata\n\n"), []byte(": c\ndata:\n\n"), []byte(""), []byte(""), true, true)
 	f.Add([]byte{2, 2}, []byte("data: "+strings.Repeat("x", fuzzEventSize)), []byte(""), []byte(""), []byte(""), true, false)
 	f.Add([]byte{2, 2}, []byte("id: "+strings.Repeat("x", 40)+"\ndata: 1\ndata: "+strings.Repeat("x", 30)+"\n\n"), []byte(""), []byte(""), []byte(""), true, false)
 	f.Add([]byte{0, 0}, []byte("retry: 99999999999999999\n\n"), []byte(""), []byte(""), []byte(""), true, false)

@@ -471,6 +471,27 @@ func TestSlowHeadersAreBounded(t *testing.T) {
 	}
 }
 
+// The time that the caller's own hook takes is not the server's: once the head is
+// there, OpenTimeout is over.
+func TestOpenTimeoutEndsWithTheHead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		body, w := io.Pipe()
+		go func() {
+			io.WriteString(w, "data: a\n\n")
+			w.Close()
+		}()
+		c := install(&http.Client{Transport: &bufferPipe{[]io.Reader{body}}}, client.Config{
+			OpenTimeout: time.Second,
+			OnOpen:      func(*http.Response) { time.Sleep(time.Minute) },
+		})
+		s, err := c.Session(t.Context(), "http://hostile.test/")
+		require.NoError(t, err)
+		events, err := collect(s)
+		require.NoError(t, err)
+		require.Equal(t, []string{"a"}, dataOf(events))
+	})
+}
+
 // A stream that drips is alive, and is bounded by the size of its events alone.
 func TestSlowStreamIsBoundedByTheEventSize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -225,10 +225,4 @@ func hostPort(host, port string) string {
 	return host
 }
 
-// quote is for errors, which a mistaken argument must not make any longer.
-func quote(s string) string {
-	if len(s) > 100 {
-		return strconv.Quote(s[:100]) + "..."
-	}
-	return strconv.Quote(s)
-}
+func quote(s string) string { return strconv.Quote(clip(s)) }

@@ -21,10 +21,12 @@ func Read(body io.Reader, options ...Option) *Session {
 		c.cfg = Config{}.withDefaults(0)
 	}
 	s := newSession(context.Background(), c)
-	s.err = err
 	connection := &conn{idle: c.cfg.IdleTimeout, body: body}
 	connection.ctx, connection.cancel = context.WithCancelCause(s.ctx)
 	s.conn = connection
 	s.dec.Reset(s.buffer.begin(connection), c.lastID)
+	if err != nil {
+		s.finish(err)
+	}
 	return s
 }

@@ -49,7 +49,9 @@ func newSession(ctx context.Context, c *call) *Session {
 }
 
 // Incoming returns the events of the session, each at the moment its blank line is
-// read. It reconnects when that is due, and waits meanwhile.
+// read. It reconnects when that is due, and waits meanwhile. (Over HTTP/1.1 net/http
+// holds back a chunk that has come in part until there is more to fill a read with, of
+// 1 KiB as a rule. Servers send a chunk as a whole.)
 //
 // The loop ends without an error on the session's normal end, and otherwise with
 // one, which comes alone: see [Error], and the package comment for what else there
@@ -172,15 +174,15 @@ func (s *Session) stopped() error {
 	}
 }
 
-// blame returns what SSE returns for err of its block.
-func (s *Session) blame(err error) error {
+// blame returns what SSE returns for err of its block. ctx is the caller's.
+func (s *Session) blame(ctx context.Context, err error) error {
 	s.mu.Lock()
 	own := s.err
 	s.mu.Unlock()
 	if own != nil && errors.Is(err, own) || errors.Is(err, ErrClosed) {
 		return err
 	}
-	if ctxErr := s.ctx.Err(); ctxErr != nil && errors.Is(err, ctxErr) {
+	if ctxErr := ctx.Err(); ctxErr != nil && errors.Is(err, ctxErr) {
 		return err
 	}
 	return newError(s.Call(), s.buffer.bytes(), err) //nolint:bodyclose // it is the session's
