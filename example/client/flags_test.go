@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse/client"
+)
+
+func TestParse(t *testing.T) {
+	tests := []struct {
+		name string
+		args []string
+		want options
+	}{
+		{"URL alone", []string{"a.example/x"}, options{url: "https://a.example/x"}},
+		{
+			"all",
+			[]string{
+				"-H", "A: 1", "-H", "b:2 : 3 ", "-d", "x", "-X", "PUT", "-id", "7", "-k",
+				"-retries", "2", "-resend", "-t", "1m", "-n", "3", "-done", "[DONE]",
+				"-e", "a", "-event", "b", "-comments", "-json", "-no-color", "-s", "http://a",
+			},
+			options{
+				url: "http://a", method: "PUT", header: []field{{"A", "1"}, {"b", "2 : 3"}}, data: new("x"), lastID: "7", insecure: true,
+				retries: 2, firstRetried: true, resend: true, idle: time.Minute, count: 3, done: new("[DONE]"),
+				names: []string{"a", "b"}, format: jsonObjects, comments: true, noColor: true, silent: true,
+			},
+		},
+		{
+			"flags around the URL",
+			[]string{"-n", "3", "http://a", "-data", "-e", "b"},
+			options{url: "http://a", count: 3, format: dataLines, names: []string{"b"}},
+		},
+		{"two dashes", []string{"--data", "--", "http://a"}, options{url: "http://a", format: dataLines}},
+		{"for ever", []string{"-retries", "-1", "http://a"}, options{url: "http://a", firstRetried: true}},
+		{"never", []string{"http://a", "-retries=0"}, options{url: "http://a", retries: 0, firstRetried: true}},
+		{"empty body", []string{"-d", "", "http://a"}, options{url: "http://a", data: new("")}},
+		{"events without a name", []string{"-e", "message", "http://a"}, options{url: "http://a", names: []string{"message"}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := parse(tt.args)
+			require.NoError(t, err)
+			if !strings.Contains(strings.Join(tt.args, " "), "-retries") || tt.name == "for ever" {
+				tt.want.retries = client.Unlimited
+			}
+			assert.Equal(t, &tt.want, got)
+		})
+	}
+}
+
+func TestWrongUsage(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing")
+	tests := []struct {
+		args []string
+		want string
+	}{
+		{nil, "which URL?"},
+		{[]string{""}, "which URL?"},
+		{[]string{"-n", "1"}, "which URL?"},
+		{[]string{"a", "-n", "1", "b"}, "one URL is enough, and there is a second: b"},
+		{[]string{"a", "\x1b[2Jb"}, `one URL is enough, and there is a second: \x1b[2Jb`},
+		{[]string{"-x", "a"}, "flag provided but not defined: -x"},
+		{[]string{"a", "-H"}, "flag needs an argument: -H"},
+		{[]string{"-H", "A", "a"}, `invalid value "A" for flag -H: has no colon; a header field is "Name: value"`},
+		{[]string{"-n", "x", "a"}, `invalid value "x" for flag -n: parse error`},
+		{[]string{"-n", "-1", "a"}, "-n is negative"},
+		{[]string{"-t", "5", "a"}, `invalid value "5" for flag -t: parse error`},
+		{[]string{"-t", "-5s", "a"}, "-t is negative"},
+		{[]string{"-retries", "-2", "a"}, "-retries is below -1, which is for ever"},
+		{[]string{"-done", "", "a"}, "-done wants the text of an event"},
+		{[]string{"-d", "1", "-d", "2", "a"}, `invalid value "2" for flag -d: is given twice`},
+		{[]string{"-data", "-json", "a"}, "-data and -json exclude each other"},
+		{[]string{"-data", "-comments", "a"}, "-data and -comments exclude each other"},
+		{[]string{"-d", "@" + missing, "a"}, "-d: open " + missing},
+		{[]string{"\x1b[2J://"}, `the URL cannot be parsed`},
+		{[]string{"://a"}, "the URL cannot be parsed"},
+		{[]string{"ftp://a"}, `the URL has the scheme "ftp"; it must be http or https`},
+		{[]string{"/path"}, "the URL has no host"},
+		{[]string{"-H", "a b: c", "a"}, `-H has a name that is none: "a b"`},
+		{[]string{"-H", "a: \x1b", "a"}, "-H has a value for a with control characters"},
+		{[]string{"-X", "a b", "a"}, `-X has a method that is none: "a b"`},
+		{[]string{"-id", "a\nb", "a"}, `-id has an id that no event can have: "a\nb"`},
+	}
+	for _, tt := range tests {
+		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
+			var stdout, stderr strings.Builder
+			assert.Equal(t, 2, run(t.Context(), tt.args, strings.NewReader(""), &stdout, &stderr))
+			assert.Empty(t, stdout.String())
+			said, help, _ := strings.Cut(stderr.String(), "\n")
+			assert.True(t, strings.HasPrefix(said, "client: "+tt.want), "%s", said)
+			assert.NotContains(t, said, "\x1b")
+			assert.Equal(t, "For help: client -h\n", help)
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{"-h"}, {"-help"}, {"--help"}, {"a", "-h"}} {
+		var stdout, stderr strings.Builder
+		assert.Equal(t, 0, run(t.Context(), args, strings.NewReader(""), &stdout, &stderr))
+		assert.Equal(t, usage, stdout.String())
+		assert.Empty(t, stderr.String())
+	}
+	for line := range strings.SplitSeq(usage, "\n") {
+		assert.LessOrEqual(t, utf8.RuneCountInString(line), 80, "%s", line)
+		assert.NotContains(t, line, "\t")
+	}
+	for _, name := range []string{"H", "d", "X", "id", "k", "retries", "resend", "t", "n", "done", "e, -event", "data", "json", "comments", "no-color", "s"} {
+		assert.Contains(t, usage, "\n  -"+name+" ", "it is explained")
+	}
+}
+
+func TestWithScheme(t *testing.T) {
+	for address, want := range map[string]string{
+		"a.example":             "https://a.example",
+		"a.example:8080/x?y=1":  "https://a.example:8080/x?y=1",
+		"http://a.example":      "http://a.example",
+		"HTTPS://a.example":     "HTTPS://a.example",
+		"localhost":             "http://localhost",
+		"LocalHost:8080/x":      "http://LocalHost:8080/x",
+		"127.0.0.1:8080":        "http://127.0.0.1:8080",
+		"127.1.2.3":             "http://127.1.2.3",
+		"[::1]:8080/x":          "http://[::1]:8080/x",
+		"localhost.example":     "https://localhost.example",
+		"user@localhost:1":      "http://user@localhost:1",
+		"localhost@a.example":   "https://localhost@a.example",
+		"10.0.0.1":              "https://10.0.0.1",
+		"a.example/?to=http://": "https://a.example/?to=http://",
+		"localhost?u=https://b": "http://localhost?u=https://b",
+		"a.example#http://b":    "https://a.example#http://b",
+	} {
+		assert.Equal(t, want, withScheme(address), "%s", address)
+	}
+}
+
+func TestBody(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "body")
+	require.NoError(t, os.WriteFile(path, []byte("of a\nfile"), 0o600))
+	tests := []struct {
+		name     string
+		data     *string
+		header   []field
+		want     string
+		wantType string
+	}{
+		{"none", nil, nil, "", ""},
+		{"empty", new(""), nil, "", ""},
+		{"text", new("a=b"), nil, "a=b", "text/plain"},
+		{"JSON", new(` {"a": 1}` + "\n"), nil, ` {"a": 1}` + "\n", "application/json"},
+		{"nearly JSON", new(`{"a": 1`), nil, `{"a": 1`, "text/plain"},
+		{"file", new("@" + path), nil, "of a\nfile", "text/plain"},
+		{"stdin", new("@-"), nil, "[1]", "application/json"},
+		{"other header", new("x"), []field{{"Accept", "text/html"}}, "x", "text/plain"},
+		{"own type", new("[]"), []field{{"content-TYPE", "text/html"}}, "[]", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := options{data: tt.data, header: tt.header}
+			require.NoError(t, o.readBody(t.Context(), strings.NewReader("[1]")))
+			assert.Equal(t, tt.want, string(o.body))
+			assert.Equal(t, tt.wantType, o.bodyType())
+		})
+	}
+}
+
+func TestReadBodyEndsWithItsContext(t *testing.T) {
+	stdin, typing := io.Pipe()
+	defer typing.Close()
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	o := options{data: new("@-")}
+	require.ErrorIs(t, o.readBody(ctx, stdin), context.Canceled)
+
+	typing.CloseWithError(os.ErrPermission)
+	o = options{data: new("@-")}
+	require.ErrorIs(t, o.readBody(t.Context(), stdin), os.ErrPermission)
+}

@@ -1,0 +1,652 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse/client"
+)
+
+// patience is what a test waits for something that must come.
+const patience = 20 * time.Second
+
+// answer is what a server does with a request.
+type answer func(http.ResponseWriter, *http.Request)
+
+// events is a stream that ends in order.
+func events(text string) answer {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, text)
+		_ = http.NewResponseController(w).Flush()
+	}
+}
+
+// held is a stream that the client has to leave.
+func held(text string) answer {
+	return func(w http.ResponseWriter, r *http.Request) {
+		events(text)(w, r)
+		<-r.Context().Done()
+	}
+}
+
+// cut is a stream that breaks.
+func cut(text string) answer {
+	return func(w http.ResponseWriter, r *http.Request) {
+		events(text)(w, r)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// page is no stream.
+func page(status int, contentType, text string) answer {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, text)
+	}
+}
+
+func noContent(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
+
+// asked is a request that a site has got.
+type asked struct {
+	method, body string
+	header       http.Header
+}
+
+type site struct {
+	*httptest.Server
+	mu       sync.Mutex
+	requests []asked
+}
+
+// asked returns the requests so far.
+func (s *site) asked() []asked {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.requests
+}
+
+// newSite is a server, not started, that gives the answers one after the other, and 204
+// from then on.
+func newSite(t *testing.T, answers ...answer) *site {
+	t.Helper()
+	s := &site{}
+	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		s.mu.Lock()
+		n := len(s.requests)
+		s.requests = append(s.requests, asked{r.Method, string(body), r.Header})
+		s.mu.Unlock()
+		if n < len(answers) {
+			answers[n](w, r)
+			return
+		}
+		noContent(w, r)
+	}))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	t.Cleanup(func() {
+		s.CloseClientConnections()
+		s.Close()
+	})
+	return s
+}
+
+// serve is newSite, started.
+func serve(t *testing.T, answers ...answer) *site {
+	t.Helper()
+	s := newSite(t, answers...)
+	s.Start()
+	return s
+}
+
+// screen is what a program writes, and can be waited for.
+type screen struct {
+	mu   sync.Mutex
+	buf  bytes.Buffer
+	more chan struct{} // closed, and made anew, by each Write
+}
+
+func newScreen() *screen { return &screen{more: make(chan struct{})} }
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.buf.Write(p)
+	close(s.more)
+	s.more = make(chan struct{})
+	return len(p), nil
+}
+
+func (s *screen) look() (text string, more <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.String(), s.more
+}
+
+// await waits until text is there.
+func (s *screen) await(t *testing.T, text string) {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		now, more := s.look()
+		if strings.Contains(now, text) {
+			return
+		}
+		select {
+		case <-more:
+		case <-deadline:
+			require.Fail(t, "it does not come", "%q in %q", text, now)
+		}
+	}
+}
+
+var (
+	clock  = regexp.MustCompile(`\d\d:\d\d:\d\d\.\d{3}|\d{4}-\d\d-\d\dT[^"]*`)
+	lasted = regexp.MustCompile(`(of data, )[0-9.msh]+,`)
+	local  = regexp.MustCompile(`127\.0\.0\.1:\d+(->127\.0\.0\.1:\d+)?`)
+)
+
+// String is all that is there, with what differs from run to run taken out.
+func (s *screen) String() string {
+	text, _ := s.look()
+	return local.ReplaceAllString(lasted.ReplaceAllString(clock.ReplaceAllString(text, "TIME"), "${1}LONG,"), "ADDR")
+}
+
+// program is run, running.
+type program struct {
+	out, err  *screen
+	interrupt func()
+	exit      chan int
+}
+
+func begin(t *testing.T, stdin io.Reader, args ...string) *program {
+	t.Helper()
+	ctx, interrupt := context.WithCancel(t.Context())
+	p := &program{newScreen(), newScreen(), interrupt, make(chan int, 1)}
+	go func() { p.exit <- run(ctx, args, stdin, p.out, p.err) }()
+	t.Cleanup(interrupt)
+	return p
+}
+
+// end waits for the exit code.
+func (p *program) end(t *testing.T) int {
+	t.Helper()
+	select {
+	case exit := <-p.exit:
+		return exit
+	case <-time.After(patience):
+		require.Fail(t, "the program does not end", "%s", p.err)
+		panic("not reached")
+	}
+}
+
+// complete runs the program to its end.
+func complete(t *testing.T, args ...string) (exit int, stdout, stderr string) {
+	t.Helper()
+	p := begin(t, strings.NewReader(""), args...)
+	exit = p.end(t)
+	return exit, p.out.String(), p.err.String()
+}
+
+const three = "retry: 1\n\nid: 1\ndata: one\n\nevent: price\nid: 2\ndata: {\"eur\":1.50}\n\n: beat\n\nevent: \x1b[31m\ndata: a\ndata: b\n\n"
+
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	s := serve(t, events(three))
+	exit, stdout, stderr := complete(t, s.URL)
+	assert.Equal(t, 0, exit)
+	assert.Equal(t, "TIME message id 1\none\n"+
+		"TIME price id 2\n{\"eur\": 1.50}\n"+
+		`TIME \x1b[31m id 2`+"\na\nb\n", stdout)
+	assert.Equal(t, "* connected: 200 OK, HTTP/1.1\n"+
+		"* ended by the server; retry in 100ms (attempt 1)\n"+
+		"* ended by the server for good (204): 3 events, 18 B of data, LONG, 0 reconnections\n", stderr)
+	assert.Equal(t, http.MethodGet, s.asked()[0].method)
+	assert.NotContains(t, s.asked()[0].header, "Last-Event-Id")
+	assert.Equal(t, "2", s.asked()[1].header.Get("Last-Event-ID"))
+}
+
+// An event is printed when it is there, not when the next is.
+func TestEventsAreShownAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, flags := range [][]string{nil, {"-data"}, {"-json"}} {
+		p := begin(t, nil, append(flags, serve(t, held("data: now\n\n")).URL)...)
+		p.out.await(t, "now")
+		p.interrupt()
+		assert.Equal(t, 130, p.end(t))
+	}
+}
+
+func TestOutput(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		stream string
+		flags  []string
+		want   string
+		tally  string
+	}{
+		{"by name", three, []string{"-e", "price"}, "TIME price id 2\n{\"eur\": 1.50}\n", "1 of 3 events, 12 B"},
+		{"by names, data", three, []string{"-e", "price", "-event", "message", "-data"}, "one\n{\"eur\":1.50}\n", "2 of 3 events, 15 B"},
+		{"by a name that none has", three, []string{"-e", "x"}, "", "0 of 3 events, 0 B"},
+		{"data", three, []string{"-data"}, "one\n{\"eur\":1.50}\na\nb\n", "3 events, 18 B"},
+		{
+			"comments",
+			three,
+			[]string{"-comments", "-e", "price"},
+			"TIME price id 2\n{\"eur\": 1.50}\nTIME : beat\n", "1 of 3 events, 12 B",
+		},
+		{
+			"objects",
+			three,
+			[]string{"-json", "-comments"},
+			`{"time":"TIME","event":"message","id":"1","data":"one"}` + "\n" +
+				`{"time":"TIME","event":"price","id":"2","data":{"eur":1.50}}` + "\n" +
+				`{"time":"TIME","comment":"beat"}` + "\n" +
+				`{"time":"TIME","event":"\u001b[31m","id":"2","data":"a\nb"}` + "\n",
+			"3 events, 18 B",
+		},
+		{"raw", "retry: 1\ndata: \x1b[31m\u202e\n\n", []string{"-data"}, "\x1b[31m\u202e\n", "1 event, 8 B"},
+		{"not raw", "retry: 1\ndata: \x1b[31m\u202e\n\n", nil, "TIME message retry 1ms\n" + `\x1b[31m\u202e` + "\n", "1 event, 8 B"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			exit, stdout, stderr := complete(t, append(tt.flags, serve(t, events(tt.stream)).URL)...)
+			assert.Equal(t, 0, exit)
+			assert.Equal(t, tt.want, stdout)
+			assert.Contains(t, stderr, ": "+tt.tally+" of data, ")
+		})
+	}
+}
+
+func TestCountEndsAnOpenStream(t *testing.T) {
+	t.Parallel()
+	exit, stdout, stderr := complete(t, "-n", "2", "-data", "-e", "a",
+		serve(t, held("event: a\ndata: 1\n\ndata: other\n\nevent: a\ndata: 2\n\nevent: a\ndata: 3\n\n")).URL)
+	assert.Equal(t, 0, exit)
+	assert.Equal(t, "1\n2\n", stdout)
+	assert.Equal(t, "* connected: 200 OK, HTTP/1.1\n* stopped by -n: 2 of 3 events, 2 B of data, LONG, 0 reconnections\n", stderr)
+}
+
+// A comment is no event.
+func TestCountIsOfEvents(t *testing.T) {
+	t.Parallel()
+	_, stdout, _ := complete(t, "-n", "1", "-json", "-comments", serve(t, held(": a\n\n: b\n\ndata: c\n\ndata: d\n\n")).URL)
+	assert.Equal(t, 3, strings.Count(stdout, "\n"), "%s", stdout)
+}
+
+func TestLostStreamIsResumed(t *testing.T) {
+	t.Parallel()
+	s := serve(t, cut("retry: 1\nid: 7\ndata: a\n\n"), page(503, "text/plain", "soon"), events("id: 8\ndata: b\n\n"))
+	exit, stdout, stderr := complete(t, "-data", "-id", "6", s.URL)
+	assert.Equal(t, 0, exit)
+	assert.Equal(t, "a\nb\n", stdout)
+	assert.Equal(t, "* connected: 200 OK, HTTP/1.1, resumed after 6\n"+
+		"* lost: unexpected EOF; retry in 100ms (attempt 1)\n"+
+		"* no connection: expected status 200 but was 503; retry in 200ms (attempt 2)\n"+
+		"* connected: 200 OK, HTTP/1.1, resumed after 7\n"+
+		"* ended by the server; retry in 100ms (attempt 1)\n"+
+		"* ended by the server for good (204): 2 events, 2 B of data, LONG, 1 reconnection\n", stderr)
+	var ids []string
+	for _, r := range s.asked() {
+		ids = append(ids, r.header.Get("Last-Event-ID"))
+	}
+	assert.Equal(t, []string{"6", "7", "7", "8"}, ids)
+}
+
+func TestRetriesOfALostStream(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		retries string
+		answers []answer
+		exit    int
+		want    string
+		asked   int
+	}{
+		{"never, ended", "0", []answer{events("data: a\n\n")}, 0, "\n* ended by the server: 1 event, ", 1},
+		{"never, lost", "0", []answer{cut("data: a\n\n")}, 1, "\n* lost: unexpected EOF\n* in all: 1 event, ", 1},
+		{
+			"twice, lost", "2",
+			[]answer{cut("retry: 1\ndata: a\n\n"), page(503, "text/plain", ""), page(502, "text/plain", "")},
+			3, "(attempt 2)\n* refused: expected status 200 but was 502\n  HTTP/1.1 502 Bad Gateway, text/plain\n* in all: 1 event, ", 3,
+		},
+		{"once, refused", "-1", []answer{cut("retry: 1\n\n"), page(404, "text/plain", "gone")}, 3, "\n* refused: expected status 200 but was 404\n", 2},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, tt.answers...)
+			exit, _, stderr := complete(t, "-retries", tt.retries, s.URL)
+			assert.Equal(t, tt.exit, exit)
+			assert.Contains(t, stderr, tt.want)
+			assert.Len(t, s.asked(), tt.asked)
+		})
+	}
+}
+
+func TestFirstConnectionThatFailsIsReportedAtOnce(t *testing.T) {
+	t.Parallel()
+	exit, stdout, stderr := complete(t, nobody(t))
+	assert.Equal(t, 1, exit)
+	assert.Empty(t, stdout)
+	assert.Regexp(t, `^\* failed: dial tcp ADDR: .*refused.*\n$`, stderr)
+
+	s := serve(t, page(503, "application/json", `{"error":{"message":"overloaded, please do come back at some other time","type":"server_error","code":null}}`))
+	exit, _, stderr = complete(t, s.URL)
+	assert.Equal(t, 3, exit)
+	assert.Equal(t, `* refused: expected status 200 but was 503
+  HTTP/1.1 503 Service Unavailable, application/json
+  {
+    "error": {
+      "message": "overloaded, please do come back at some other time",
+      "type": "server_error",
+      "code": null
+    }
+  }
+`, stderr)
+	assert.Len(t, s.asked(), 1)
+}
+
+// nobody returns a URL at which nobody listens.
+func nobody(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	return "http://" + l.Addr().String()
+}
+
+func TestFirstConnectionIsTriedAgainIfAsked(t *testing.T) {
+	t.Parallel()
+	p := begin(t, nil, "-retries", "-1", nobody(t))
+	p.err.await(t, "retry in ")
+	p.interrupt()
+	assert.Equal(t, 130, p.end(t))
+	assert.Regexp(t, `^\* no connection: dial tcp ADDR: .*refused.*; retry in 3s \(attempt 1\)\n`+
+		`\* interrupted: 0 events, 0 B of data, LONG, 0 reconnections\n$`, p.err.String())
+
+	s := serve(t, page(503, "text/plain", ""), events("data: a\n\n"))
+	exit, stdout, stderr := complete(t, "-retries", "1", "-n", "1", "-data", s.URL) // it takes the 3 seconds
+	assert.Equal(t, 0, exit)
+	assert.Equal(t, "a\n", stdout)
+	assert.Contains(t, stderr, "retry in 3s (attempt 1)\n* connected: 200 OK, HTTP/1.1\n")
+}
+
+func TestPost(t *testing.T) {
+	t.Parallel()
+	echo := func(w http.ResponseWriter, r *http.Request) { events("data: hello\n\n")(w, r) }
+	path := filepath.Join(t.TempDir(), "body")
+	require.NoError(t, os.WriteFile(path, []byte("of a file"), 0o600))
+	tests := []struct {
+		name                   string
+		flags                  []string
+		method, mimeType, body string
+	}{
+		{"JSON", []string{"-d", `{"a":1}`}, "POST", "application/json", `{"a":1}`},
+		{"text", []string{"-d", "a"}, "POST", "text/plain", "a"},
+		{"file", []string{"-d", "@" + path}, "POST", "text/plain", "of a file"},
+		{"stdin", []string{"-d", "@-"}, "POST", "text/plain", "typed"},
+		{"empty", []string{"-d", ""}, "POST", "", ""},
+		{"method", []string{"-d", "a", "-X", "PATCH"}, "PATCH", "text/plain", "a"},
+		{"type", []string{"-d", "{}", "-H", "content-type: x/y"}, "POST", "x/y", "{}"},
+		{"method alone", []string{"-X", "POST"}, "POST", "", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, echo)
+			p := begin(t, strings.NewReader("typed"), append(tt.flags, "-data", "-H", "Authorization: Bearer x", "-H", "X: 1", "-H", "X: 2", s.URL)...)
+			assert.Equal(t, 0, p.end(t))
+			assert.Equal(t, "hello\n", p.out.String())
+			assert.Equal(t, "* connected: 200 OK, HTTP/1.1\n* ended by the server: 1 event, 5 B of data, LONG, 0 reconnections\n", p.err.String())
+			require.Len(t, s.asked(), 1, "it is not repeated")
+			got := s.asked()[0]
+			assert.Equal(t, tt.method, got.method)
+			assert.Equal(t, tt.body, got.body)
+			assert.Equal(t, tt.mimeType, got.header.Get("Content-Type"))
+			assert.Equal(t, "Bearer x", got.header.Get("Authorization"))
+			assert.Equal(t, []string{"1", "2"}, got.header["X"])
+		})
+	}
+}
+
+func TestLostPostIsRepeatedOnlyIfAsked(t *testing.T) {
+	t.Parallel()
+	s := serve(t, cut("retry: 1\ndata: a\n\n"))
+	exit, _, stderr := complete(t, "-d", "{}", s.URL)
+	assert.Equal(t, 1, exit)
+	assert.Contains(t, stderr, "\n* lost: unexpected EOF (-resend would send the request again)\n* in all: 1 event, 1 B of data, ")
+	assert.Len(t, s.asked(), 1)
+
+	s = serve(t, cut("retry: 1\ndata: a\n\n"))
+	exit, _, stderr = complete(t, "-d", "{}", "-resend", s.URL)
+	assert.Equal(t, 0, exit)
+	assert.Contains(t, stderr, "\n* lost: unexpected EOF; retry in 100ms (attempt 1)\n* ended by the server for good (204): ")
+	require.Len(t, s.asked(), 2)
+	assert.Equal(t, "{}", s.asked()[1].body)
+}
+
+func TestDone(t *testing.T) {
+	t.Parallel()
+	s := serve(t, held("data: a\n\ndata: [DONE]\n\ndata: b\n\n"))
+	exit, stdout, stderr := complete(t, "-done", "[DONE]", "-data", "-e", "message", s.URL)
+	assert.Equal(t, 0, exit)
+	assert.Equal(t, "a\n", stdout)
+	assert.Equal(t, "* connected: 200 OK, HTTP/1.1\n* ended with [DONE]: 1 event, 1 B of data, LONG, 0 reconnections\n", stderr)
+
+	exit, stdout, stderr = complete(t, "-done", "[DONE]", "-data", "-d", "{}", serve(t, events("data: a\n\n")).URL)
+	assert.Equal(t, 1, exit)
+	assert.Equal(t, "a\n", stdout)
+	assert.Contains(t, stderr, "\n* lost: the stream ended before [DONE] (-resend would send the request again)\n* in all: 1 event, ")
+}
+
+func TestRefusal(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		answer answer
+		want   string
+	}{
+		{
+			"status", page(404, "text/html; charset=utf-8", "\n<h1>no such\x1b[2J page</h1>\r\n\r\n<p>\n"),
+			"* refused: expected status 200 but was 404\n" +
+				"  HTTP/1.1 404 Not Found, text/html; charset=utf-8\n" +
+				`  <h1>no such\x1b[2J page</h1>` + "\n  \n  <p>\n",
+		},
+		{
+			"no body", page(401, "text/plain", ""),
+			"* refused: expected status 200 but was 401\n  HTTP/1.1 401 Unauthorized, text/plain\n",
+		},
+		{
+			"type", page(200, "text/plain", "data: a\n\n"),
+			"* refused: expected Content-Type text/event-stream but was text/plain\n  HTTP/1.1 200 OK, text/plain\n  data: a\n",
+		},
+		{
+			"no type",
+			func(w http.ResponseWriter, _ *http.Request) { w.Header()["Content-Type"] = nil },
+			"* refused: expected Content-Type text/event-stream but was missing\n  HTTP/1.1 200 OK, no Content-Type\n",
+		},
+		{
+			"long body", page(500, "text/plain", strings.Repeat(strings.Repeat("é", 201)+"\n", 12)),
+			"* refused: expected status 200 but was 500\n  HTTP/1.1 500 Internal Server Error, text/plain\n" +
+				strings.Repeat("  "+strings.Repeat("é", 200)+"…\n", 10) + "  (and 2 more)\n",
+		},
+		{
+			"wait that is too long",
+			func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Retry-After", "90000")
+				page(429, "text/plain", "later")(w, r)
+			},
+			"* refused: the server asks to wait for 25h0m0s before the next attempt, and 24h0m0s is the most\n" +
+				"  HTTP/1.1 429 Too Many Requests, text/plain\n  later\n",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, tt.answer)
+			exit, stdout, stderr := complete(t, "-s", s.URL)
+			assert.Equal(t, 3, exit)
+			assert.Empty(t, stdout)
+			assert.Equal(t, tt.want, stderr, "it is told even with -s")
+			assert.Len(t, s.asked(), 1)
+		})
+	}
+}
+
+func TestNoContentEndsForGood(t *testing.T) {
+	t.Parallel()
+	exit, stdout, stderr := complete(t, serve(t).URL)
+	assert.Equal(t, 0, exit)
+	assert.Empty(t, stdout)
+	assert.Equal(t, "* ended by the server for good (204): 0 events, 0 B of data, LONG, 0 reconnections\n", stderr)
+}
+
+func TestSilent(t *testing.T) {
+	t.Parallel()
+	exit, stdout, stderr := complete(t, "-s", "-data", serve(t, cut("retry: 1\ndata: a\n\n")).URL)
+	assert.Equal(t, 0, exit)
+	assert.Equal(t, "a\n", stdout)
+	assert.Empty(t, stderr)
+}
+
+func TestIdleStreamIsBroken(t *testing.T) {
+	t.Parallel()
+	s := serve(t, held("retry: 1\nid: 1\ndata: a\n\n"), events("data: b\n\n"))
+	exit, stdout, stderr := complete(t, "-t", "300ms", "-n", "2", "-data", s.URL)
+	assert.Equal(t, 0, exit)
+	assert.Equal(t, "a\nb\n", stdout)
+	assert.Contains(t, stderr, "\n* lost: nothing came for 300ms (-t); retry in 100ms (attempt 1)\n* connected: 200 OK, HTTP/1.1, resumed after 1\n")
+
+	exit, _, stderr = complete(t, "-t", "300ms", "-retries", "0", serve(t, held("")).URL)
+	assert.Equal(t, 1, exit)
+	assert.Contains(t, stderr, "\n* lost: nothing came for 300ms (-t)\n")
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, events("data: a\n\n"))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	exit, stdout, stderr := complete(t, s.URL)
+	assert.Equal(t, 1, exit)
+	assert.Empty(t, stdout)
+	assert.Regexp(t, `^\* failed: tls: .*certificate.* \(-k trusts it all the same\)\n$`, stderr)
+	assert.Empty(t, s.asked())
+
+	exit, stdout, stderr = complete(t, "-k", "-n", "1", "-data", s.URL)
+	assert.Equal(t, 0, exit)
+	assert.Equal(t, "a\n", stdout)
+	assert.Contains(t, stderr, "* connected: 200 OK, HTTP/2.0\n")
+
+	exit, _, stderr = complete(t, strings.Replace(serve(t).URL, "http:", "https:", 1))
+	assert.Equal(t, 1, exit)
+	assert.Equal(t, "* failed: http: server gave HTTP response to HTTPS client (write http:// before the URL)\n", stderr)
+}
+
+func TestStdoutThatCannotBeWrittenTo(t *testing.T) {
+	t.Parallel()
+	follow := func(err error) (exit int, stderr string) {
+		log := newScreen()
+		stdout := writerFunc(func([]byte) (int, error) { return 0, err })
+		exit = run(t.Context(), []string{serve(t, held("data: a\n\n")).URL}, nil, stdout, log)
+		return exit, log.String()
+	}
+	const connected = "* connected: 200 OK, HTTP/1.1\n"
+	for _, err := range []error{&os.PathError{Op: "write", Path: "|1", Err: syscall.EPIPE}, io.ErrClosedPipe} {
+		exit, stderr := follow(err)
+		assert.Equal(t, 0, exit)
+		assert.Equal(t, connected, stderr, "its reader has left, which is no failure")
+	}
+	exit, stderr := follow(errors.New("disk full\x1b"))
+	assert.Equal(t, 1, exit)
+	assert.Equal(t, connected+`* failed: disk full\x1b`+"\n", stderr)
+}
+
+func TestInterrupt(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{}, 10)
+	tests := []struct {
+		name   string
+		answer answer
+		await  string
+		flags  []string
+		tally  string
+	}{
+		{"in the stream", held("data: a\n\n"), "", nil, "1 event, 1 B"},
+		{"between streams", cut("retry: 60000\ndata: a\n\n"), "retry in 1m0s", nil, "1 event, 1 B"},
+		{
+			"before the response",
+			func(_ http.ResponseWriter, r *http.Request) {
+				asked <- struct{}{}
+				<-r.Context().Done()
+			},
+			"", nil, "0 events, 0 B",
+		},
+		{"while stdin is read", nil, "", []string{"-d", "@-"}, "0 events, 0 B"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			stdin, typing := io.Pipe()
+			defer typing.Close()
+			p := begin(t, stdin, append(tt.flags, serve(t, tt.answer).URL)...)
+			switch tt.name {
+			case "in the stream":
+				p.out.await(t, "\na\n")
+			case "before the response":
+				<-asked
+			case "while stdin is read":
+				_, err := typing.Write([]byte("x"))
+				require.NoError(t, err)
+			default:
+				p.err.await(t, tt.await)
+			}
+			p.interrupt()
+			assert.Equal(t, 130, p.end(t))
+			assert.True(t, strings.HasSuffix(p.err.String(), "* interrupted: "+tt.tally+" of data, LONG, 0 reconnections\n"), "%s", p.err)
+		})
+	}
+}
+
+func TestHeaderCanSetTheLastEventID(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	_, _, _ = complete(t, "-H", "Last-Event-ID: 5", s.URL)
+	assert.Equal(t, []string{"5"}, s.asked()[0].header["Last-Event-Id"])
+}
+
+func TestReason(t *testing.T) {
+	t.Parallel()
+	f := &follower{opts: &options{}}
+	for want, err := range map[string]error{
+		"no answer within 30s":       fmt.Errorf("x: %w", &client.TimeoutError{Option: "OpenTimeout", Limit: 30 * time.Second}),
+		"nothing came for 1m0s (-t)": &client.Error{Err: &client.TimeoutError{Option: "IdleTimeout", Limit: time.Minute}},
+		"the server asks to wait for 48h0m0s before the next attempt, and 24h0m0s is the most": &client.RetryError{Asked: 48 * time.Hour, Limit: 24 * time.Hour, Err: io.EOF},
+		"plain": errors.New("client: plain"),
+	} {
+		assert.Equal(t, want, f.reason(err))
+	}
+}
