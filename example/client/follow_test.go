@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/client"
+	"github.com/chi-sse/sse/event"
 )
 
 // patience is what a test waits for something that must come.
@@ -580,9 +581,9 @@ func TestStdoutThatCannotBeWrittenTo(t *testing.T) {
 		assert.Equal(t, 0, exit)
 		assert.Equal(t, connected, stderr, "its reader has left, which is no failure")
 	}
-	exit, stderr := follow(errors.New("disk full\x1b"))
+	exit, stderr := follow(errors.New("disk\nfull\x1b"))
 	assert.Equal(t, 1, exit)
-	assert.Equal(t, connected+`* failed: disk full\x1b`+"\n", stderr)
+	assert.Equal(t, connected+`* failed: disk\nfull\x1b`+"\n", stderr)
 }
 
 func TestInterrupt(t *testing.T) {
@@ -648,5 +649,26 @@ func TestReason(t *testing.T) {
 		"plain": errors.New("client: plain"),
 	} {
 		assert.Equal(t, want, f.reason(err))
+	}
+}
+
+func TestHintToResend(t *testing.T) {
+	t.Parallel()
+	body := new("{}")
+	lost := io.ErrUnexpectedEOF
+	for _, tt := range []struct {
+		name string
+		f    follower
+		err  error
+		want bool
+	}{
+		{"lost", follower{open: true, opts: &options{data: body, retries: -1}}, lost, true},
+		{"no body", follower{open: true, opts: &options{retries: -1}}, lost, false},
+		{"not open", follower{opts: &options{data: body, retries: -1}}, lost, false},
+		{"given already", follower{open: true, opts: &options{data: body, retries: -1, resend: true}}, lost, false},
+		{"no retries", follower{open: true, opts: &options{data: body}}, lost, false},
+		{"would be again", follower{open: true, opts: &options{data: body, retries: -1}}, &event.TooLargeError{What: "event", Limit: 1}, false},
+	} {
+		assert.Equal(t, tt.want, tt.f.hint(tt.err) == " (-resend would send the request again)", "%s", tt.name)
 	}
 }
