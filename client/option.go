@@ -62,6 +62,9 @@ func WithHeader(key, value string) Option {
 // on a reconnection is Config.Resend's to say.
 func WithBody(contentType string, body io.Reader) Option {
 	return func(c *call) error {
+		if !printable(contentType) {
+			return &ConfigError{"WithBody", "has a Content-Type with control characters: " + quote(contentType)}
+		}
 		c.body = body
 		if contentType != "" {
 			c.header.Set("Content-Type", contentType)

@@ -607,6 +607,11 @@ func TestHeaderThatMakesNoSenseIsAConfigError(t *testing.T) {
 	}
 }
 
+func TestContentTypeThatMakesNoSenseIsAConfigError(t *testing.T) {
+	err := refusedOption(t, "http://api.test/", client.WithBody("text/plain\r\nX: y", strings.NewReader("x")))
+	require.Equal(t, "WithBody", err.Option)
+}
+
 func TestErrorOfABadHeaderKeepsItsSecret(t *testing.T) {
 	err := refusedOption(t, "http://api.test/", client.WithHeader("Authorization", "Bearer hunter2\n"))
 	require.NotContains(t, err.Error(), "hunter2")
