@@ -964,3 +964,29 @@ func TestCloseOfRead(t *testing.T) {
 		require.NoError(t, s.Close())
 	})
 }
+
+// A request is made in a goroutine of its own, and nobody can tell.
+func TestTransportPanicsAndExitsInTheCallersGoroutine(t *testing.T) {
+	noLeak(t)
+	open := func(trip func()) {
+		c := install(&http.Client{Transport: closeTripper(trip)}, client.Config{MaxReconnectionAttempts: client.Unlimited})
+		_, _ = c.Session(t.Context(), "http://lab/")
+	}
+	require.PanicsWithValue(t, errCloseWhy, func() { open(func() { panic(errCloseWhy) }) })
+	exited, returned := make(chan struct{}), false
+	go func() {
+		defer close(exited)
+		open(runtime.Goexit)
+		returned = true
+	}()
+	<-exited
+	require.False(t, returned)
+}
+
+// closeTripper calls itself in place of a request.
+type closeTripper func()
+
+func (f closeTripper) RoundTrip(*http.Request) (*http.Response, error) {
+	f()
+	return nil, errors.New("not reached")
+}
