@@ -64,9 +64,6 @@ func unresolvable(context.Context, string, string) (net.Conn, error) {
 
 func TestEachErrorMatchesItsCauses(t *testing.T) {
 	sentinel := errors.New("sentinel")
-	closed, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, closed.Close())
 	short := serveRaw(t, func(conn net.Conn, _ *http.Request) {
 		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 99\r\n\r\ndata: x\n\n")
 	})
@@ -106,7 +103,7 @@ func TestEachErrorMatchesItsCauses(t *testing.T) {
 			as: []any{new(*net.DNSError), new(*net.OpError), new(*url.Error)}, text: "no such host",
 		},
 		"refused connection": {
-			url: "http://" + closed.Addr().String(),
+			url: "http://" + refusing(t),
 			as:  []any{new(*net.OpError), new(*url.Error)}, text: "refused",
 		},
 		"status": {

@@ -156,6 +156,19 @@ func serveRaw(t testing.TB, serve func(conn net.Conn, r *http.Request)) (url str
 	return "http://" + l.Addr().String()
 }
 
+// refusing returns an address at which connections are refused until the test ends:
+// a client's end of a connection has it, so that no other test can listen there.
+func refusing(t testing.TB) (addr string) {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	return conn.LocalAddr().String()
+}
+
 // session opens a session that must open, and closes it with the test.
 func session(t testing.TB, c *client.Client, url string, options ...client.Option) *client.Session {
 	t.Helper()

@@ -723,16 +723,12 @@ func TestFirstConnectionIsTriedAgain(t *testing.T) {
 
 func TestHostThatCannotBeReached(t *testing.T) {
 	t.Parallel()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	closed := "http://" + l.Addr().String()
-	l.Close()
 	transport := &http.Transport{DialContext: (&net.Dialer{Resolver: &net.Resolver{PreferGo: true}}).DialContext}
 	for name, tt := range map[string]struct {
 		url   string
 		check reconnectCheck
 	}{
-		"a port that is closed": {closed, reconnectIs(syscall.ECONNREFUSED)},
+		"a port that is closed": {"http://" + refusing(t), reconnectIs(syscall.ECONNREFUSED)},
 		// A name that is too long for the DNS is unknown without a question to anybody.
 		"an unknown host": {"http://" + strings.Repeat("x", 64) + ".invalid/", func(err error) bool {
 			dns, ok := errors.AsType[*net.DNSError](err)

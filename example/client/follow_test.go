@@ -370,13 +370,17 @@ func TestFirstConnectionThatFailsIsReportedAtOnce(t *testing.T) {
 	assert.Len(t, s.asked(), 1)
 }
 
-// nobody returns a URL at which nobody listens.
+// nobody returns a URL at which nobody listens until the test ends: a client's end
+// of a connection has its port.
 func nobody(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	return "http://" + l.Addr().String()
+	t.Cleanup(func() { l.Close() })
+	conn, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	return "http://" + conn.LocalAddr().String()
 }
 
 func TestFirstConnectionIsTriedAgainIfAsked(t *testing.T) {
