@@ -45,6 +45,8 @@ type guard struct {
 	hasHead bool  // the head has passed since then
 	sealed  bool  // nothing may pass anymore
 	aborted bool
+
+	handedOver bool // the connection belongs to a detached session
 }
 
 type guardKey struct{}
@@ -86,6 +88,9 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 			delete(r.Header, "Accept-Encoding")
 		}
 		next.ServeHTTP(g.writer(r), r)
+		if g.handedOver {
+			g.ResponseWriter, g.flush = nowhere{}, nil // net/http's, with its buffers
+		}
 		if g.aborted {
 			panic(http.ErrAbortHandler)
 		}
@@ -112,6 +117,21 @@ func (g *guard) abort() {
 		g.sealed, g.aborted = true, true
 	}
 }
+
+// handOver seals g for good: the connection is the session's.
+func (g *guard) handOver() {
+	if g != nil {
+		g.sealed, g.handedOver = true, true
+	}
+}
+
+// nowhere is the writer of a request whose connection has been handed over: the
+// context of its session still leads to the guard, and must not lead further.
+type nowhere struct{}
+
+func (nowhere) Header() http.Header       { return http.Header{} }
+func (nowhere) WriteHeader(int)           {}
+func (nowhere) Write([]byte) (int, error) { return 0, http.ErrHijacked }
 
 func (g *guard) WriteHeader(status int) {
 	if g.active {

@@ -23,6 +23,7 @@ const (
 	EndWriteError                        // a write failed
 	EndHandlerError                      // the handler returned another error
 	EndPanic                             // the handler panicked
+	EndSlow                              // the client fell behind what was kept for it
 )
 
 var endReasons = [...]string{
@@ -36,6 +37,7 @@ var endReasons = [...]string{
 	EndWriteError:   "write error",
 	EndHandlerError: "handler error",
 	EndPanic:        "panic",
+	EndSlow:         "slow client",
 }
 
 // String returns the reason in words, such as "client gone".
@@ -83,7 +85,7 @@ func (e End) level() slog.Level {
 		return slog.LevelError
 	case EndHandlerError:
 		return slog.LevelError
-	case EndWriteTimeout:
+	case EndWriteTimeout, EndSlow:
 		return slog.LevelWarn
 	case EndWriteError:
 		if errors.Is(e.Err, ErrUnsupported) { // for the operator to mend

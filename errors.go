@@ -25,6 +25,10 @@ var (
 	// what it was sent within Config.WriteTimeout.
 	ErrWriteTimeout = errors.New("sse: write timeout")
 
+	// ErrSlow is the cause of a session's end when its client has fallen behind what is
+	// kept for it; a hub ends sessions with it.
+	ErrSlow = errors.New("sse: client too slow")
+
 	// ErrShutdown is the cause of a session's end by Plugin.Shutdown, and why a
 	// session is refused after it.
 	ErrShutdown = errors.New("sse: shutting down")

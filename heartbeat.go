@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/internal/engine"
 )
 
 // Heartbeat keeps a session's connection alive: it stops proxies from taking it
@@ -75,7 +76,7 @@ func (s *ServerSession) beat() error {
 	if s.ctx.Err() != nil {
 		return s.closedError()
 	}
-	h, ok := s.beginBeat()
+	h, owner, ok := s.beginBeat()
 	if !ok {
 		return nil
 	}
@@ -89,19 +90,25 @@ func (s *ServerSession) beat() error {
 			return err
 		}
 	}
+	if owner != nil && !h.custom() { // where any sign of life will do, a hub may have a better one
+		if f, ok := owner.BeginHeartbeat(buf.b[:0]); ok {
+			defer owner.EndHeartbeat()
+			frame = f
+		}
+	}
 	buf.b = frame
-	return s.write(frame, ofHeartbeat)
+	return s.write(frame, 0, ofHeartbeat)
 }
 
-func (s *ServerSession) beginBeat() (h Heartbeat, ok bool) {
+func (s *ServerSession) beginBeat() (h Heartbeat, owner engine.Owner, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.beating {
 		s.beatAgain = true
-		return h, false
+		return h, nil, false
 	}
 	s.beating = true
-	return s.heartbeat, true
+	return s.heartbeat, s.owner, true
 }
 
 func (s *ServerSession) endBeat() {
@@ -125,7 +132,7 @@ func (s *ServerSession) tick() {
 	}()
 	switch s.due() {
 	case ofOpenDelay:
-		_ = s.write(nil, ofOpenDelay) // its error ends the session
+		_ = s.write(nil, 0, ofOpenDelay) // its error ends the session
 	case ofHeartbeat:
 		_ = s.beat() // likewise
 	}

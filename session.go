@@ -12,22 +12,24 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 
 	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/internal/engine"
 )
 
 // ServerSession is one client's open stream, seen from the server. Its methods
 // are safe for concurrent use; each send goes out whole, and at once.
 type ServerSession struct {
 	route  *route
-	w      http.ResponseWriter      // the outermost one: all bytes and flushes go through it
-	flush  func() error             // w's
-	direct *http.ResponseController // the innermost one known: for deadlines only
-	guard  *guard                   // nil on a request that did not come through one
-	call   *http.Request            // its context is ctx
+	w      http.ResponseWriter // the outermost one: all bytes and flushes go through it
+	flush  func() error        // w's
+	direct deadlines           // of the innermost one known
+	guard  *guard              // nil on a request that did not come through one
+	call   *http.Request       // its context is ctx
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	base   context.Context // the request's own: done when the client is gone
@@ -51,6 +53,9 @@ type ServerSession struct {
 	rearmAt     time.Duration // since began: when the write deadline is to be set anew
 	events      int64
 	bytes       int64
+	owner       engine.Owner // the hub that has the session
+
+	detached atomic.Pointer[detachment] // set under mu and overMu, once
 
 	hooks sync.WaitGroup // calls of OnOpen and OnSend that are under way
 
@@ -58,6 +63,12 @@ type ServerSession struct {
 	// and the connection may serve another request.
 	overMu sync.Mutex
 	over   bool
+}
+
+// deadlines is a connection, or the way to it.
+type deadlines interface {
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
 }
 
 type sessionState uint8
@@ -94,7 +105,7 @@ func (s *ServerSession) Send(e Event) error {
 		return fmt.Errorf("sse: send: %w", err)
 	}
 	buf.b = frame
-	return s.write(frame, ofHandler)
+	return s.write(frame, 1, ofHandler)
 }
 
 // Comment sends a comment, which no client shows. See Send for errors.
@@ -110,13 +121,13 @@ func (s *ServerSession) send(encode func(dst []byte) ([]byte, error)) error {
 		return fmt.Errorf("sse: send: %w", err)
 	}
 	buf.b = frame
-	return s.write(frame, ofHandler)
+	return s.write(frame, 1, ofHandler)
 }
 
 // Open opens the session, if it is not open: the client gets the head of the
 // response, and a comment, since some proxies hold a head back until more comes.
 func (s *ServerSession) Open() error {
-	return s.write(nil, ofOpening)
+	return s.write(nil, 0, ofOpening)
 }
 
 // Call returns the request. It stays valid, with chi's URL parameters, after the
@@ -131,12 +142,16 @@ func (s *ServerSession) Call() *http.Request { return s.call }
 // from the handler's goroutine; the session then waits for the handler to open
 // it, be it past its OpenDelay. Later it is a copy.
 //
-// The headers of the stream itself are set at the opening, whatever they were.
+// The headers of the stream itself are set at the opening, whatever they were. Of a
+// session that a hub has detached the copy is empty.
 func (s *ServerSession) Header() http.Header {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch s.state {
 	case streaming:
+		if s.detached.Load() != nil {
+			return http.Header{}
+		}
 		return s.w.Header().Clone()
 	case finished: // the writer is net/http's again, whose HTTP/2 one panics
 		return s.lastHeader.Clone()
@@ -168,7 +183,10 @@ func (s *ServerSession) Close() error {
 }
 
 // end ends the session. The first cause holds.
-func (s *ServerSession) end(cause error) { s.cancel(cause) }
+func (s *ServerSession) end(cause error) {
+	s.cancel(cause)
+	s.finishIfDetached()
+}
 
 // ServeHTTP runs a session of the route.
 func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -181,7 +199,11 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s := rt.newSession(w, r, g)
-	defer s.cancel(ErrClosed)
+	defer func() {
+		if s.detached.Load() == nil {
+			s.cancel(ErrClosed)
+		}
+	}()
 	if err := s.canStream(); err != nil {
 		s.logger().Error("sse: request cannot be answered by a stream", "error", err)
 		s.finishRefused()
@@ -246,6 +268,10 @@ func (s *ServerSession) run() {
 			panicked = recover()
 			err = &PanicError{panicked, debug.Stack()}
 		}
+		if s.detached.Load() != nil {
+			s.leaveDetached(err)
+			return
+		}
 		s.finish(err, panicked)
 	}()
 	err = s.route.handler(s)
@@ -302,9 +328,10 @@ func (s *ServerSession) interruptWrite() {
 	}
 }
 
-// write opens the session if need be and writes frame; a nil frame only opens.
-func (s *ServerSession) write(frame []byte, kind writeKind) error {
-	sent, opened, err := s.writeFrame(frame, kind)
+// write opens the session if need be and writes frame, which holds so many events;
+// a nil frame only opens.
+func (s *ServerSession) write(frame []byte, events int, kind writeKind) error {
+	sent, opened, err := s.writeFrame(frame, events, kind)
 	if opened || sent.Bytes > 0 {
 		s.callHooks(sent, opened)
 	}
@@ -325,7 +352,7 @@ func (s *ServerSession) callHooks(sent Sent, opened bool) {
 }
 
 // writeFrame is what write does under mu: all that reaches the client passes here.
-func (s *ServerSession) writeFrame(frame []byte, kind writeKind) (sent Sent, opened bool, err error) {
+func (s *ServerSession) writeFrame(frame []byte, events int, kind writeKind) (sent Sent, opened bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state == finished || s.ctx.Err() != nil {
@@ -344,26 +371,42 @@ func (s *ServerSession) writeFrame(frame []byte, kind writeKind) (sent Sent, ope
 	if err == nil && opens {
 		err = s.opened()
 	}
+	sent, err = s.written(len(frame), events, kind, err)
+	opened = opens && err == nil
+	if opened || sent.Bytes > 0 {
+		s.hooks.Add(1)
+	}
+	return sent, opened, err
+}
+
+// written accounts for a write of n bytes that went as err says. If OnSend is to be
+// called, sent is what for.
+func (s *ServerSession) written(n, events int, kind writeKind, err error) (sent Sent, _ error) {
 	if err == nil {
-		s.bytes += int64(len(frame))
-		if kind == ofHandler {
-			s.events++
-		}
+		s.bytes += int64(n)
+		s.events += int64(events)
 	} else {
-		if s.base.Err() != nil && !errors.Is(err, ErrWriteTimeout) { // net/http ends it with the connection
+		if s.isGone(err) {
 			err = fmt.Errorf("%w: %w", ErrClientGone, err)
 		}
 		s.torn = true
 		s.end(err)
 	}
 	if s.route.plugin.cfg.OnSend != nil {
-		sent = Sent{Bytes: len(frame), Duration: time.Since(s.began) - s.lastWrite, Heartbeat: kind == ofHeartbeat, Err: err}
+		sent = Sent{Bytes: n, Duration: time.Since(s.began) - s.lastWrite, Heartbeat: kind == ofHeartbeat, Err: err}
 	}
-	opened = opens && err == nil
-	if opened || sent.Bytes > 0 {
-		s.hooks.Add(1)
+	return sent, err
+}
+
+// isGone reports whether a write failed with err because the client has left.
+func (s *ServerSession) isGone(err error) bool {
+	switch {
+	case errors.Is(err, ErrWriteTimeout):
+		return false
+	case s.detached.Load() != nil:
+		return !errors.Is(err, os.ErrDeadlineExceeded) // else it was interrupted
 	}
-	return sent, opened, err
+	return s.base.Err() != nil // net/http ends it with the connection
 }
 
 // openLocked writes the head, and returns the first frame with what belongs before
@@ -425,6 +468,9 @@ func (s *ServerSession) opened() error {
 func (s *ServerSession) transmit(frame []byte, timeout time.Duration) error {
 	now := time.Since(s.began)
 	s.lastWrite = now
+	if d := s.detached.Load(); d != nil {
+		return s.writeError(d.write(frame, timeout), now, timeout)
+	}
 	if s.call.ProtoMajor != 1 {
 		s.watch(timeout)
 		defer s.watchdog.Stop()
@@ -436,6 +482,11 @@ func (s *ServerSession) transmit(frame []byte, timeout time.Duration) error {
 	if err == nil {
 		err = s.flush()
 	}
+	return s.writeError(err, now, timeout)
+}
+
+// writeError says what err means for a write that began at now.
+func (s *ServerSession) writeError(err error, now, timeout time.Duration) error {
 	if err == nil {
 		return nil
 	}
@@ -525,34 +576,10 @@ func setStreamHeader(h http.Header, r *http.Request) {
 // finish ends the session when its handler is through, with err if it returned
 // one or panicked.
 func (s *ServerSession) finish(err error, panicked any) {
-	s.mu.Lock()
-	if s.timer != nil {
-		s.timer.Stop()
-	}
-	end := s.endOf(err)
-	opened := s.state == streaming
-	end.Opened = s.isOpen
-	broken := opened && (s.torn || end.breaks())
-	var sent Sent
-	if opened && !broken {
-		sent = s.farewell(end)
-	}
-	s.state, s.lastHeader = finished, s.w.Header().Clone()
-	end.Duration, end.Events, end.Bytes = time.Since(s.began), s.events, s.bytes
-	s.mu.Unlock()
+	end, sent, opened, broken := s.conclude(err)
 	s.cancel(ErrClosed)
 	s.retire(broken)
-
-	p := s.route.plugin
-	p.dismiss(s)
-	s.hooks.Wait()
-	if p.cfg.OnSend != nil && sent.Bytes > 0 {
-		p.cfg.OnSend(s, sent)
-	}
-	s.log(end)
-	if p.cfg.OnClose != nil {
-		p.cfg.OnClose(s, end)
-	}
+	s.settle(end, sent)
 	switch {
 	case broken:
 		s.guard.abort()
@@ -563,6 +590,45 @@ func (s *ServerSession) finish(err error, panicked any) {
 		panic(panicked) // no one has seen anything: a middleware may answer
 	default:
 		s.answer(end)
+	}
+}
+
+// conclude says the last words, after which nothing is written: that sent, if it is
+// not zero.
+func (s *ServerSession) conclude(err error) (end End, sent Sent, opened, broken bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	end = s.endOf(err)
+	opened = s.state == streaming
+	end.Opened = s.isOpen
+	broken = opened && (s.torn || end.breaks())
+	if opened && !broken {
+		sent = s.farewell(end)
+	}
+	if d := s.detached.Load(); d == nil {
+		s.lastHeader = s.w.Header().Clone()
+	} else if !broken && sent.Err == nil {
+		d.end(min(shutdownGrace, s.route.writeTimeout))
+	}
+	s.state = finished
+	end.Duration, end.Events, end.Bytes = time.Since(s.began), s.events, s.bytes
+	return end, sent, opened, broken
+}
+
+// settle takes the session out of the plugin and tells of its end.
+func (s *ServerSession) settle(end End, sent Sent) {
+	p := s.route.plugin
+	p.dismiss(s)
+	s.hooks.Wait()
+	if p.cfg.OnSend != nil && sent.Bytes > 0 {
+		p.cfg.OnSend(s, sent)
+	}
+	s.log(end)
+	if p.cfg.OnClose != nil {
+		p.cfg.OnClose(s, end)
 	}
 }
 
@@ -577,8 +643,8 @@ func (s *ServerSession) endOf(err error) End {
 		return s.ownEnd(err)
 	}
 	end := End{Reason: s.reasonOf(cause)}
-	switch end.Reason {
-	case EndClosed, EndClientGone, EndShutdown: // they say it all
+	switch {
+	case end.Reason == EndClientGone, cause == ErrClosed, cause == ErrShutdown: //nolint:errorlint // the sentinels themselves, which say it all
 	default:
 		end.Err = cause
 	}
@@ -609,6 +675,7 @@ func (s *ServerSession) reasonOf(cause error) EndReason {
 		{ErrClientGone, EndClientGone},
 		{ErrShutdown, EndShutdown},
 		{ErrCanceled, EndCanceled},
+		{ErrSlow, EndSlow},
 		{ErrWriteTimeout, EndWriteTimeout},
 		{ErrUnsupported, EndWriteError},
 	} {

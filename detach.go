@@ -1,0 +1,317 @@
+package sse
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/chi-sse/sse/internal/engine"
+)
+
+// detachment is the connection of a session whose handler has returned, or is about
+// to: net/http has handed it over, and all that follows on it is written here. What
+// the stream looks like does not change.
+//
+// It is small. Idle sessions are made of it, of the session, and of nothing else: no
+// goroutine, no buffer, nothing of net/http.
+type detachment struct {
+	conn    net.Conn
+	raw     syscall.RawConn // nil if writes to conn may block
+	chunked bool            // else the connection's end is that of the response
+
+	// rest is what the client did not take of a chunk, and whoever writes next writes
+	// first. The session's mu guards it.
+	rest       []byte
+	restBytes  int // of the frames that rest is the end of
+	restEvents int
+
+	handler  error       // what the handler has returned
+	returned atomic.Bool // the handler has
+	finishes atomic.Bool
+	stop     func() // ends the watch for the client's leaving
+}
+
+// Detach hijacks the connection. See [engine.Session].
+func (s *engineSession) Detach() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != streaming || !s.isOpen || s.call.ProtoMajor != 1 || s.ctx.Err() != nil || s.detached.Load() != nil {
+		return false
+	}
+	rc, ok := s.direct.(*http.ResponseController)
+	if !ok {
+		return false
+	}
+	conn, _, err := rc.Hijack()
+	if err != nil {
+		return false
+	}
+	d := &detachment{conn: conn, raw: nonblocking(conn), chunked: s.call.ProtoMinor >= 1}
+	s.overMu.Lock()
+	s.direct = conn
+	s.detached.Store(d)
+	s.overMu.Unlock()
+	s.guard.handOver()
+	s.w, s.flush, s.guard = nil, nil, nil
+	d.stop = watchLeaving(conn, s.session())
+	return true
+}
+
+// leaveDetached is called when the handler has returned. From then on, nothing of
+// the request is held but what Call returns.
+func (s *ServerSession) leaveDetached(err error) {
+	d := s.detached.Load()
+	d.handler = err
+	s.call.Body = http.NoBody // it holds the connection's buffers
+	d.returned.Store(true)
+	if err != nil {
+		s.cancel(ErrClosed)
+	}
+	s.finishIfDetached()
+}
+
+// finishIfDetached finishes the session, if it has ended and nobody else is going to.
+func (s *ServerSession) finishIfDetached() {
+	d := s.detached.Load()
+	if d != nil && d.returned.Load() && s.ctx.Err() != nil && d.finishes.CompareAndSwap(false, true) {
+		go s.finishDetached(d)
+	}
+}
+
+func (s *ServerSession) finishDetached(d *detachment) {
+	end, sent, _, _ := s.conclude(d.handler)
+	s.overMu.Lock()
+	s.over = true
+	s.overMu.Unlock()
+	d.stop()
+	_ = d.conn.Close() // a broken end is one for want of a last chunk
+	if s.owner != nil {
+		s.owner.Ended(context.Cause(s.ctx))
+	}
+	s.settle(end, sent)
+}
+
+// write writes frame, waiting for the client no longer than timeout.
+func (d *detachment) write(frame []byte, timeout time.Duration) error {
+	if d.chunked && len(frame) > 0 {
+		buf := frames.get()
+		defer frames.put(buf)
+		buf.b = strconv.AppendUint(buf.b, uint64(len(frame)), 16)
+		buf.b = append(buf.b, "\r\n"...)
+		buf.b = append(buf.b, frame...)
+		buf.b = append(buf.b, "\r\n"...)
+		frame = buf.b
+	}
+	return d.writeAll(frame, timeout)
+}
+
+// writeAll writes what is left from before, and p.
+func (d *detachment) writeAll(p []byte, timeout time.Duration) error {
+	if len(d.rest) == 0 {
+		n, err := d.try(p)
+		if p = p[n:]; err != nil || len(p) == 0 {
+			return err
+		}
+	}
+	if err := d.conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	for _, b := range [...][]byte{d.rest, p} {
+		if len(b) == 0 {
+			continue
+		}
+		if _, err := d.conn.Write(b); err != nil {
+			return err
+		}
+	}
+	d.rest = nil
+	return d.conn.SetWriteDeadline(time.Time{}) // it would hold for those writes too that do not wait
+}
+
+// end writes the end of the response.
+func (d *detachment) end(timeout time.Duration) {
+	if d.chunked {
+		_ = d.writeAll([]byte("0\r\n\r\n"), timeout) // the connection is closed in any case
+	}
+}
+
+// try writes as much of p as can be written without waiting.
+func (d *detachment) try(p []byte) (int, error) {
+	if d.raw == nil {
+		return 0, nil
+	}
+	t := tries.Get().(*try)
+	defer tries.Put(t)
+	t.p, t.n, t.err = p, 0, nil
+	if err := d.raw.Write(t.write); err != nil {
+		return 0, err
+	}
+	t.p = nil
+	return t.n, t.err
+}
+
+// try is a write that does not wait, as a function that need not be made each time.
+type try struct {
+	p     []byte
+	n     int
+	err   error
+	write func(fd uintptr) (done bool)
+}
+
+var tries = sync.Pool{New: func() any {
+	t := new(try)
+	t.write = func(fd uintptr) bool {
+		t.n, t.err = writeNow(fd, t.p)
+		return true // not to be called again when the client has taken some
+	}
+	return t
+}}
+
+// nonblocking returns conn's raw connection if one can write to it without waiting.
+func nonblocking(conn net.Conn) syscall.RawConn {
+	sc, ok := conn.(syscall.Conn)
+	if _, isTLS := conn.(*tls.Conn); isTLS || !ok || !canWriteNow {
+		return nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// watchLeaving ends s when its client leaves. Where the system can tell, it does so
+// for all sessions at once; else a goroutine reads from conn.
+func watchLeaving(conn net.Conn, s *ServerSession) (stop func()) {
+	inner := conn
+	if t, ok := conn.(*tls.Conn); ok {
+		inner = t.NetConn()
+	}
+	if sc, ok := inner.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			if stop, ok := leavings.watch(raw, s); ok {
+				return stop
+			}
+		}
+	}
+	go func() {
+		_, _ = io.Copy(io.Discard, conn) // a client of a stream has nothing to say
+		s.end(ErrClientGone)
+	}()
+	return func() {} // the connection is closed
+}
+
+// engineSession is a session in the hands of a hub.
+type engineSession ServerSession
+
+func init() {
+	engine.Of = func(session any) engine.Session { return (*engineSession)(session.(*ServerSession)) }
+}
+
+func (s *engineSession) session() *ServerSession { return (*ServerSession)(s) }
+
+func (s *engineSession) Attach(o engine.Owner) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owner != nil {
+		return false
+	}
+	s.owner = o
+	return true
+}
+
+func (s *engineSession) Release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owner = nil
+}
+
+func (s *engineSession) End(cause error) { s.session().end(cause) }
+
+func (s *engineSession) Interrupt() { s.session().interruptWrite() }
+
+func (s *engineSession) MayBlock() bool {
+	d := s.detached.Load()
+	return d == nil || d.raw == nil
+}
+
+func (s *engineSession) TryWrite(f *engine.Frames) (pending bool, err error) {
+	d := s.detached.Load()
+	if d == nil || d.raw == nil {
+		return false, s.session().write(f.Bytes(), f.Events, ofHandler)
+	}
+	return s.session().tryWrite(d, f)
+}
+
+// tryWrite is write for frames of a hub, when it must not wait for the client.
+func (s *ServerSession) tryWrite(d *detachment, f *engine.Frames) (pending bool, err error) {
+	sent, pending, err := s.tryFrames(d, f)
+	if sent.Bytes > 0 {
+		s.callHooks(sent, false)
+	}
+	return pending, err
+}
+
+func (s *ServerSession) tryFrames(d *detachment, f *engine.Frames) (sent Sent, pending bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == finished || s.ctx.Err() != nil {
+		return sent, false, s.closedError()
+	}
+	now := time.Since(s.began)
+	s.lastWrite = now
+	p := f.Bytes()
+	if d.chunked {
+		p = f.Chunk()
+	}
+	n := 0
+	if len(d.rest) == 0 {
+		n, err = d.try(p)
+	}
+	if err == nil && n < len(p) {
+		d.rest = append(d.rest, p[n:]...) // a copy: other sessions are sent p too
+		d.restBytes, d.restEvents = d.restBytes+f.Len(), d.restEvents+f.Events
+		return sent, true, nil
+	}
+	return s.sentFrames(f.Len(), f.Events, s.writeError(err, now, s.route.writeTimeout))
+}
+
+func (s *engineSession) Finish() error {
+	sent, err := s.finishFrames()
+	if sent.Bytes > 0 {
+		s.session().callHooks(sent, false)
+	}
+	return err
+}
+
+func (s *engineSession) finishFrames() (Sent, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == finished || s.ctx.Err() != nil {
+		return Sent{}, s.session().closedError()
+	}
+	d := s.detached.Load()
+	now := time.Since(s.began)
+	s.lastWrite = now
+	err := s.session().writeError(d.writeAll(nil, s.route.writeTimeout), now, s.route.writeTimeout)
+	sent, _, err := s.session().sentFrames(d.restBytes, d.restEvents, err)
+	d.restBytes, d.restEvents = 0, 0
+	return sent, err
+}
+
+// sentFrames accounts for frames that have been written, or have failed with err,
+// and announces the hooks.
+func (s *ServerSession) sentFrames(n, events int, err error) (sent Sent, pending bool, _ error) {
+	sent, err = s.written(n, events, ofHandler, err)
+	if sent.Bytes > 0 {
+		s.hooks.Add(1)
+	}
+	return sent, false, err
+}

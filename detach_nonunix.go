@@ -1,0 +1,9 @@
+//go:build !unix
+
+package sse
+
+import "errors"
+
+const canWriteNow = false
+
+func writeNow(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }

@@ -1,0 +1,12 @@
+//go:build !linux
+
+package sse
+
+import "syscall"
+
+// leavings can tell on Linux only. Elsewhere a goroutine reads from each connection.
+var leavings leaveWatch
+
+type leaveWatch struct{}
+
+func (leaveWatch) watch(syscall.RawConn, *ServerSession) (stop func(), ok bool) { return nil, false }
