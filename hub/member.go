@@ -1,0 +1,361 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/engine"
+)
+
+// Member is a session that a hub serves. Its methods are safe for concurrent use, and
+// may be called by hooks.
+type Member struct {
+	hub     *Hub
+	shard   *shard
+	session engine.Session
+	server  *sse.ServerSession
+
+	filter   func(*Message) bool
+	snapshot func(*sse.ServerSession, Position) (Position, error)
+	key      func(*Message) string
+	info     any
+	slow     SlowPolicy
+
+	// state is who sends: whoever claims the member, and nobody else.
+	state   atomic.Uint32
+	caution atomic.Int32  // deliveries that should not hold up others
+	cursor  atomic.Uint64 // offset up to which all has been sent
+	told    atomic.Uint64 // offset of the last id that was sent
+	last    uint64        // of the events in a write that is not finished
+	cut     uint64        // likewise, what the cursor will be
+
+	i int // where it is in its shard; shard.mu guards it
+
+	mu    sync.Mutex
+	links []*link
+	left  bool
+	few   [1]*link // the links of nearly all
+	one   link
+}
+
+// ErrKicked is matched by the cause of a session's end by [Member.Kick] or [Hub.Kick].
+var ErrKicked = errors.New("hub: kicked")
+
+// SlowError is the cause of a session's end by [SlowEnd]. It matches sse.ErrSlow.
+type SlowError struct {
+	Topic  string // of which events were lost
+	Missed uint64 // how many
+}
+
+func (e *SlowError) Error() string {
+	return fmt.Sprintf("hub: %d events of topic %q have left the log before the client took them", e.Missed, e.Topic)
+}
+
+// Unwrap returns sse.ErrSlow.
+func (e *SlowError) Unwrap() error { return sse.ErrSlow }
+
+// SnapshotError says that a Subscription's Snapshot has returned a position that is
+// none of the hub's so far.
+type SnapshotError struct{ Position Position }
+
+func (e *SnapshotError) Error() string {
+	return fmt.Sprintf("hub: Snapshot returned %v, which is no position of the hub", e.Position)
+}
+
+func newMember(h *Hub, s engine.Session, sub Subscription) *Member {
+	m := &Member{
+		hub:      h,
+		shard:    h.shards[int(h.next.Add(1))%len(h.shards)],
+		session:  s,
+		filter:   sub.Filter,
+		snapshot: sub.Snapshot,
+		key:      sub.Key,
+		info:     sub.Info,
+		slow:     sub.Slow,
+	}
+	m.state.Store(stateBusy) // until it goes live
+	m.links = m.few[:0]
+	return m
+}
+
+// Info returns the Subscription's Info.
+func (m *Member) Info() any { return m.info }
+
+// Session returns the member's session.
+func (m *Member) Session() *sse.ServerSession { return m.server }
+
+// Topics returns the topics that m follows.
+func (m *Member) Topics() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := make([]string, len(m.links))
+	for i, l := range m.links {
+		names[i] = l.topic.name
+	}
+	return names
+}
+
+// Subscribe makes m follow more topics, from now on. Those that it follows already
+// stay as they are. It fails for an empty name, and after the end of the session with
+// an error that matches sse.ErrClosed.
+func (m *Member) Subscribe(topics ...string) error {
+	if slices.Contains(topics, "") {
+		return fmt.Errorf("hub: subscribe: %w", errTopic)
+	}
+	for _, name := range topics {
+		l, err := m.follow(name)
+		if err != nil {
+			return fmt.Errorf("hub: subscribe: %w", err)
+		}
+		if l != nil {
+			m.join(l)
+		}
+	}
+	return nil
+}
+
+// Unsubscribe makes m not follow topics anymore. An event that is being sent just now
+// may still follow.
+func (m *Member) Unsubscribe(topics ...string) {
+	for _, name := range topics {
+		m.mu.Lock()
+		i := slices.IndexFunc(m.links, func(l *link) bool { return l.topic.name == name })
+		if i < 0 {
+			m.mu.Unlock()
+			continue
+		}
+		l := m.links[i]
+		m.links = slices.Delete(m.links, i, i+1)
+		m.mu.Unlock()
+		m.unlink(l, nil)
+	}
+}
+
+// Kick ends the session of m. cause, which may be nil, is for the hooks and the log;
+// the cause of the session's end matches it and [ErrKicked]. The client sees an
+// orderly end, after which it may come back: it is for the handler to refuse it.
+func (m *Member) Kick(cause error) { m.session.End(&kickError{cause}) }
+
+type kickError struct{ cause error }
+
+func (e *kickError) Error() string {
+	if e.cause == nil {
+		return ErrKicked.Error()
+	}
+	return ErrKicked.Error() + ": " + e.cause.Error()
+}
+
+func (e *kickError) Unwrap() []error {
+	if e.cause == nil {
+		return []error{ErrKicked, sse.ErrClosed}
+	}
+	return []error{ErrKicked, sse.ErrClosed, e.cause}
+}
+
+// Members returns those who have joined topic at the time of the call, in no order.
+func (h *Hub) Members(topic string) iter.Seq[*Member] {
+	var ms []*Member
+	if t := h.topic(topic); t != nil {
+		t.mu.Lock()
+		for _, p := range t.parts {
+			for _, l := range p.links {
+				if l.state.Load() == linkJoined {
+					ms = append(ms, l.m)
+				}
+			}
+		}
+		t.mu.Unlock()
+	}
+	return slices.Values(ms)
+}
+
+// Count returns how many have joined topic.
+func (h *Hub) Count(topic string) int {
+	t := h.topic(topic)
+	if t == nil {
+		return 0
+	}
+	return int(t.present.Load())
+}
+
+// Kick ends the sessions of all who have joined topic, as [Member.Kick] does, and
+// returns how many they were.
+func (h *Hub) Kick(topic string, cause error) (n int) {
+	for m := range h.Members(topic) {
+		m.Kick(cause)
+		n++
+	}
+	return n
+}
+
+func (h *Hub) topic(name string) *topic {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.topics[name]
+}
+
+// admit makes m a member that follows topics, unless the hub is closed.
+func (h *Hub) admit(m *Member, topics []string) bool {
+	h.mu.Lock()
+	if h.closed.Load() {
+		h.mu.Unlock()
+		return false
+	}
+	h.members++
+	h.mu.Unlock()
+	m.shard.add(m)
+	for _, name := range topics {
+		_, _ = m.follow(name) // it has not left
+	}
+	return true
+}
+
+// follow links m to a topic, behind all there is. It returns nil if it was before.
+func (m *Member) follow(name string) (*link, error) {
+	h := m.hub
+	h.mu.Lock()
+	t := h.topicLocked(name)
+	t.users++ // so that it stays
+	h.mu.Unlock()
+
+	l, err := m.link(t)
+	if l == nil {
+		h.release(t)
+	}
+	return l, err
+}
+
+func (m *Member) link(t *topic) (*link, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.left {
+		return nil, sse.ErrClosed
+	}
+	for _, l := range m.links {
+		if l.topic == t {
+			return nil, nil //nolint:nilnil // neither a new link nor an error
+		}
+	}
+	l := &m.one
+	if l.topic != nil {
+		l = new(link)
+	}
+	l.topic, l.m = t, m
+	t.mu.Lock()
+	l.next = t.end()
+	t.follow(l)
+	t.mu.Unlock()
+	m.links = append(m.links, l)
+	return l, nil
+}
+
+// release gives up a hold on t.
+func (h *Hub) release(t *topic) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t.users--
+	h.forgetLocked(t)
+}
+
+// announce tells that m has joined its topics.
+func (m *Member) announce() {
+	m.mu.Lock()
+	links := slices.Clone(m.links)
+	m.mu.Unlock()
+	for _, l := range links {
+		m.join(l)
+	}
+}
+
+// join tells that m has joined l's topic and, if it has left it meanwhile, that too.
+func (m *Member) join(l *link) {
+	t := l.topic
+	t.present.Add(1)
+	if on := m.hub.cfg.OnJoin; on != nil {
+		on(m, t.name)
+	}
+	if !l.state.CompareAndSwap(linkNew, linkJoined) {
+		m.part(l)
+	}
+}
+
+// part tells that m has left l's topic.
+func (m *Member) part(l *link) {
+	l.topic.present.Add(-1)
+	if on := m.hub.cfg.OnLeave; on != nil {
+		on(m, l.topic.name, l.cause)
+	}
+}
+
+// unlink ends m's following of l's topic.
+func (m *Member) unlink(l *link, cause error) {
+	t := l.topic
+	t.mu.Lock()
+	t.unfollow(l)
+	t.mu.Unlock()
+	l.cause = cause
+	if l.state.Swap(linkLeft) == linkJoined {
+		m.part(l)
+	}
+	m.hub.release(t)
+}
+
+// leave ends the membership.
+func (m *Member) leave(cause error) {
+	m.mu.Lock()
+	links := m.links
+	if m.left {
+		m.mu.Unlock()
+		return
+	}
+	m.left, m.links = true, nil
+	m.mu.Unlock()
+	if cause == nil {
+		cause = sse.ErrClosed
+	}
+	for _, l := range links {
+		m.unlink(l, cause)
+	}
+	if !m.shard.remove(m) {
+		return // it was not admitted
+	}
+	h := m.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.members--
+	if h.members == 0 && h.closed.Load() {
+		close(h.gone)
+	}
+}
+
+// owner is a member as its session sees it.
+type owner Member
+
+// Ended implements engine.Owner.
+func (o *owner) Ended(cause error) { (*Member)(o).leave(cause) }
+
+// BeginHeartbeat implements engine.Owner: in place of a comment it appends m's
+// position, if the client does not know it. What others are sent moves it on too, so
+// that a client of a quiet topic that comes back after a long time is not behind the
+// log. Until EndHeartbeat nobody sends anything that would be older, or newer.
+func (o *owner) BeginHeartbeat(dst []byte) ([]byte, bool) {
+	m := (*Member)(o)
+	if !m.claim() {
+		return dst, false
+	}
+	cursor := m.cursor.Load()
+	if cursor <= m.told.Load() {
+		m.goOn(statusDone)
+		return dst, false
+	}
+	m.told.Store(cursor)
+	return m.hub.appendPosition(dst, cursor), true
+}
+
+// EndHeartbeat implements engine.Owner.
+func (o *owner) EndHeartbeat() { (*Member)(o).goOn(statusDone) }
