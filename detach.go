@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -86,6 +87,11 @@ func (s *ServerSession) finishIfDetached() {
 }
 
 func (s *ServerSession) finishDetached(d *detachment) {
+	defer func() {
+		if v := recover(); v != nil { // of a hook; net/http is not there to log it
+			s.logger().Error("sse: panic at the end of a session", "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
 	end, sent, _, _ := s.conclude(d.handler)
 	s.overMu.Lock()
 	s.over = true
@@ -216,6 +222,12 @@ func init() {
 }
 
 func (s *engineSession) session() *ServerSession { return (*ServerSession)(s) }
+
+func (s *engineSession) WillDetach() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.toDetach = true
+}
 
 func (s *engineSession) Attach(o engine.Owner) bool {
 	s.mu.Lock()

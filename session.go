@@ -54,6 +54,7 @@ type ServerSession struct {
 	events      int64
 	bytes       int64
 	owner       engine.Owner // the hub that has the session
+	toDetach    bool         // it says so that its connection will not be used again
 
 	detached atomic.Pointer[detachment] // set under mu and overMu, once
 
@@ -195,7 +196,7 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.active = true
 	}
 	if r.Method == http.MethodHead {
-		writeHead(w, r, g)
+		writeHead(w, r, g, false)
 		return
 	}
 	s := rt.newSession(w, r, g)
@@ -431,10 +432,10 @@ func (s *ServerSession) openLocked(frame []byte) []byte {
 	return append(first, frame...)
 }
 
-func (s *ServerSession) writeHead() { writeHead(s.w, s.call, s.guard) }
+func (s *ServerSession) writeHead() { writeHead(s.w, s.call, s.guard, s.toDetach) }
 
-func writeHead(w http.ResponseWriter, r *http.Request, g *guard) {
-	setStreamHeader(w.Header(), r)
+func writeHead(w http.ResponseWriter, r *http.Request, g *guard, last bool) {
+	setStreamHeader(w.Header(), r, last)
 	if g.mayBeCompressed(r) {
 		w.Header().Set("Content-Encoding", "identity")
 	}
@@ -559,12 +560,16 @@ func flusher(w http.ResponseWriter) func() error {
 
 // setStreamHeader sets the header of every stream (WHATWG HTML §9.2.5, RFC 9111
 // §5.2.2), and takes away what a middleware may have set for another body.
-func setStreamHeader(h http.Header, r *http.Request) {
+// last says that the connection is not going to be used again (RFC 9112 §9.6).
+func setStreamHeader(h http.Header, r *http.Request, last bool) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no") // nginx
 	if r.ProtoMajor == 1 && r.ProtoMinor >= 1 {
 		h.Set("Connection", "keep-alive")
+		if last {
+			h.Set("Connection", "close")
+		}
 	} else {
 		h.Del("Connection") // RFC 9113 §8.2.2; and HTTP/1.0 ends a stream by closing
 	}

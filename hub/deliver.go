@@ -275,12 +275,12 @@ func (r *reader) encode(m *Member, entries []*entry, limit uint64) (cut, last ui
 		if e.Position.Offset > limit {
 			break
 		}
-		if m.filter != nil && m.slow != SlowLatest && !m.filter(&e.Message) {
-			continue
-		}
 		if r.frames.Events > 0 && r.frames.Len()+len(e.frame) > batchSize {
 			cut = e.Position.Offset - 1
 			break
+		}
+		if m.filter != nil && m.slow != SlowLatest && !m.filter(&e.Message) {
+			continue
 		}
 		r.frames.Append(e.frame)
 		last = e.Position.Offset
@@ -332,6 +332,14 @@ func (m *Member) goOn(st status) {
 
 // carryOn does what a delivery has left undone. It may wait for the client.
 func (m *Member) carryOn(st status, r *reader) status {
+	if p := catch(func() { st = m.dealWith(st, r) }); p != nil { // of a Snapshot, or a hook
+		m.session.End(p)
+		return statusEnded
+	}
+	return st
+}
+
+func (m *Member) dealWith(st status, r *reader) status {
 	switch st {
 	case statusPending:
 		if m.session.Finish() != nil {
@@ -346,43 +354,40 @@ func (m *Member) carryOn(st status, r *reader) status {
 }
 
 // fellBehind does as Slow says when events that were due have left the log.
-func (m *Member) fellBehind(r *reader) (st status) {
-	defer func() {
-		if v := recover(); v != nil { // of a Snapshot
-			m.session.End(&sse.PanicError{Value: v, Stack: debug.Stack()})
-			st = statusEnded
-		}
-	}()
+func (m *Member) fellBehind(r *reader) status {
 	h := m.hub
-	if m.slow == SlowEnd {
+	var err error
+	switch m.slow {
+	case SlowLatest:
+		err = m.skip(r, GapSlow, h.oldest())
+	case SlowSkip:
+		err = m.skip(r, GapSlow, h.head.Load())
+	default:
 		h.stats.ended.Add(1)
-		m.session.End(m.slowError())
-		return statusEnded
-	}
-	gap := Gap{
-		Reason:      GapSlow,
-		LastEventID: Position{h.epoch, m.cursor.Load()}.String(),
-		Position:    Position{h.epoch, m.seekFrom(h.resumeAt(m.slow))},
-		Snapshot:    m.snapshot != nil,
-	}
-	err := m.tell(r, gap)
-	if err == nil && m.snapshot != nil {
-		err = m.sendSnapshot(r)
+		err = m.slowError()
 	}
 	if err != nil {
-		m.session.End(err) // if a write did not do so
+		m.session.End(err) // if a write has not done so
 		return statusEnded
 	}
 	return statusDone
 }
 
-// resumeAt is where a client goes on that has fallen behind.
-func (h *Hub) resumeAt(slow SlowPolicy) uint64 {
-	if slow == SlowLatest { // of the events that are left it gets the latest
-		return h.oldest()
+// skip goes on behind an offset, or where the snapshot stands, and tells the client.
+func (m *Member) skip(r *reader, reason GapReason, offset uint64) error {
+	gap := Gap{Reason: reason, LastEventID: m.position().String(), Snapshot: m.snapshot != nil}
+	gap.Position = Position{m.hub.epoch, m.seekFrom(offset)}
+	if err := m.tell(r, gap); err != nil {
+		return err
 	}
-	return h.head.Load()
+	if m.snapshot == nil {
+		return nil
+	}
+	return m.sendSnapshot(r)
 }
+
+// position is that up to which m has been sent all.
+func (m *Member) position() Position { return Position{m.hub.epoch, m.cursor.Load()} }
 
 func (m *Member) slowError() error {
 	m.mu.Lock()
@@ -411,8 +416,8 @@ func (m *Member) tell(r *reader, gap Gap) error {
 
 // tellPosition gives the client an id to come back with, before it has had an event.
 func (m *Member) tellPosition(r *reader) error {
-	cursor := m.cursor.Load()
-	return m.write(r, event.Event{ID: Position{m.hub.epoch, cursor}.String()}, cursor)
+	pos := m.position()
+	return m.write(r, event.Event{ID: pos.String()}, pos.Offset)
 }
 
 // write sends an event of the hub's own, whose id is an offset.
@@ -436,8 +441,7 @@ func (m *Member) write(r *reader, ev event.Event, offset uint64) error {
 
 // sendSnapshot has the snapshot sent, and goes on where it stands.
 func (m *Member) sendSnapshot(r *reader) error {
-	at := Position{m.hub.epoch, m.cursor.Load()}
-	pos, err := m.snapshot(m.server, at)
+	pos, err := m.snapshot(m.server, m.position())
 	if err != nil {
 		return err
 	}

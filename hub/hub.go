@@ -352,6 +352,11 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	select {
+	case <-h.gone:
+		return nil
+	default:
+	}
 	left := 0
 	for _, sh := range h.shards {
 		for _, m := range sh.snapshot() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -164,7 +165,7 @@ func (h *Hub) Members(topic string) iter.Seq[*Member] {
 		t.mu.Lock()
 		for _, p := range t.parts {
 			for _, l := range p.links {
-				if l.state.Load() == linkJoined {
+				if l.present {
 					ms = append(ms, l.m)
 				}
 			}
@@ -180,7 +181,9 @@ func (h *Hub) Count(topic string) int {
 	if t == nil {
 		return 0
 	}
-	return int(t.present.Load())
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.present
 }
 
 // Kick ends the sessions of all who have joined topic, as [Member.Kick] does, and
@@ -272,23 +275,25 @@ func (m *Member) announce() {
 	}
 }
 
-// join tells that m has joined l's topic and, if it has left it meanwhile, that too.
+// join makes m present in l's topic and tells of it, and if m has left meanwhile of
+// that too.
 func (m *Member) join(l *link) {
 	t := l.topic
-	t.present.Add(1)
+	t.mu.Lock()
+	if l.left {
+		t.mu.Unlock()
+		return
+	}
+	l.present = true
+	t.present++
+	t.mu.Unlock()
 	if on := m.hub.cfg.OnJoin; on != nil {
-		on(m, t.name)
+		if p := catch(func() { on(m, t.name) }); p != nil {
+			m.session.End(p)
+		}
 	}
-	if !l.state.CompareAndSwap(linkNew, linkJoined) {
-		m.part(l)
-	}
-}
-
-// part tells that m has left l's topic.
-func (m *Member) part(l *link) {
-	l.topic.present.Add(-1)
-	if on := m.hub.cfg.OnLeave; on != nil {
-		on(m, l.topic.name, l.cause)
+	if !l.hooks.CompareAndSwap(hooksNew, hooksJoined) {
+		m.tellLeft(l)
 	}
 }
 
@@ -297,12 +302,34 @@ func (m *Member) unlink(l *link, cause error) {
 	t := l.topic
 	t.mu.Lock()
 	t.unfollow(l)
+	joined := l.present
 	t.mu.Unlock()
 	l.cause = cause
-	if l.state.Swap(linkLeft) == linkJoined {
-		m.part(l)
+	if l.hooks.Swap(hooksLeft) == hooksJoined && joined {
+		m.tellLeft(l)
 	}
 	m.hub.release(t)
+}
+
+func (m *Member) tellLeft(l *link) {
+	on := m.hub.cfg.OnLeave
+	if on == nil {
+		return
+	}
+	if p := catch(func() { on(m, l.topic.name, l.cause) }); p != nil {
+		m.hub.cfg.Logger.Error("hub: OnLeave panicked", "topic", l.topic.name, "panic", p.Value, "stack", string(p.Stack))
+	}
+}
+
+// catch calls f, and returns what it panics with.
+func catch(f func()) (p *sse.PanicError) {
+	defer func() {
+		if v := recover(); v != nil {
+			p = &sse.PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	f()
+	return nil
 }
 
 // leave ends the membership.
@@ -348,6 +375,7 @@ func (o *owner) BeginHeartbeat(dst []byte) ([]byte, bool) {
 	if !m.claim() {
 		return dst, false
 	}
+	m.pass()
 	cursor := m.cursor.Load()
 	if cursor <= m.told.Load() {
 		m.goOn(statusDone)
@@ -355,6 +383,19 @@ func (o *owner) BeginHeartbeat(dst []byte) ([]byte, bool) {
 	}
 	m.told.Store(cursor)
 	return m.hub.appendPosition(dst, cursor), true
+}
+
+// pass moves the cursor past what others are sent.
+func (m *Member) pass() {
+	head := m.hub.head.Load() // before the topics are looked at: what is in one by then is no later
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range m.links {
+		if l.topic.last.Load() > m.cursor.Load() {
+			return // it is going to be sent
+		}
+	}
+	m.cursor.Store(head)
 }
 
 // EndHeartbeat implements engine.Owner.

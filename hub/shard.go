@@ -108,7 +108,7 @@ func (w *worker) run() {
 func (sh *shard) assign(w *worker) bool {
 	clear(w.ms[:w.n])
 	w.n, w.i = 0, 0
-	more := w.part != nil && w.part.more()
+	more := w.part != nil && w.part.more(w.careful)
 	sh.mu.Lock()
 	if more {
 		sh.queue.push(w.part)

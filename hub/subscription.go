@@ -21,9 +21,9 @@ type Subscription struct {
 	// Default: Now.
 	Start Start
 
-	// Filter reports whether the session is sent m. It is asked for each event that is
-	// due, in order, by one goroutine at a time, and must not wait for anything.
-	// Default: all are sent.
+	// Filter reports whether the session is sent m. It is asked once for each event that
+	// is due, in order (for SlowLatest the newest first), by one goroutine at a time, and
+	// must not wait for anything. Default: all are sent.
 	Filter func(m *Message) bool
 
 	// Snapshot sends the state that events are changes of, by s. It is called before the
@@ -142,6 +142,9 @@ func (h *Hub) Serve(s *sse.ServerSession, sub Subscription) error {
 		m.session.End(sse.ErrShutdown)
 		return fmt.Errorf("hub: serve: %w", sse.ErrShutdown)
 	}
+	if h.cfg.Detached {
+		m.session.WillDetach()
+	}
 	if err := m.open(lastEventID(s), sub.Start); err != nil {
 		return err
 	}
@@ -174,22 +177,28 @@ func (m *Member) open(id string, start Start) error {
 			return err
 		}
 	}
-	if m.snapshot != nil && (id == "" || gap != nil) {
+	snapshot := m.snapshot != nil && (id == "" || gap != nil)
+	if snapshot {
 		if err := m.sendSnapshot(r); err != nil {
 			return err
 		}
 	}
-	st := m.deliver(m.hub.head.Load(), r)
-	if st == statusPending || st == statusGap {
-		st = m.carryOn(st, r)
+	for {
+		switch m.deliver(m.hub.head.Load(), r) {
+		case statusGap: // since the cursor was placed
+			m.server.Header().Set(GapHeader, string(GapExpired))
+			if err := m.skip(r, GapExpired, m.cursor.Load()); err != nil {
+				return err
+			}
+		case statusEnded:
+			return context.Cause(m.server.Context())
+		default:
+			if id == "" && gap == nil && !snapshot && m.told.Load() == 0 {
+				return m.tellPosition(r)
+			}
+			return m.server.Open() // if nothing was due
+		}
 	}
-	if st == statusEnded {
-		return context.Cause(m.server.Context())
-	}
-	if m.told.Load() == 0 && id == "" {
-		return m.tellPosition(r)
-	}
-	return m.server.Open()
 }
 
 // place puts the cursor where the client is, or says why it cannot.
@@ -235,6 +244,8 @@ func (m *Member) begin(start Start, head uint64) uint64 {
 		return m.seekFrom(m.hub.oldest())
 	case start.kind == atLatest:
 		return m.seekLatest(head)
+	case start.kind == atPosition && start.after.Epoch == m.hub.epoch && start.after.Offset < head:
+		head = start.after.Offset
 	}
 	return m.seekFrom(head)
 }

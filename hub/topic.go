@@ -20,9 +20,9 @@ type topic struct {
 	first   uint64  // number in the topic of the first of entries; the next one has one more
 	floor   uint64  // offset up to which entries may be missing
 	parts   []*part // one for each shard that has followers
+	present int     // members who have joined
 
-	present atomic.Int64 // members who have joined
-	users   int          // links and joins that hold on to it; guarded by Hub.mu
+	users int // links and joins that hold on to it; guarded by Hub.mu
 }
 
 // end is the number that the next entry is going to have. mu is held.
@@ -58,15 +58,19 @@ type link struct {
 	topic *topic
 	m     *Member
 	next  uint64 // number of the entry to read next; Member.mu guards it
-	i     int    // where it is in its part; topic.mu guards it
-	state atomic.Uint32
-	cause error // of leaving; set before state is linkLeft
+
+	i       int  // where it is in its part; topic.mu guards this and the next
+	present bool // it counts for the topic's presence
+	left    bool
+
+	hooks atomic.Uint32
+	cause error // of leaving; set before hooks is hooksLeft
 }
 
 const (
-	linkNew    uint32 = iota // OnJoin is still to return
-	linkJoined               // OnLeave is due
-	linkLeft
+	hooksNew    uint32 = iota // OnJoin has not returned
+	hooksJoined               // OnLeave is to be called
+	hooksLeft
 )
 
 // follow adds l to the followers. mu is held.
@@ -90,6 +94,10 @@ func (t *topic) unfollow(l *link) {
 	p.links = p.links[:last]
 	if p.pos > l.i {
 		p.again = true // the pass is beyond where moved now is
+	}
+	l.left = true
+	if l.present {
+		t.present--
 	}
 	if cap(p.links) > 64 && last < cap(p.links)/4 {
 		p.links = append(make([]*link, 0, cap(p.links)/2), p.links...)
@@ -121,12 +129,14 @@ func (p *part) take(ms []*Member) (n int, upTo uint64, cautious bool) {
 	return n, p.upTo, p.cautious
 }
 
-// more reports whether there is more to do, in this pass or another.
-func (p *part) more() bool {
+// more reports whether there is more to do, in this pass, cautiously or not, or in
+// another.
+func (p *part) more(cautiously bool) bool {
 	t := p.topic
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p.pos < len(p.links) {
+		p.cautious = cautiously
 		return true
 	}
 	p.pos = 0

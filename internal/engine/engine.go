@@ -16,6 +16,10 @@ type Session interface {
 	// Release takes the session back from its owner, if it is not detached.
 	Release()
 
+	// WillDetach says, before the session is open, that Detach is going to be called: the
+	// head then tells the client that the connection ends with the stream.
+	WillDetach()
+
 	// Detach lets the session live on when its handler has returned, and reports
 	// whether it does: over HTTP/2, and behind writers that cannot be hijacked, it
 	// cannot. The session must be open. Once it has ended, its owner is told.
