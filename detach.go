@@ -29,21 +29,26 @@ type detachment struct {
 
 	// rest is what the client did not take of a chunk, and whoever writes next writes
 	// first. The session's mu guards it.
-	rest       []byte
-	restBytes  int // of the frames that rest is the end of
-	restEvents int
+	rest *rest
 
 	handler  error       // what the handler has returned
 	returned atomic.Bool // the handler has
 	finishes atomic.Bool
-	stop     func() // ends the watch for the client's leaving
+	token    uint64 // of the watch for the client's leaving
+}
+
+// rest is what a client has not taken of a chunk, or several.
+type rest struct {
+	b      []byte
+	bytes  int // of the frames that b is the end of
+	events int
 }
 
 // Detach hijacks the connection. See [engine.Session].
 func (s *engineSession) Detach() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != streaming || !s.isOpen || s.call.ProtoMajor != 1 || s.ctx.Err() != nil || s.detached.Load() != nil {
+	if s.state != streaming || !s.isOpen || s.major != 1 || s.ctx.Err() != nil || s.detached.Load() != nil {
 		return false
 	}
 	rc, ok := s.direct.(*http.ResponseController)
@@ -54,23 +59,28 @@ func (s *engineSession) Detach() bool {
 	if err != nil {
 		return false
 	}
-	d := &detachment{conn: conn, raw: nonblocking(conn), chunked: s.call.ProtoMinor >= 1}
+	d := &detachment{conn: conn, raw: nonblocking(conn), chunked: s.session().Call().ProtoMinor >= 1}
 	s.overMu.Lock()
 	s.direct = conn
 	s.detached.Store(d)
 	s.overMu.Unlock()
 	s.guard.handOver()
-	s.w, s.flush, s.guard = nil, nil, nil
-	d.stop = watchLeaving(conn, s.session())
+	d.token = watchLeaving(conn, s.session())
 	return true
 }
 
 // leaveDetached is called when the handler has returned. From then on, nothing of
-// the request is held but what Call returns.
-func (s *ServerSession) leaveDetached(err error) {
+// the request is held but what Call returns. alone says that nobody else has to do with
+// the exchange.
+func (s *ServerSession) leaveDetached(err error, alone bool) {
 	d := s.detached.Load()
 	d.handler = err
-	s.call.Body = http.NoBody // it holds the connection's buffers
+	s.call.pack(false)
+	if alone {
+		s.mu.Lock()
+		s.exchange = nil
+		s.mu.Unlock()
+	}
 	d.returned.Store(true)
 	if err != nil {
 		s.cancel(ErrClosed)
@@ -96,7 +106,7 @@ func (s *ServerSession) finishDetached(d *detachment) {
 	s.overMu.Lock()
 	s.over = true
 	s.overMu.Unlock()
-	d.stop()
+	leavings.forget(d.token)
 	_ = d.conn.Close() // a broken end is one for want of a last chunk
 	if s.owner != nil {
 		s.owner.Ended(context.Cause(s.ctx))
@@ -120,7 +130,7 @@ func (d *detachment) write(frame []byte, timeout time.Duration) error {
 
 // writeAll writes what is left from before, and p.
 func (d *detachment) writeAll(p []byte, timeout time.Duration) error {
-	if len(d.rest) == 0 {
+	if d.rest == nil {
 		n, err := d.try(p)
 		if p = p[n:]; err != nil || len(p) == 0 {
 			return err
@@ -129,15 +139,17 @@ func (d *detachment) writeAll(p []byte, timeout time.Duration) error {
 	if err := d.conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
-	for _, b := range [...][]byte{d.rest, p} {
-		if len(b) == 0 {
-			continue
+	if d.rest != nil {
+		if _, err := d.conn.Write(d.rest.b); err != nil {
+			return err
 		}
-		if _, err := d.conn.Write(b); err != nil {
+		d.rest.b = nil // Finish is still to account for it
+	}
+	if len(p) > 0 {
+		if _, err := d.conn.Write(p); err != nil {
 			return err
 		}
 	}
-	d.rest = nil
 	return d.conn.SetWriteDeadline(time.Time{}) // it would hold for those writes too that do not wait
 }
 
@@ -195,15 +207,15 @@ func nonblocking(conn net.Conn) syscall.RawConn {
 
 // watchLeaving ends s when its client leaves. Where the system can tell, it does so
 // for all sessions at once; else a goroutine reads from conn.
-func watchLeaving(conn net.Conn, s *ServerSession) (stop func()) {
+func watchLeaving(conn net.Conn, s *ServerSession) (token uint64) {
 	inner := conn
 	if t, ok := conn.(*tls.Conn); ok {
 		inner = t.NetConn()
 	}
 	if sc, ok := inner.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
-			if stop, ok := leavings.watch(raw, s); ok {
-				return stop
+			if token, ok := leavings.watch(raw, s); ok {
+				return token
 			}
 		}
 	}
@@ -211,7 +223,7 @@ func watchLeaving(conn net.Conn, s *ServerSession) (stop func()) {
 		_, _ = io.Copy(io.Discard, conn) // a client of a stream has nothing to say
 		s.end(ErrClientGone)
 	}()
-	return func() {} // the connection is closed
+	return 0
 }
 
 // engineSession is a session in the hands of a hub.
@@ -222,6 +234,8 @@ func init() {
 }
 
 func (s *engineSession) session() *ServerSession { return (*ServerSession)(s) }
+
+func (s *engineSession) Pack() { s.call.pack(true) }
 
 func (s *engineSession) WillDetach() {
 	s.mu.Lock()
@@ -284,12 +298,15 @@ func (s *ServerSession) tryFrames(d *detachment, f *engine.Frames) (sent Sent, p
 		p = f.Chunk()
 	}
 	n := 0
-	if len(d.rest) == 0 {
+	if d.rest == nil {
 		n, err = d.try(p)
 	}
 	if err == nil && n < len(p) {
-		d.rest = append(d.rest, p[n:]...) // a copy: other sessions are sent p too
-		d.restBytes, d.restEvents = d.restBytes+f.Len(), d.restEvents+f.Events
+		if d.rest == nil {
+			d.rest = new(rest)
+		}
+		d.rest.b = append(d.rest.b, p[n:]...) // a copy: other sessions are sent p too
+		d.rest.bytes, d.rest.events = d.rest.bytes+f.Len(), d.rest.events+f.Events
 		return sent, true, nil
 	}
 	return s.sentFrames(f.Len(), f.Events, s.writeError(err, now, s.route.writeTimeout))
@@ -310,11 +327,15 @@ func (s *engineSession) finishFrames() (Sent, error) {
 		return Sent{}, s.session().closedError()
 	}
 	d := s.detached.Load()
+	left := d.rest
+	if left == nil {
+		return Sent{}, nil
+	}
 	now := time.Since(s.began)
 	s.lastWrite = now
 	err := s.session().writeError(d.writeAll(nil, s.route.writeTimeout), now, s.route.writeTimeout)
-	sent, _, err := s.session().sentFrames(d.restBytes, d.restEvents, err)
-	d.restBytes, d.restEvents = 0, 0
+	d.rest = nil
+	sent, _, err := s.session().sentFrames(left.bytes, left.events, err)
 	return sent, err
 }
 

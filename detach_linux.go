@@ -19,15 +19,16 @@ type leaveWatch struct {
 	sessions map[uint64]*ServerSession
 }
 
-// watch ends s when its client leaves. It reports whether it can.
-func (l *leaveWatch) watch(conn syscall.RawConn, s *ServerSession) (stop func(), ok bool) {
+// watch ends s when its client leaves, until the token is forgotten. It reports whether
+// it can.
+func (l *leaveWatch) watch(conn syscall.RawConn, s *ServerSession) (token uint64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.startLocked() {
-		return nil, false
+		return 0, false
 	}
 	l.next++ // a token of its own: descriptors are used again
-	token := l.next
+	token = l.next
 	l.sessions[token] = s
 	ok = false
 	err := conn.Control(func(fd uintptr) {
@@ -40,13 +41,16 @@ func (l *leaveWatch) watch(conn syscall.RawConn, s *ServerSession) (stop func(),
 	})
 	if err != nil || !ok {
 		l.forgetLocked(token)
-		return nil, false
+		return 0, false
 	}
-	return func() { // the system forgets the connection when it is closed
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.forgetLocked(token)
-	}, true
+	return token, true
+}
+
+// forget ends a watch. The system forgets the connection when it is closed.
+func (l *leaveWatch) forget(token uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forgetLocked(token)
 }
 
 func (l *leaveWatch) startLocked() bool {

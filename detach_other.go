@@ -9,4 +9,5 @@ var leavings leaveWatch
 
 type leaveWatch struct{}
 
-func (leaveWatch) watch(syscall.RawConn, *ServerSession) (stop func(), ok bool) { return nil, false }
+func (leaveWatch) watch(syscall.RawConn, *ServerSession) (token uint64, ok bool) { return 0, false }
+func (leaveWatch) forget(uint64)                                                 {}

@@ -63,7 +63,7 @@ func (s *ServerSession) Heartbeat(h Heartbeat) error {
 	}
 	setDefault(&h.Period, s.route.heartbeat.Period)
 	s.mu.Lock()
-	s.heartbeat = h
+	s.heartbeat = &h
 	s.mu.Unlock()
 	if h.Period < 0 {
 		return nil
@@ -108,7 +108,7 @@ func (s *ServerSession) beginBeat() (h Heartbeat, owner engine.Owner, ok bool) {
 		return h, nil, false
 	}
 	s.beating = true
-	return s.heartbeat, s.owner, true
+	return *s.heartbeat, s.owner, true
 }
 
 func (s *ServerSession) endBeat() {

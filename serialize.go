@@ -182,7 +182,7 @@ var rendererType = reflect.TypeFor[render.Renderer]()
 // of each field that is a Renderer. It has the request to itself, since
 // implementations change it (render.Status does), and a response that goes nowhere.
 func (s *ServerSession) render(r render.Renderer) error {
-	return renderTree(renderWriter{http.Header{}}, s.call.WithContext(s.ctx), r)
+	return renderTree(renderWriter{http.Header{}}, s.Call().WithContext(s.ctx), r)
 }
 
 func renderTree(w http.ResponseWriter, req *http.Request, r render.Renderer) error {

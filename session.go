@@ -25,36 +25,29 @@ import (
 // are safe for concurrent use; each send goes out whole, and at once.
 type ServerSession struct {
 	route  *route
-	w      http.ResponseWriter // the outermost one: all bytes and flushes go through it
-	flush  func() error        // w's
-	direct deadlines           // of the innermost one known
-	guard  *guard              // nil on a request that did not come through one
-	call   *http.Request       // its context is ctx
-	ctx    context.Context
+	call   call
+	ctx    context.Context // a child of call
 	cancel context.CancelCauseFunc
-	base   context.Context // the request's own: done when the client is gone
-	inner  context.Context // the request's, as the middleware have made it
 	began  time.Time
+	major  int // of the version of HTTP
+	*exchange
+	direct deadlines // of the innermost writer known
 
 	// mu is the write path: whoever holds it may write to w, and nobody else. It
 	// covers all below.
-	mu          sync.Mutex
-	state       sessionState
-	headerTaken bool        // the handler has the header in its hands: no opening behind its back
-	lastHeader  http.Header // a copy, for when w is out of reach
-	isOpen      bool        // the first write has gone out
-	torn        bool        // a write failed, and may have left half a frame behind
-	heartbeat   Heartbeat
-	beating     bool // a beat is under way
-	beatAgain   bool // another is to follow it at once
-	timer       *time.Timer
-	watchdog    *time.Timer   // of a write on HTTP/2
-	lastWrite   time.Duration // since began
-	rearmAt     time.Duration // since began: when the write deadline is to be set anew
-	events      int64
-	bytes       int64
-	owner       engine.Owner // the hub that has the session
-	toDetach    bool         // it says so that its connection will not be used again
+	mu        sync.Mutex
+	state     sessionState
+	isOpen    bool // the first write has gone out
+	torn      bool // a write failed, and may have left half a frame behind
+	beating   bool // a beat is under way
+	beatAgain bool // another is to follow it at once
+	toDetach  bool // the head says that the connection will not be used again
+	heartbeat *Heartbeat
+	timer     *time.Timer
+	lastWrite time.Duration // since began
+	events    int64
+	bytes     int64
+	owner     engine.Owner // the hub that has the session
 
 	detached atomic.Pointer[detachment] // set under mu and overMu, once
 
@@ -64,6 +57,22 @@ type ServerSession struct {
 	// and the connection may serve another request.
 	overMu sync.Mutex
 	over   bool
+}
+
+// exchange is the part of a session that belongs to net/http's serving of the request.
+// A detached session has none.
+type exchange struct {
+	w     http.ResponseWriter // the outermost one: all bytes and flushes go through it
+	flush func() error        // w's
+	guard *guard              // nil on a request that did not come through one
+	base  context.Context     // the request's own: done when the client is gone
+	inner context.Context     // the request's, as the middleware have made it
+
+	// ServerSession.mu guards these.
+	headerTaken bool          // the handler has the header in its hands: no opening behind its back
+	lastHeader  http.Header   // a copy, for when w is out of reach
+	watchdog    *time.Timer   // of a write on HTTP/2
+	rearmAt     time.Duration // since began: when the write deadline is to be set anew
 }
 
 // deadlines is a connection, or the way to it.
@@ -137,7 +146,11 @@ func (s *ServerSession) Open() error {
 // Read a request body before the session opens: what is not read by then may be
 // lost over HTTP/1.1, where net/http reads it away, and the status is gone. A body
 // that is slow to come therefore calls for a longer OpenDelay, or a negative one.
-func (s *ServerSession) Call() *http.Request { return s.call }
+//
+// Of a session that a hub serves, Call returns a copy made anew each time, without a
+// body. If it is detached, the context of both has chi's route context, but none of the
+// values that middleware have put in.
+func (s *ServerSession) Call() *http.Request { return s.call.request(s.ctx) }
 
 // Header returns the response header. Until the session opens, it can be changed,
 // from the handler's goroutine; the session then waits for the handler to open
@@ -155,6 +168,9 @@ func (s *ServerSession) Header() http.Header {
 		}
 		return s.w.Header().Clone()
 	case finished: // the writer is net/http's again, whose HTTP/2 one panics
+		if s.detached.Load() != nil {
+			return http.Header{}
+		}
 		return s.lastHeader.Clone()
 	}
 	s.headerTaken = true
@@ -163,7 +179,7 @@ func (s *ServerSession) Header() http.Header {
 
 // LastEventID returns the id of the last event that the client had before it
 // reconnected, from the Last-Event-ID header, or "".
-func (s *ServerSession) LastEventID() string { return s.call.Header.Get("Last-Event-ID") }
+func (s *ServerSession) LastEventID() string { return s.Call().Header.Get("Last-Event-ID") }
 
 // Context returns the session's context. It is done when the session ends; its
 // cause is then ErrClosed (Close, or the handler's return), ErrClientGone,
@@ -221,20 +237,17 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (rt *route) newSession(w http.ResponseWriter, r *http.Request, g *guard) *ServerSession {
-	s := &ServerSession{route: rt, w: w, flush: flusher(w), guard: g, heartbeat: rt.heartbeat, began: time.Now()}
-	s.inner, s.base = r.Context(), r.Context()
+	s := &ServerSession{route: rt, heartbeat: &rt.heartbeat, major: r.ProtoMajor, began: time.Now()}
+	s.exchange = &exchange{w: w, flush: flusher(w), guard: g, inner: r.Context(), base: r.Context()}
 	direct := w
 	if g != nil {
 		s.base, direct = g.base, g.ResponseWriter
 	}
 	s.direct = http.NewResponseController(direct)
-	values := context.WithoutCancel(s.inner)
-	if rctx := chi.RouteContext(s.inner); rctx != nil {
-		values = context.WithValue(values, chi.RouteCtxKey, rctx.Clone())
-	}
-	s.ctx, s.cancel = context.WithCancelCause(values)
+	live := s.call.init(r)
+	s.ctx, s.cancel = context.WithCancelCause(&s.call)
 	// Of the copies that r is, this is the only one that the session keeps alive.
-	s.call = r.WithContext(s.ctx)
+	live.request = r.WithContext(s.ctx)
 	if g != nil && g.encodings != nil {
 		r.Header["Accept-Encoding"] = g.encodings // the handler sees what the client has sent
 	}
@@ -260,9 +273,9 @@ func (s *ServerSession) run() {
 	var err error
 	returned := false
 	defer func() {
-		stopBase()
+		alone := stopBase()
 		if stopInner != nil {
-			stopInner()
+			alone = stopInner() && alone
 		}
 		var panicked any
 		if !returned {
@@ -270,7 +283,7 @@ func (s *ServerSession) run() {
 			err = &PanicError{panicked, debug.Stack()}
 		}
 		if s.detached.Load() != nil {
-			s.leaveDetached(err)
+			s.leaveDetached(err, alone)
 			return
 		}
 		s.finish(err, panicked)
@@ -415,7 +428,7 @@ func (s *ServerSession) isGone(err error) bool {
 // its own.
 func (s *ServerSession) openLocked(frame []byte) []byte {
 	s.state = streaming
-	if s.call.ProtoMajor > 1 && s.call.ContentLength != 0 {
+	if s.major > 1 && s.Call().ContentLength != 0 {
 		_ = s.direct.SetReadDeadline(time.Time{}) // HTTP/2 can go on reading a body, beyond http.Server.ReadTimeout
 	}
 	s.writeHead()
@@ -432,7 +445,7 @@ func (s *ServerSession) openLocked(frame []byte) []byte {
 	return append(first, frame...)
 }
 
-func (s *ServerSession) writeHead() { writeHead(s.w, s.call, s.guard, s.toDetach) }
+func (s *ServerSession) writeHead() { writeHead(s.w, s.Call(), s.guard, s.toDetach) }
 
 func writeHead(w http.ResponseWriter, r *http.Request, g *guard, last bool) {
 	setStreamHeader(w.Header(), r, last)
@@ -472,7 +485,7 @@ func (s *ServerSession) transmit(frame []byte, timeout time.Duration) error {
 	if d := s.detached.Load(); d != nil {
 		return s.writeError(d.write(frame, timeout), now, timeout)
 	}
-	if s.call.ProtoMajor != 1 {
+	if s.major != 1 {
 		s.watch(timeout)
 		defer s.watchdog.Stop()
 	} else if now >= s.rearmAt {
@@ -492,7 +505,7 @@ func (s *ServerSession) writeError(err error, now, timeout time.Duration) error 
 		return nil
 	}
 	overdue := time.Since(s.began) >= now+timeout-timeout/16 // else it was interrupted
-	if overdue && (errors.Is(err, os.ErrDeadlineExceeded) || s.call.ProtoMajor != 1) {
+	if overdue && (errors.Is(err, os.ErrDeadlineExceeded) || s.major != 1) {
 		return fmt.Errorf("%w after %v: %w", ErrWriteTimeout, timeout, err)
 	}
 	return fmt.Errorf("sse: write: %w", err)
@@ -710,7 +723,9 @@ func (s *ServerSession) farewell(end End) (sent Sent) {
 		return sent
 	}
 	frame, _ := Event{Retry: retry}.AppendText(nil) // a valid one
-	s.rearmAt = 0                                   // another timeout, and an interruption may have been before
+	if s.detached.Load() == nil {
+		s.rearmAt = 0 // another timeout, and an interruption may have been before
+	}
 	err := s.transmit(frame, min(shutdownGrace, s.route.writeTimeout))
 	if err == nil {
 		s.bytes += int64(len(frame))
@@ -758,7 +773,7 @@ func (s *ServerSession) answer(end End) {
 // renderError answers with err. The request is a copy, since chi/render writes to
 // it.
 func (s *ServerSession) renderError(err error) {
-	s.route.plugin.cfg.RenderError(s.w, s.call.WithContext(s.inner), err)
+	s.route.plugin.cfg.RenderError(s.w, s.Call().WithContext(s.inner), err)
 }
 
 // sendAway answers a request for which there is no session now.
@@ -767,7 +782,7 @@ func (s *ServerSession) sendAway(why error) {
 	if retry == 0 {
 		retry = cmp.Or(max(0, s.route.retry), time.Second)
 	}
-	if !isEventSource(s.call) {
+	if !isEventSource(s.Call()) {
 		seconds := int64((retry + time.Second - 1) / time.Second)
 		s.w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
 		s.renderError(&StatusError{http.StatusServiceUnavailable, why})
@@ -797,7 +812,7 @@ func (s *ServerSession) closedError() error {
 }
 
 func (s *ServerSession) logger() *slog.Logger {
-	return s.route.plugin.cfg.Logger.With("pattern", chi.RouteContext(s.ctx).RoutePattern(), "remote", s.call.RemoteAddr)
+	return s.route.plugin.cfg.Logger.With("pattern", chi.RouteContext(s.ctx).RoutePattern(), "remote", s.Call().RemoteAddr)
 }
 
 func refusalLevel(why error) slog.Level {

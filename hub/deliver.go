@@ -163,6 +163,7 @@ func (r *reader) gather(m *Member, upTo uint64) (cut, last uint64, ok bool) {
 	}
 	cut, last = r.encode(m, r.order(m), limit)
 	r.advance(m, cut)
+	r.forget()
 	r.cached = cache{}
 	if run := r.runs; plain && len(run) == 1 && r.frames.Events > 0 {
 		l := run[0]
@@ -174,7 +175,6 @@ func (r *reader) gather(m *Member, upTo uint64) (cut, last uint64, ok bool) {
 // collect reads the entries that are due from each of m's topics. limit is the offset
 // up to which it has read them all. m.mu is held.
 func (r *reader) collect(m *Member, upTo uint64) (limit uint64, ok bool) {
-	clear(r.entries)
 	r.entries, r.runs = r.entries[:0], r.runs[:0]
 	limit = upTo
 	cursor := m.cursor.Load()
@@ -202,14 +202,13 @@ func (r *reader) collect(m *Member, upTo uint64) (limit uint64, ok bool) {
 }
 
 // read reads what is due from l's topic, most entries at the most. Where only the
-// latest of each key is wanted, and that is of the topic, it does no harm if others are
-// lost.
+// latest of each topic is wanted, it does no harm if others are lost.
 func (r *reader) read(l *link, upTo uint64, most int, latest bool) (full, ok bool) {
 	t := l.topic
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if l.next < t.first {
-		if !latest || l.m.key != nil || t.entries.len() == 0 {
+		if !latest || l.m.key != nil || l.m.filter != nil || t.entries.len() == 0 {
 			return false, false
 		}
 		l.next = t.first
@@ -264,6 +263,15 @@ func (r *reader) latest(m *Member, entries []*entry) []*entry {
 	}
 	slices.Reverse(kept)
 	return kept
+}
+
+// forget lets go of entries, which may leave the log.
+func (r *reader) forget() {
+	clear(r.entries)
+	clear(r.ordered)
+	if cap(r.entries) > 4*batchEvents { // for SlowLatest it may have been all of the log
+		r.entries, r.ordered = nil, nil
+	}
 }
 
 // encode puts entries into frames, as many as go into a write. cut is the offset up to

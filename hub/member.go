@@ -71,7 +71,7 @@ func (e *SnapshotError) Error() string {
 func newMember(h *Hub, s engine.Session, sub Subscription) *Member {
 	m := &Member{
 		hub:      h,
-		shard:    h.shards[int(h.next.Add(1))%len(h.shards)],
+		shard:    h.shards[h.next.Add(1)%uint32(len(h.shards))],
 		session:  s,
 		filter:   sub.Filter,
 		snapshot: sub.Snapshot,

@@ -97,7 +97,7 @@ const (
 
 var errBusy = errors.New("the session is served by a hub already")
 
-func (sub *Subscription) check() error {
+func (sub Subscription) check() error {
 	switch {
 	case slices.Contains(sub.Topics, ""):
 		return errTopic
@@ -154,6 +154,7 @@ func (h *Hub) Serve(s *sse.ServerSession, sub Subscription) error {
 	if detached {
 		return nil
 	}
+	m.session.Pack()
 	<-s.Done()
 	return context.Cause(s.Context())
 }

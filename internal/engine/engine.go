@@ -16,6 +16,9 @@ type Session interface {
 	// Release takes the session back from its owner, if it is not detached.
 	Release()
 
+	// Pack gives up what the session can do without while it only waits.
+	Pack()
+
 	// WillDetach says, before the session is open, that Detach is going to be called: the
 	// head then tells the client that the connection ends with the stream.
 	WillDetach()

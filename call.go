@@ -1,0 +1,149 @@
+package sse
+
+import (
+	"context"
+	"crypto/tls"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+)
+
+// call is the request of a session, and the parent of its context. It has the values
+// of the request's context without its end, and a route context of its own: chi uses
+// the one of the request again.
+//
+// In the hands of a hub the call is packed: the request with its header, and for a
+// detached session its contexts, would be most of what an idle one holds. It is unpacked
+// for who asks.
+type call struct {
+	live   atomic.Pointer[liveCall] // nil: it is packed
+	packed packedCall
+}
+
+type liveCall struct {
+	request *http.Request
+	route   *chi.Context    // nil outside of chi
+	values  context.Context // without the end of the request's
+}
+
+// packedCall is a request and its route context, as few strings.
+type packedCall struct {
+	text     string // the request's fields, header last, separated by NUL
+	tls      *tls.ConnectionState
+	route    []string // patterns, and then names and values of the URL parameters
+	patterns int
+	method   string          // chi's
+	values   context.Context // nil for a detached session
+}
+
+// init makes c the call of r. It returns the request that the session shows, which
+// must be given the session's context.
+func (c *call) init(r *http.Request) *liveCall {
+	live := &liveCall{request: r, values: context.WithoutCancel(r.Context())}
+	if rctx := chi.RouteContext(r.Context()); rctx != nil {
+		live.route = rctx.Clone()
+	}
+	c.live.Store(live)
+	return live
+}
+
+func (c *call) Deadline() (deadline time.Time, ok bool) { return deadline, false }
+func (c *call) Done() <-chan struct{}                   { return nil }
+func (c *call) Err() error                              { return nil }
+
+func (c *call) Value(key any) any {
+	live := c.live.Load()
+	switch {
+	case live == nil && key == chi.RouteCtxKey:
+		return c.packed.routeContext()
+	case live == nil && c.packed.values == nil:
+		return nil
+	case live == nil:
+		return c.packed.values.Value(key)
+	case live.route != nil && key == chi.RouteCtxKey:
+		return live.route
+	}
+	return live.values.Value(key)
+}
+
+// request returns the request, with ctx, which descends from c.
+func (c *call) request(ctx context.Context) *http.Request {
+	if live := c.live.Load(); live != nil {
+		return live.request
+	}
+	return c.packed.request().WithContext(ctx)
+}
+
+// pack gives up all but what it can be rebuilt from, and the values if they are to stay.
+func (c *call) pack(keepValues bool) {
+	live := c.live.Load()
+	if live == nil {
+		return
+	}
+	r := live.request
+	fields := []string{r.Method, r.URL.Scheme, r.URL.Host, r.URL.EscapedPath(), r.URL.RawQuery, r.Proto, r.Host, r.RequestURI, r.RemoteAddr}
+	for name, values := range r.Header {
+		for _, value := range values {
+			fields = append(fields, name, value)
+		}
+	}
+	for i, field := range fields {
+		if strings.Contains(field, "\x00") { // none of net/http's
+			fields[i] = strings.ReplaceAll(field, "\x00", "")
+		}
+	}
+	c.packed = packedCall{text: strings.Join(fields, "\x00"), tls: r.TLS}
+	if keepValues {
+		c.packed.values = live.values
+	}
+	if rctx := live.route; rctx != nil {
+		c.packed.method = rctx.RouteMethod
+		c.packed.patterns = len(rctx.RoutePatterns)
+		c.packed.route = make([]string, 0, c.packed.patterns+2*len(rctx.URLParams.Keys))
+		c.packed.route = append(c.packed.route, rctx.RoutePatterns...)
+		for i, key := range rctx.URLParams.Keys {
+			c.packed.route = append(c.packed.route, key, rctx.URLParams.Values[i])
+		}
+	}
+	c.live.Store(nil)
+}
+
+func (p *packedCall) request() *http.Request {
+	f := strings.Split(p.text, "\x00")
+	uri := f[3]
+	if f[4] != "" {
+		uri += "?" + f[4]
+	}
+	u, err := url.ParseRequestURI(uri)
+	if err != nil { // "*", or what a middleware has made of it
+		u = &url.URL{Path: f[3], RawQuery: f[4]}
+	}
+	u.Scheme, u.Host = f[1], f[2]
+	r := &http.Request{
+		Method: f[0], URL: u, Proto: f[5], Host: f[6], RequestURI: f[7], RemoteAddr: f[8],
+		Header: make(http.Header), Body: http.NoBody, TLS: p.tls,
+	}
+	r.ProtoMajor, r.ProtoMinor, _ = http.ParseHTTPVersion(r.Proto)
+	for pair := range slices.Chunk(f[9:], 2) {
+		r.Header[pair[0]] = append(r.Header[pair[0]], pair[1])
+	}
+	return r
+}
+
+func (p *packedCall) routeContext() *chi.Context {
+	if p.route == nil { // outside of chi
+		return nil
+	}
+	rctx := chi.NewRouteContext()
+	rctx.RouteMethod = p.method
+	rctx.RoutePatterns = slices.Clone(p.route[:p.patterns])
+	for pair := range slices.Chunk(p.route[p.patterns:], 2) {
+		rctx.URLParams.Add(pair[0], pair[1])
+	}
+	return rctx
+}
