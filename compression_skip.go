@@ -182,7 +182,12 @@ func (g *guard) FlushError() error {
 
 func (g *guard) Flush() { _ = g.FlushError() } // http.Flusher has no error to return
 
-func (g *guard) Unwrap() http.ResponseWriter { return g.ResponseWriter }
+func (g *guard) Unwrap() http.ResponseWriter {
+	if g.handedOver {
+		return nowhere{} // deadlines that a middleware sets are not for the session
+	}
+	return g.ResponseWriter
+}
 
 // writer returns g with those of the optional interfaces of net/http's writers
 // that its own writer has, for the responses that are no streams.

@@ -3,9 +3,11 @@ package sse
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strconv"
 	"sync"
@@ -32,6 +34,7 @@ type detachment struct {
 	rest *rest
 
 	handler  error       // what the handler has returned
+	failed   bool        // and that is why the session ends
 	returned atomic.Bool // the handler has
 	finishes atomic.Bool
 	token    uint64 // of the watch for the client's leaving
@@ -70,17 +73,14 @@ func (s *engineSession) Detach() bool {
 }
 
 // leaveDetached is called when the handler has returned. From then on, nothing of
-// the request is held but what Call returns. alone says that nobody else has to do with
-// the exchange.
-func (s *ServerSession) leaveDetached(err error, alone bool) {
+// the request is held but what Call returns.
+func (s *ServerSession) leaveDetached(err error) {
 	d := s.detached.Load()
-	d.handler = err
+	d.handler, d.failed = err, err != nil && s.ctx.Err() == nil
 	s.call.pack(false)
-	if alone {
-		s.mu.Lock()
-		s.exchange = nil
-		s.mu.Unlock()
-	}
+	s.mu.Lock()
+	s.exchange = nil
+	s.mu.Unlock()
 	d.returned.Store(true)
 	if err != nil {
 		s.cancel(ErrClosed)
@@ -97,21 +97,48 @@ func (s *ServerSession) finishIfDetached() {
 }
 
 func (s *ServerSession) finishDetached(d *detachment) {
-	defer func() {
-		if v := recover(); v != nil { // of a hook; net/http is not there to log it
-			s.logger().Error("sse: panic at the end of a session", "panic", v, "stack", string(debug.Stack()))
-		}
-	}()
 	end, sent, _, _ := s.conclude(d.handler)
 	s.overMu.Lock()
 	s.over = true
 	s.overMu.Unlock()
 	leavings.forget(d.token)
 	_ = d.conn.Close() // a broken end is one for want of a last chunk
-	if s.owner != nil {
-		s.owner.Ended(context.Cause(s.ctx))
+	s.mu.Lock()
+	owner := s.owner
+	s.mu.Unlock()
+	steps := s.settle(end, sent)
+	if owner != nil {
+		steps = append([]func(){func() { owner.Ended(context.Cause(s.ctx)) }}, steps...)
 	}
-	s.settle(end, sent)
+	for _, step := range steps {
+		s.protect(step)
+	}
+}
+
+// protect calls a step, and logs what it panics with: net/http is not there to do so.
+func (s *ServerSession) protect(step func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.logger().Error("sse: panic at the end of a session", "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	step()
+}
+
+// endResponse writes what is left, and the end of the response.
+func (s *ServerSession) endResponse(d *detachment) (sent []Sent) {
+	var last []byte
+	if d.chunked {
+		last = []byte("0\r\n\r\n")
+	}
+	left, began := d.rest, time.Since(s.began)
+	err := d.writeAll(last, min(shutdownGrace, s.route.writeTimeout))
+	if left == nil || err != nil {
+		return nil
+	}
+	s.bytes += int64(left.bytes)
+	s.events += int64(left.events)
+	return []Sent{{Bytes: left.bytes, Duration: time.Since(s.began) - began}}
 }
 
 // write writes frame, waiting for the client no longer than timeout.
@@ -153,25 +180,23 @@ func (d *detachment) writeAll(p []byte, timeout time.Duration) error {
 	return d.conn.SetWriteDeadline(time.Time{}) // it would hold for those writes too that do not wait
 }
 
-// end writes the end of the response.
-func (d *detachment) end(timeout time.Duration) {
-	if d.chunked {
-		_ = d.writeAll([]byte("0\r\n\r\n"), timeout) // the connection is closed in any case
-	}
-}
-
-// try writes as much of p as can be written without waiting.
+// try writes as much of p as can be written without waiting. (A deadline that has
+// passed is another's, or that of an interruption. Who waits sets one of its own.)
 func (d *detachment) try(p []byte) (int, error) {
-	if d.raw == nil {
+	if d.raw == nil || len(p) == 0 {
 		return 0, nil
 	}
 	t := tries.Get().(*try)
 	defer tries.Put(t)
 	t.p, t.n, t.err = p, 0, nil
-	if err := d.raw.Write(t.write); err != nil {
+	err := d.raw.Write(t.write)
+	t.p = nil
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, nil
+	case err != nil:
 		return 0, err
 	}
-	t.p = nil
 	return t.n, t.err
 }
 
@@ -193,13 +218,15 @@ var tries = sync.Pool{New: func() any {
 }}
 
 // nonblocking returns conn's raw connection if one can write to it without waiting.
+// It must be of a type whose Write does nothing else.
 func nonblocking(conn net.Conn) syscall.RawConn {
-	sc, ok := conn.(syscall.Conn)
-	if _, isTLS := conn.(*tls.Conn); isTLS || !ok || !canWriteNow {
+	switch conn.(type) {
+	case *net.TCPConn, *net.UnixConn:
+	default:
 		return nil
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil || !canWriteNow {
 		return nil
 	}
 	return raw
@@ -214,16 +241,31 @@ func watchLeaving(conn net.Conn, s *ServerSession) (token uint64) {
 	}
 	if sc, ok := inner.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
-			if token, ok := leavings.watch(raw, s); ok {
+			if token, ok := leavings.watch(raw, s, inner != conn); ok {
 				return token
 			}
 		}
 	}
-	go func() {
-		_, _ = io.Copy(io.Discard, conn) // a client of a stream has nothing to say
-		s.end(ErrClientGone)
-	}()
+	go s.readUntilEnd(conn)
 	return 0
+}
+
+// readUntilEnd ends s at the end of what its client sends, which says nothing in a
+// stream.
+func (s *ServerSession) readUntilEnd(conn net.Conn) {
+	for {
+		_, err := io.Copy(io.Discard, conn)
+		if !errors.Is(err, os.ErrDeadlineExceeded) || conn.SetReadDeadline(time.Time{}) != nil {
+			break // else a middleware had set one
+		}
+	}
+	s.leave()
+}
+
+// leave ends the session of a client that has left, and a write that waits for it.
+func (s *ServerSession) leave() {
+	s.end(ErrClientGone)
+	s.interruptWrite()
 }
 
 // engineSession is a session in the hands of a hub.

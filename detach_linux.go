@@ -9,6 +9,7 @@ import (
 // leavings tells detached sessions that their clients have left: one epoll set, and
 // one goroutine while there is any such session, for all of the process. It asks for
 // the end of the client's stream only, so what a client may still send wakes nobody.
+// But over TLS the end may be a message, so that the first that comes has to be read.
 var leavings leaveWatch
 
 type leaveWatch struct {
@@ -21,7 +22,7 @@ type leaveWatch struct {
 
 // watch ends s when its client leaves, until the token is forgotten. It reports whether
 // it can.
-func (l *leaveWatch) watch(conn syscall.RawConn, s *ServerSession) (token uint64, ok bool) {
+func (l *leaveWatch) watch(conn syscall.RawConn, s *ServerSession, messages bool) (token uint64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.startLocked() {
@@ -30,10 +31,14 @@ func (l *leaveWatch) watch(conn syscall.RawConn, s *ServerSession) (token uint64
 	l.next++ // a token of its own: descriptors are used again
 	token = l.next
 	l.sessions[token] = s
+	var events uint32 = syscall.EPOLLRDHUP | syscall.EPOLLONESHOT // and EPOLLHUP and EPOLLERR, always
+	if messages {
+		events |= syscall.EPOLLIN
+	}
 	ok = false
 	err := conn.Control(func(fd uintptr) {
 		ev := syscall.EpollEvent{
-			Events: syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, // and EPOLLHUP and EPOLLERR, always
+			Events: events,
 			Fd:     int32(uint32(token)),
 			Pad:    int32(uint32(token >> 32)),
 		}
@@ -103,8 +108,12 @@ func (l *leaveWatch) run(raw syscall.RawConn, set int) {
 			l.mu.Lock()
 			s := l.sessions[token]
 			l.mu.Unlock()
-			if s != nil {
-				s.end(ErrClientGone)
+			switch {
+			case s == nil:
+			case ev.Events&^syscall.EPOLLIN == 0:
+				go s.readUntilEnd(s.detached.Load().conn)
+			default:
+				s.leave()
 			}
 		}
 	}

@@ -9,5 +9,7 @@ var leavings leaveWatch
 
 type leaveWatch struct{}
 
-func (leaveWatch) watch(syscall.RawConn, *ServerSession) (token uint64, ok bool) { return 0, false }
-func (leaveWatch) forget(uint64)                                                 {}
+func (leaveWatch) watch(syscall.RawConn, *ServerSession, bool) (token uint64, ok bool) {
+	return 0, false
+}
+func (leaveWatch) forget(uint64) {}

@@ -256,10 +256,11 @@ func (rt *route) newSession(w http.ResponseWriter, r *http.Request, g *guard) *S
 
 // run runs the handler, between what must be before and after it.
 func (s *ServerSession) run() {
-	stopBase := context.AfterFunc(s.base, s.onBaseDone)
+	base, inner := s.base, s.inner // the exchange may be gone when they are
+	stopBase := context.AfterFunc(base, func() { s.onBaseDone(base) })
 	var stopInner func() bool
-	if s.inner.Done() != s.base.Done() {
-		stopInner = context.AfterFunc(s.inner, s.onInnerDone)
+	if inner.Done() != base.Done() {
+		stopInner = context.AfterFunc(inner, func() { s.onInnerDone(inner, base) })
 	}
 	// Lift what http.Server's WriteTimeout has set for a response of ordinary length.
 	// (net/http lifts ReadTimeout itself when the body has been read.)
@@ -273,9 +274,9 @@ func (s *ServerSession) run() {
 	var err error
 	returned := false
 	defer func() {
-		alone := stopBase()
+		stopBase()
 		if stopInner != nil {
-			alone = stopInner() && alone
+			stopInner()
 		}
 		var panicked any
 		if !returned {
@@ -283,7 +284,7 @@ func (s *ServerSession) run() {
 			err = &PanicError{panicked, debug.Stack()}
 		}
 		if s.detached.Load() != nil {
-			s.leaveDetached(err, alone)
+			s.leaveDetached(err)
 			return
 		}
 		s.finish(err, panicked)
@@ -307,8 +308,8 @@ func (s *ServerSession) warnOfDeadlines(err error) {
 
 // onBaseDone is called when the request's own context is done. It is so as well
 // when a write has failed: then the writer knows better why the session ends.
-func (s *ServerSession) onBaseDone() {
-	if errors.Is(s.base.Err(), context.DeadlineExceeded) {
+func (s *ServerSession) onBaseDone(base context.Context) {
+	if errors.Is(base.Err(), context.DeadlineExceeded) {
 		return // of a Timeout that stands outside the plugin; the next write shows who is there
 	}
 	if !s.mu.TryLock() {
@@ -323,13 +324,13 @@ func (s *ServerSession) onBaseDone() {
 // deadline is for ordinary responses and does not end a stream; its cancellation
 // does. (One that comes when a deadline has passed can no longer be seen: the
 // context is done already.)
-func (s *ServerSession) onInnerDone() {
+func (s *ServerSession) onInnerDone(inner, base context.Context) {
 	switch {
-	case errors.Is(s.inner.Err(), context.DeadlineExceeded):
-	case s.base.Err() != nil:
-		s.onBaseDone()
+	case errors.Is(inner.Err(), context.DeadlineExceeded):
+	case base.Err() != nil:
+		s.onBaseDone(base)
 	default:
-		s.end(fmt.Errorf("%w: %w", ErrCanceled, context.Cause(s.inner)))
+		s.end(fmt.Errorf("%w: %w", ErrCanceled, context.Cause(inner)))
 	}
 }
 
@@ -597,7 +598,9 @@ func (s *ServerSession) finish(err error, panicked any) {
 	end, sent, opened, broken := s.conclude(err)
 	s.cancel(ErrClosed)
 	s.retire(broken)
-	s.settle(end, sent)
+	for _, step := range s.settle(end, sent) {
+		step()
+	}
 	switch {
 	case broken:
 		s.guard.abort()
@@ -611,9 +614,9 @@ func (s *ServerSession) finish(err error, panicked any) {
 	}
 }
 
-// conclude says the last words, after which nothing is written: that sent, if it is
-// not zero.
-func (s *ServerSession) conclude(err error) (end End, sent Sent, opened, broken bool) {
+// conclude says the last words, which sent tells of, and after which nothing is
+// written.
+func (s *ServerSession) conclude(err error) (end End, sent []Sent, opened, broken bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.timer != nil {
@@ -623,30 +626,45 @@ func (s *ServerSession) conclude(err error) (end End, sent Sent, opened, broken 
 	opened = s.state == streaming
 	end.Opened = s.isOpen
 	broken = opened && (s.torn || end.breaks())
+	d := s.detached.Load()
 	if opened && !broken {
-		sent = s.farewell(end)
+		if farewell := s.farewell(end); farewell.Bytes > 0 {
+			sent = append(sent, farewell)
+		}
+		if d != nil && (end.Reason != EndClientGone || d.rest == nil) { // who has gone is not waited for
+			sent = append(sent, s.endResponse(d)...)
+		}
 	}
-	if d := s.detached.Load(); d == nil {
+	if d == nil {
 		s.lastHeader = s.w.Header().Clone()
-	} else if !broken && sent.Err == nil {
-		d.end(min(shutdownGrace, s.route.writeTimeout))
 	}
 	s.state = finished
 	end.Duration, end.Events, end.Bytes = time.Since(s.began), s.events, s.bytes
 	return end, sent, opened, broken
 }
 
-// settle takes the session out of the plugin and tells of its end.
-func (s *ServerSession) settle(end End, sent Sent) {
-	p := s.route.plugin
-	p.dismiss(s)
-	s.hooks.Wait()
-	if p.cfg.OnSend != nil && sent.Bytes > 0 {
-		p.cfg.OnSend(s, sent)
-	}
-	s.log(end)
-	if p.cfg.OnClose != nil {
-		p.cfg.OnClose(s, end)
+// settle returns the steps by which the session leaves the plugin and its end is made
+// known. Hooks may panic.
+func (s *ServerSession) settle(end End, sent []Sent) []func() {
+	cfg := &s.route.plugin.cfg
+	return []func(){
+		func() {
+			s.route.plugin.dismiss(s)
+			s.hooks.Wait()
+		},
+		func() {
+			for _, one := range sent {
+				if cfg.OnSend != nil {
+					cfg.OnSend(s, one)
+				}
+			}
+		},
+		func() { s.log(end) },
+		func() {
+			if cfg.OnClose != nil {
+				cfg.OnClose(s, end)
+			}
+		},
 	}
 }
 
@@ -654,6 +672,9 @@ func (s *ServerSession) settle(end End, sent Sent) {
 func (s *ServerSession) endOf(err error) End {
 	if p, ok := errors.AsType[*PanicError](err); ok {
 		return End{Reason: EndPanic, Err: p}
+	}
+	if d := s.detached.Load(); d != nil && d.failed {
+		return s.ownEnd(err)
 	}
 	cause := context.Cause(s.ctx)
 	follows := err == nil || cause != nil && (errors.Is(err, cause) || errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled))

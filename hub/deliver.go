@@ -411,13 +411,18 @@ func (m *Member) slowError() error {
 	return sse.ErrSlow // of a topic that it has just left
 }
 
-// tell tells the client of a gap. The id that comes with it is where it goes on.
+// tell tells the client of a gap. The id that comes with it is where it goes on, but
+// for a snapshot, without which the client must not go on.
 func (m *Member) tell(r *reader, gap Gap) error {
 	m.hub.countGap(gap.Reason)
 	m.hub.cfg.Logger.Info("hub: client told of a gap", "reason", gap.Reason, "lastEventId", gap.LastEventID, "position", gap.Position, "topics", m.Topics())
 	ev, err := gap.event()
 	if err != nil {
 		return err
+	}
+	if gap.Snapshot {
+		ev.ID = ""
+		return m.write(r, ev, m.told.Load())
 	}
 	return m.write(r, ev, gap.Position.Offset)
 }

@@ -9,7 +9,8 @@ import (
 
 const (
 	// GapEvent is the name of the event that tells a client of a gap. Its data is a
-	// [Gap] as JSON, its id the position from which the stream goes on.
+	// [Gap] as JSON. Its id is the position from which the stream goes on; but if a
+	// snapshot follows, that comes behind the snapshot.
 	GapEvent = "gap"
 
 	// GapHeader is the response header that tells of a gap at the opening of a stream.

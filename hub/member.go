@@ -391,8 +391,11 @@ func (m *Member) pass() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, l := range m.links {
-		if l.topic.last.Load() > m.cursor.Load() {
-			return // it is going to be sent
+		l.topic.mu.Lock()
+		due := l.next < l.topic.end()
+		l.topic.mu.Unlock()
+		if due {
+			return // and going to be sent
 		}
 	}
 	m.cursor.Store(head)
