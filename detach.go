@@ -33,11 +33,14 @@ type detachment struct {
 	// first. The session's mu guards it.
 	rest *rest
 
-	handler  error       // what the handler has returned
-	failed   bool        // and that is why the session ends
-	returned atomic.Bool // the handler has
-	finishes atomic.Bool
-	token    uint64 // of the watch for the client's leaving
+	handler error // what the handler has returned
+	failed  bool  // and that is why the session ends
+	unsaid  bool  // the last words were not taken
+
+	interrupted atomic.Bool // stored before the deadline is set
+	returned    atomic.Bool // the handler has
+	finishes    atomic.Bool
+	token       uint64 // of the watch for the client's leaving
 }
 
 // rest is what a client has not taken of a chunk, or several.
@@ -97,12 +100,16 @@ func (s *ServerSession) finishIfDetached() {
 }
 
 func (s *ServerSession) finishDetached(d *detachment) {
-	end, sent, _, _ := s.conclude(d.handler)
+	end, sent, _, broken := s.conclude(d.handler)
 	s.overMu.Lock()
 	s.over = true
 	s.overMu.Unlock()
 	leavings.forget(d.token)
-	_ = d.conn.Close() // a broken end is one for want of a last chunk
+	conn := d.conn
+	if t, ok := conn.(*tls.Conn); ok && (broken || d.unsaid) {
+		conn = t.NetConn() // a close_notify would be waited for, and be a lie
+	}
+	_ = conn.Close() // a broken end is one for want of a last chunk
 	s.mu.Lock()
 	owner := s.owner
 	s.mu.Unlock()
@@ -133,6 +140,7 @@ func (s *ServerSession) endResponse(d *detachment) (sent []Sent) {
 	}
 	left, began := d.rest, time.Since(s.began)
 	err := d.writeAll(last, min(shutdownGrace, s.route.writeTimeout))
+	d.unsaid = err != nil
 	if left == nil || err != nil {
 		return nil
 	}
@@ -165,6 +173,9 @@ func (d *detachment) writeAll(p []byte, timeout time.Duration) error {
 	}
 	if err := d.conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 		return err
+	}
+	if d.interrupted.Load() { // which would be undone
+		_ = d.conn.SetWriteDeadline(time.Unix(1, 0))
 	}
 	if d.rest != nil {
 		if _, err := d.conn.Write(d.rest.b); err != nil {

@@ -339,6 +339,9 @@ func (s *ServerSession) interruptWrite() {
 	s.overMu.Lock()
 	defer s.overMu.Unlock()
 	if !s.over {
+		if d := s.detached.Load(); d != nil {
+			d.interrupted.Store(true)
+		}
 		_ = s.direct.SetWriteDeadline(time.Unix(1, 0)) // without deadlines it must fail by itself
 	}
 }
@@ -627,11 +630,15 @@ func (s *ServerSession) conclude(err error) (end End, sent []Sent, opened, broke
 	end.Opened = s.isOpen
 	broken = opened && (s.torn || end.breaks())
 	d := s.detached.Load()
+	if d != nil {
+		d.interrupted.Store(false)
+	}
 	if opened && !broken {
 		if farewell := s.farewell(end); farewell.Bytes > 0 {
 			sent = append(sent, farewell)
+			broken = farewell.Err != nil
 		}
-		if d != nil && (end.Reason != EndClientGone || d.rest == nil) { // who has gone is not waited for
+		if d != nil && !broken && (end.Reason != EndClientGone || d.rest == nil) { // who has gone is not waited for
 			sent = append(sent, s.endResponse(d)...)
 		}
 	}
