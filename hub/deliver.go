@@ -87,9 +87,9 @@ type run struct {
 // most, mostly are at the same place in it, and are sent the same bytes.
 type cache struct {
 	topic      *topic
-	from, upTo uint64 // number of the first event, and up to which offset it was read
-	next       uint64 // number behind the last one
-	cut, last  uint64
+	from, next uint64 // numbers of the first event, and behind the last one
+	newest     uint64 // offset of the topic's newest event then
+	cut, last  uint64 // as of gather; if last is newest, cut is whatever is asked for
 }
 
 var readers = sync.Pool{New: func() any { return new(reader) }}
@@ -150,11 +150,19 @@ func (r *reader) gather(m *Member, upTo uint64) (cut, last uint64, ok bool) {
 	m.mu.Lock()
 	plain := len(m.links) == 1 && m.filter == nil && m.slow != SlowLatest
 	if plain {
-		if l := m.links[0]; r.cached.topic == l.topic && r.cached.from == l.next && r.cached.upTo == upTo {
-			l.next = r.cached.next
+		l, c := m.links[0], &r.cached
+		if c.topic == l.topic && c.from == l.next && c.newest == l.topic.last.Load() {
+			l.next = c.next
 			m.mu.Unlock()
-			return r.cached.cut, r.cached.last, true
+			if c.last == c.newest {
+				return upTo, c.last, true
+			}
+			return c.cut, c.last, true
 		}
+	}
+	var newest uint64
+	if plain {
+		newest = m.links[0].topic.last.Load()
 	}
 	limit, ok := r.collect(m, upTo)
 	m.mu.Unlock()
@@ -165,9 +173,9 @@ func (r *reader) gather(m *Member, upTo uint64) (cut, last uint64, ok bool) {
 	r.advance(m, cut)
 	r.forget()
 	r.cached = cache{}
-	if run := r.runs; plain && len(run) == 1 && r.frames.Events > 0 {
-		l := run[0]
-		r.cached = cache{l.topic, l.next - uint64(r.frames.Events), upTo, l.next, cut, last}
+	if plain && r.frames.Events > 0 {
+		l := r.runs[0].link
+		r.cached = cache{l.topic, l.next - uint64(r.frames.Events), l.next, newest, cut, last}
 	}
 	return cut, last, true
 }

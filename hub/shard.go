@@ -49,7 +49,6 @@ type worker struct {
 	ms      [stint]*Member
 	n, i    int
 	part    *part
-	upTo    uint64
 	careful bool
 	r       reader
 }
@@ -121,13 +120,13 @@ func (sh *shard) assign(w *worker) bool {
 	}
 	w.part = sh.queue.pop()
 	sh.mu.Unlock()
-	w.n, w.upTo, w.careful = w.part.take(w.ms[:])
+	w.n, w.careful = w.part.take(w.ms[:])
 	return true
 }
 
 // deliverTo sends to m what is due. It reports whether w is still the shard's worker.
 func (w *worker) deliverTo(m *Member) bool {
-	if m.cursor.Load() >= w.upTo || !m.claim() {
+	if m.cursor.Load() >= w.part.topic.last.Load() || !m.claim() {
 		return true
 	}
 	if m.session.MayBlock() && (w.careful || m.needsCaution()) {
@@ -135,7 +134,7 @@ func (w *worker) deliverTo(m *Member) bool {
 		return true
 	}
 	visit := w.visit.Add(1)
-	st := m.deliver(w.upTo, &w.r)
+	st := m.deliver(m.hub.head.Load(), &w.r)
 	for st == statusDone && !m.letGo() {
 		st = m.deliver(m.hub.head.Load(), &w.r)
 	}
@@ -182,7 +181,7 @@ func (sh *shard) look() {
 // held.
 func (sh *shard) replace(w *worker, visit uint64) {
 	w.ms[w.i].caution.Store(cautiously)
-	w2 := &worker{shard: sh, part: w.part, upTo: w.upTo, careful: true}
+	w2 := &worker{shard: sh, part: w.part, careful: true}
 	w2.visit.Store(visit + 1)
 	w2.n = copy(w2.ms[:], w.ms[w.i+1:w.n])
 	sh.start(w2)

@@ -39,8 +39,8 @@ func (t *topic) after(offset uint64) uint64 {
 
 // part is the followers of a topic in one shard. Its topic's mu guards it.
 //
-// A shard goes through the links in passes. A pass delivers all there was when it
-// began; what has come since is for the next.
+// A shard goes through the links in passes, and delivers to each member all that is due
+// when it comes to it. What has come since the pass began makes another.
 type part struct {
 	topic *topic
 	shard *shard
@@ -48,7 +48,7 @@ type part struct {
 
 	queued   bool   // a pass is due, or under way
 	pos      int    // where in it
-	upTo     uint64 // what it delivers
+	newest   uint64 // entry when it began
 	again    bool   // a link may have been passed over
 	cautious bool   // a write has blocked in it
 }
@@ -114,19 +114,19 @@ func (t *topic) part(sh *shard) *part {
 }
 
 // take begins a pass or goes on with one: it fills ms with the next members.
-func (p *part) take(ms []*Member) (n int, upTo uint64, cautious bool) {
+func (p *part) take(ms []*Member) (n int, cautious bool) {
 	t := p.topic
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p.pos == 0 {
-		p.upTo, p.again, p.cautious = p.shard.hub.head.Load(), false, false
+		p.newest, p.again, p.cautious = t.last.Load(), false, false
 	}
 	p.pos = min(p.pos, len(p.links))
 	for n < len(ms) && p.pos < len(p.links) {
 		ms[n] = p.links[p.pos].m
 		n, p.pos = n+1, p.pos+1
 	}
-	return n, p.upTo, p.cautious
+	return n, p.cautious
 }
 
 // more reports whether there is more to do, in this pass, cautiously or not, or in
@@ -140,6 +140,6 @@ func (p *part) more(cautiously bool) bool {
 		return true
 	}
 	p.pos = 0
-	p.queued = len(p.links) > 0 && (p.again || t.last.Load() > p.upTo)
+	p.queued = len(p.links) > 0 && (p.again || t.last.Load() > p.newest)
 	return p.queued
 }
