@@ -21,6 +21,10 @@ const maxTarget = 512
 //	2026-03-01T09:30:12.041Z 200     41 B    0.2ms 127.0.0.1:50122 "GET /hello HTTP/1.1"
 //	2026-03-01T09:31:40.500Z 200   9412 B    88.5s 127.0.0.1:50120 "GET /log HTTP/1.1"
 //
+// A stream that the hub has detached from its handler is an exception: that has
+// returned when the stream is open, and the line says what it was until then.
+// sse.Config.OnClose is called at its real end.
+//
 // The columns of a fixed width stand first and the one that the client may fill
 // as it likes stands last, quoted and in ASCII.
 //

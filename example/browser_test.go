@@ -68,6 +68,18 @@ func newTab(t *testing.T) *tab {
 		chromedp.Flag("disable-dev-shm-usage", true),
 		chromedp.Flag("no-proxy-server", true),
 	)
+	t.Cleanup(cancelAllocator)
+	return newTabIn(ctx, t)
+}
+
+// another returns another page in the same browser.
+func (b *tab) another() *tab {
+	b.t.Helper()
+	return newTabIn(b.ctx, b.t)
+}
+
+func newTabIn(ctx context.Context, t *testing.T) *tab {
+	t.Helper()
 	ctx, cancel := chromedp.NewContext(ctx)
 	b := &tab{t: t, ctx: ctx}
 	t.Cleanup(func() {
@@ -75,7 +87,6 @@ func newTab(t *testing.T) *tab {
 		defer stop()
 		_ = chromedp.Cancel(ctx)
 		cancel()
-		cancelAllocator()
 	})
 	require.NoError(t, chromedp.Do(ctx))
 	messages := chromedp.Console(ctx)
@@ -343,23 +354,29 @@ func TestBrowserLooks(t *testing.T) {
 	b.open(p.url)
 	b.do(chromedp.Click("#twenty"), chromedp.Click("#drop"))
 	b.await("the page says where it goes on", `document.querySelectorAll("#lines .notice").length === 2`)
+	b.requireLooks()
+	assert.Empty(t, b.complaints())
+}
+
+// requireLooks has the page drawn for each theme, on phones and desktops.
+func (b *tab) requireLooks() {
+	b.t.Helper()
 	grounds := map[string]string{}
 	for _, theme := range []string{"light", "dark"} {
 		_, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}},
 		})
-		require.NoError(t, err)
+		require.NoError(b.t, err)
 		grounds[theme] = eval[string](b, "getComputedStyle(document.body).backgroundColor")
 		for _, width := range []int64{320, 360, 390, 768, 1280, 1400, 1920} {
 			name := fmt.Sprintf("%s at %d px", theme, width)
 			b.do(chromedp.EmulateViewport(width, 844))
-			assert.Equal(t, width, eval[int64](b, "document.documentElement.scrollWidth"), "%s: it must not scroll sideways", name)
-			assert.Empty(t, eval[[]string](b, tooWide), "%s: cut off", name)
+			assert.Equal(b.t, width, eval[int64](b, "document.documentElement.scrollWidth"), "%s: it must not scroll sideways", name)
+			assert.Empty(b.t, eval[[]string](b, tooWide), "%s: cut off", name)
 		}
-		assert.Empty(t, eval[[]string](b, tooFaint), theme)
+		assert.Empty(b.t, eval[[]string](b, tooFaint), theme)
 	}
-	assert.NotEqual(t, grounds["light"], grounds["dark"])
-	assert.Empty(t, b.complaints())
+	assert.NotEqual(b.t, grounds["light"], grounds["dark"])
 }
 
 // tooWide lists the elements that stick out of the page.

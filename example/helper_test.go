@@ -42,11 +42,16 @@ type program struct {
 // runProgram runs the whole program on an address and waits until it serves.
 func runProgram(t *testing.T, addr, logPath string) *program {
 	t.Helper()
+	return runOptions(t, options{addr: addr, logPath: logPath, detached: true})
+}
+
+func runOptions(t *testing.T, o options) *program {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	read, write := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := run(ctx, addr, logPath, write)
+		err := run(ctx, o, write)
 		ended <- err
 		write.CloseWithError(errors.Join(errors.New("the program ended"), err))
 	}()
@@ -102,7 +107,10 @@ func site(t *testing.T, log *logFile, read func() reading) string {
 	t.Helper()
 	vitals := newMonitor(read)
 	t.Cleanup(start(vitals.run))
-	return serve(t, routes(log, vitals, slog.New(slog.DiscardHandler)))
+	logger := slog.New(slog.DiscardHandler)
+	chat, err := newChat(true, logger)
+	require.NoError(t, err)
+	return serve(t, routes(log, vitals, chat, logger))
 }
 
 // tailOf serves a log at /log that nobody writes to but the test.

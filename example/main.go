@@ -1,16 +1,20 @@
 // Command example serves this machine's vitals and its own access log as two
-// streams of server-sent events, and a page that shows both live.
+// streams of server-sent events, and a page that shows both live. A second page is
+// a room to talk in: one stream that all who are there share.
 //
 //	go run .
 //
-// The page is at http://localhost:8080/. The streams read well at a terminal too:
+// The pages are at http://localhost:8080/ and http://localhost:8080/chat. The
+// streams read well at a terminal too:
 //
 //	curl -N http://localhost:8080/vitals
 //	curl -N http://localhost:8080/log
+//	curl -N http://localhost:8080/chat/events
 //
 // This file is the server: flags, routes, start and end. Of the rest, vitals.go
 // and machine.go are the first stream, logfile.go, tail.go and accesslog.go the
-// second, and page.go with the folder page is the page.
+// second, chat.go is the third, which is broadcast by package hub, and page.go with
+// the folder page is the pages.
 package main
 
 import (
@@ -33,14 +37,17 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/hub"
 )
 
 // retry is the time a client waits before it reconnects.
 const retry = 2 * time.Second
 
 func main() {
-	addr := flag.String("addr", "localhost:8080", "listen on this `address`")
-	logPath := flag.String("log", defaultLogPath(), "append the access log to this `file`")
+	var o options
+	flag.StringVar(&o.addr, "addr", "localhost:8080", "listen on this `address`")
+	flag.StringVar(&o.logPath, "log", defaultLogPath(), "append the access log to this `file`")
+	flag.BoolVar(&o.detached, "detached", true, "have the chat's streams over HTTP/1.1 live on without a goroutine each, as hub.Config.Detached does; -detached=false keeps their handlers running")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -48,38 +55,50 @@ func main() {
 	// they always do, so a second one ends it at once.
 	context.AfterFunc(ctx, stop)
 
-	if err := run(ctx, *addr, *logPath, os.Stdout); err != nil {
+	if err := run(ctx, o, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "example:", err)
 		os.Exit(1)
 	}
 }
 
+// options are what the flags say.
+type options struct {
+	addr     string
+	logPath  string
+	detached bool
+}
+
 // run serves until ctx ends. Then it closes all streams and returns.
-func run(ctx context.Context, addr, logPath string, out io.Writer) (err error) {
+func run(ctx context.Context, o options, out io.Writer) (err error) {
 	logger := slog.New(slog.NewTextHandler(out, nil))
 
-	listener, err := listen(ctx, addr)
+	listener, err := listen(ctx, o.addr)
 	if err != nil {
 		return err
 	}
 	// A second time, unless we never get to serve.
 	defer listener.Close()
 
-	log, err := openLogFile(logPath)
+	log, err := openLogFile(o.logPath)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, log.close()) }()
 
-	vitals := newMonitor(func() reading { return readMachine(filepath.Dir(logPath)) })
+	vitals := newMonitor(func() reading { return readMachine(filepath.Dir(o.logPath)) })
 	stopVitals := start(vitals.run)
 	defer stopVitals()
 
-	r := routes(log, vitals, logger)
+	chat, err := newChat(o.detached, logger)
+	if err != nil {
+		return err
+	}
+
+	r := routes(log, vitals, chat, logger)
 	srv := newServer(r, logger)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(listener) }()
-	greet(out, addr, listener, logPath)
+	greet(out, o.addr, listener, o.logPath)
 	select {
 	case err := <-served:
 		return err
@@ -87,7 +106,7 @@ func run(ctx context.Context, addr, logPath string, out io.Writer) (err error) {
 	}
 
 	open, began := r.Plugin().Len(), time.Now()
-	if err := shutdown(srv, r.Plugin()); err != nil {
+	if err := shutdown(srv, chat.hub, r.Plugin()); err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintf(out, "\nEnded in %s. Streams that were open: %d.\n", time.Since(began).Round(time.Millisecond), open)
@@ -112,17 +131,22 @@ func newServer(h http.Handler, logger *slog.Logger) *http.Server {
 }
 
 // shutdown ends the server in well under a second, whoever is connected.
-func shutdown(srv *http.Server, streams *sse.Plugin) error {
-	// The streams go first, since srv.Shutdown waits for them and they do not end
-	// by themselves. A client that is too slow to take the end is cut off.
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+func shutdown(srv *http.Server, h *hub.Hub, streams *sse.Plugin) error {
+	// The hub goes first: whoever follows it gets what is due, and then the end.
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
-	cutOff := streams.Shutdown(ctx)
+	cutOff := h.Shutdown(ctx)
+
+	// Then the other streams, since srv.Shutdown waits for them and they do not end
+	// by themselves. A client that is too slow to take the end is cut off.
+	ctx, cancel = context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	cutOff = errors.Join(cutOff, streams.Shutdown(ctx))
 
 	// Then all else that is under way. What is left after that is a connection
 	// that a browser opened ahead of need: nothing was ever asked on it, and
 	// srv.Shutdown would give it 5 seconds to do so.
-	ctx, cancel = context.WithTimeout(context.Background(), 500*time.Millisecond)
+	ctx, cancel = context.WithTimeout(context.Background(), 400*time.Millisecond)
 	defer cancel()
 	err := srv.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -135,7 +159,7 @@ func shutdown(srv *http.Server, streams *sse.Plugin) error {
 }
 
 // routes returns the whole site.
-func routes(log *logFile, vitals *monitor, logger *slog.Logger) *sse.Router {
+func routes(log *logFile, vitals *monitor, chat *chat, logger *slog.Logger) *sse.Router {
 	// The plugin comes first. What follows is for all requests alike: the
 	// streams stand behind a compressor and a timeout, and mind neither.
 	r := sse.Install(chi.NewRouter(), sse.Config{
@@ -155,10 +179,17 @@ func routes(log *logFile, vitals *monitor, logger *slog.Logger) *sse.Router {
 
 	r.SSE("/vitals", vitals.stream)
 	r.SSE("/log", log.tail)
+	r.SSE("/chat/events", chat.events)
 
-	page(r)
+	pages(r)
 	r.Get("/hello", hello)
-	r.With(http.NewCrossOriginProtection().Handler).Post("/drop", drop(r.Plugin()))
+
+	// What changes something is for our own pages only, not for those of others
+	// that happen to be open in the same browser.
+	own := r.With(http.NewCrossOriginProtection().Handler)
+	own.Post("/drop", drop(r.Plugin()))
+	own.Post("/chat/messages", chat.say)
+	own.Post("/chat/cut", chat.cut)
 	return r
 }
 
@@ -216,8 +247,10 @@ func greet(out io.Writer, addr string, listener net.Listener, logPath string) {
 	site := "http://" + net.JoinHostPort(host, port)
 	_, _ = fmt.Fprintf(out, `
 Open  %s/
+and   %[1]s/chat in two windows
 or    curl -N %[1]s/vitals
 and   curl -N %[1]s/log
+and   curl -N %[1]s/chat/events
 
 The access log is %s.
 Ctrl-C ends the server, a second one kills it.

@@ -100,16 +100,16 @@ func TestRunTellsThatTheAddressIsTaken(t *testing.T) {
 	require.NoError(t, err)
 	defer taken.Close()
 	path := t.TempDir() + "/access.log"
-	err = run(context.Background(), taken.Addr().String(), path, io.Discard)
+	err = run(context.Background(), options{addr: taken.Addr().String(), logPath: path}, io.Discard)
 	require.ErrorContains(t, err, "taken by another program")
 	require.ErrorContains(t, err, "-addr")
 	assert.NoFileExists(t, path)
 
-	require.Error(t, run(context.Background(), "nonsense", path, io.Discard))
+	require.Error(t, run(context.Background(), options{addr: "nonsense", logPath: path}, io.Discard))
 }
 
 func TestRunTellsThatTheLogCannotBe(t *testing.T) {
-	require.Error(t, run(context.Background(), "127.0.0.1:0", t.TempDir(), io.Discard))
+	require.Error(t, run(context.Background(), options{addr: "127.0.0.1:0", logPath: t.TempDir()}, io.Discard))
 }
 
 func TestGreetNamesAnAddressThatWorks(t *testing.T) {

@@ -16,6 +16,8 @@ func TestPage(t *testing.T) {
 		"/":          "text/html; charset=utf-8",
 		"/style.css": "text/css; charset=utf-8",
 		"/app.js":    "text/javascript; charset=utf-8",
+		"/chat":      "text/html; charset=utf-8",
+		"/chat.js":   "text/javascript; charset=utf-8",
 		"/icon.svg":  "image/svg+xml",
 	} {
 		resp := get(t, url+path)
@@ -26,7 +28,7 @@ func TestPage(t *testing.T) {
 		assert.True(t, resp.Uncompressed || path == "/icon.svg", "%s goes through Compress", path)
 		assert.NotEmpty(t, resp.text)
 	}
-	for _, path := range []string{"/page/", "/main.go", "/index.html/", "/nothing"} {
+	for _, path := range []string{"/page/", "/main.go", "/index.html/", "/chat.html", "/nothing"} {
 		assert.Equal(t, http.StatusNotFound, get(t, url+path).StatusCode, path)
 	}
 }

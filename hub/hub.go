@@ -72,14 +72,17 @@ type Config struct {
 	// had (HTTP/2, or a middleware's writer that hides it), Serve works as without.
 	Detached bool
 
-	// OnJoin is called when a member has joined a topic, OnLeave when it has left one:
-	// with nil after Unsubscribe, else with the cause of its session's end. For each
-	// member and topic OnJoin comes first. Both may publish.
+	// OnJoin is called when a member has joined a topic: it is in Members by then, has
+	// been sent what was due at its opening, and is sent nothing new before OnJoin returns.
+	// Topics come in the order of the Subscription. A panic ends the session.
+	//
+	// OnLeave is called after it, once, when the member has left the topic: with nil
+	// after Unsubscribe, else with the cause of its session's end. Both may publish.
 	OnJoin  func(m *Member, topic string)
 	OnLeave func(m *Member, topic string, cause error)
 
-	// Logger gets gaps that clients were told of, at level Info, and panics of a
-	// Filter or a hook, at level Error. Default: slog.Default().
+	// Logger gets gaps that clients were told of, at level Info, and panics of OnLeave,
+	// at level Error. Default: slog.Default().
 	Logger *slog.Logger
 }
 

@@ -125,6 +125,11 @@ document.addEventListener("visibilitychange", () => {
   else Stream.all.forEach(s => s.resume());
 });
 
+// A browser may keep a page that was left, for whoever goes back to it, and its
+// connections with it. They are wanted elsewhere.
+addEventListener("pagehide", () => Stream.all.forEach(s => s.pause()));
+addEventListener("pageshow", event => { if (event.persisted) Stream.all.forEach(s => s.resume()); });
+
 // --------------------------------------------------------------------- charts
 
 const span = 60_000; // what a chart shows, in milliseconds

@@ -1,0 +1,372 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse/hub"
+)
+
+// bothWays: the streams are detached from their handlers, or they are not.
+var bothWays = map[string]bool{"detached": true, "attached": false}
+
+func chatSite(t *testing.T, detached bool) (site string, c *chat) {
+	t.Helper()
+	logger := slog.New(slog.DiscardHandler)
+	c, err := newChat(detached, logger)
+	require.NoError(t, err)
+	site = serve(t, routes(newLog(t, ""), newMonitor(noReading), c, logger))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		assert.NoError(t, c.hub.Shutdown(ctx))
+	})
+	return site, c
+}
+
+// dialChat opens the stream under a name, which may be none.
+func dialChat(t *testing.T, site, name, lastID string) *stream {
+	t.Helper()
+	query := ""
+	if name != "" {
+		query = "?" + url.Values{"name": {name}}.Encode()
+	}
+	return dial(t, site+"/chat/events"+query, lastID)
+}
+
+// enterChat opens the stream as a newcomer, who sees the room and then joins it.
+func enterChat(t *testing.T, site, name string) (s *stream, st state, you live) {
+	t.Helper()
+	s = dialChat(t, site, name, "")
+	st, _ = as[state](s, "snapshot")
+	you, _ = as[live](s, "live")
+	p, _ := as[person](s, "joined")
+	assert.Equal(t, person{ID: you.You, Name: name}, p)
+	assert.NotEmpty(t, you.Key)
+	return s, st, you
+}
+
+// as returns the next event, which must have that name, and its id.
+func as[T any](s *stream, name string) (data T, id string) {
+	s.t.Helper()
+	ev := s.next()
+	require.Equal(s.t, name, ev.Name, ev.Data)
+	require.NoError(s.t, json.Unmarshal([]byte(ev.Data), &data))
+	return data, ev.ID
+}
+
+func post(t *testing.T, target string, form url.Values) answer {
+	t.Helper()
+	resp, err := http.PostForm(target, form)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return answer{resp, strings.TrimSpace(string(body))}
+}
+
+// say says something, and returns the id of the event.
+func say(t *testing.T, site, name, text string) (id string) {
+	t.Helper()
+	a := post(t, site+"/chat/messages", url.Values{"name": {name}, "text": {text}})
+	require.Equal(t, http.StatusCreated, a.StatusCode, a.text)
+	return a.text
+}
+
+func TestChatSaysWhatIsWrong(t *testing.T) {
+	site, _ := chatSite(t, true)
+	s := dialChat(t, site, "", "")
+	as[state](s, "snapshot")
+	as[live](s, "live")
+	for _, test := range []struct {
+		name, text string
+		status     int
+		want       string
+	}{
+		{"Teal Otter", "", 400, "the text is empty"},
+		{"Teal Otter", " \n ", 400, "the text is empty"},
+		{"", "Hello", 400, "the name is empty"},
+		{"", "", 400, "the name is empty\nthe text is empty"},
+		{strings.Repeat("ö", maxName+1), "Hello", 400, "the name is too long: 25 characters, of at most 24"},
+		{"Teal Otter", strings.Repeat("ö", maxText+1), 400, "the text is too long: 501 characters, of at most 500"},
+		{"Teal Otter", "two\nlines", 400, "the text has a line break or another control character"},
+		{"Teal\x00Otter", "Hello", 400, "the name has a line break or another control character"},
+		{"Teal Otter", "\xff", 400, "the text is not valid UTF-8"},
+		{"Teal Otter", strings.Repeat("x", maxForm), 413, "the form is too large: 16384 bytes are the most"},
+	} {
+		a := post(t, site+"/chat/messages", url.Values{"name": {test.name}, "text": {test.text}})
+		assert.Equal(t, test.status, a.StatusCode, test.want)
+		assert.Equal(t, test.want, a.text)
+	}
+	for _, name := range []string{"", "+", "a%0Ab", strings.Repeat("x", maxName+1)} {
+		assert.Equal(t, http.StatusBadRequest, get(t, site+"/chat/events?name="+name).StatusCode, name)
+	}
+	req, err := http.NewRequest(http.MethodPost, site+"/chat/messages", strings.NewReader("name=a&text=b"))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Sec-Fetch-Site", "cross-site")
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	assert.Equal(t, http.StatusForbidden, resp.StatusCode)
+	s.quiet() // nothing of all that was said
+
+	// What is as long as it may be arrives as it was.
+	name, text := strings.Repeat("ö", maxName), strings.Repeat("<b>&", maxText/4)
+	id := say(t, site, "  "+name+" ", text)
+	m, got := as[message](s, "message")
+	assert.Equal(t, id, got)
+	assert.Equal(t, message{Number: 1, Time: m.Time, Name: name, Text: text}, m)
+	assert.WithinDuration(t, time.Now(), m.Time, patience)
+}
+
+func TestChatShowsWhoIsHere(t *testing.T) {
+	for name, detached := range bothWays {
+		t.Run(name, func(t *testing.T) {
+			site, _ := chatSite(t, detached)
+			a, st, you := enterChat(t, site, "Teal Otter")
+			assert.Equal(t, state{People: []*person{}, Messages: []message{}}, st)
+			otter := person{ID: you.You, Name: "Teal Otter"}
+
+			b, st, you := enterChat(t, site, "Amber Heron")
+			heron := person{ID: you.You, Name: "Amber Heron"}
+			assert.Equal(t, []*person{&otter}, st.People)
+			assert.NotEqual(t, otter.ID, heron.ID)
+			p, _ := as[person](a, "joined")
+			assert.Equal(t, heron, p)
+
+			// Who has no name looks on.
+			c := dialChat(t, site, "", "")
+			st, _ = as[state](c, "snapshot")
+			assert.Equal(t, []*person{&otter, &heron}, st.People)
+			you, _ = as[live](c, "live")
+			assert.Equal(t, live{}, you)
+			c.close()
+
+			b.close()
+			p, _ = as[person](a, "left")
+			assert.Equal(t, heron, p)
+			_, st, _ = enterChat(t, site, "Rust Lynx")
+			assert.Equal(t, []*person{&otter}, st.People)
+		})
+	}
+}
+
+func TestChatShowsNewcomersWhatWasSaid(t *testing.T) {
+	for name, detached := range bothWays {
+		t.Run(name, func(t *testing.T) {
+			site, _ := chatSite(t, detached)
+			const said = recentMessages + 10
+			var id string
+			for i := range said {
+				id = say(t, site, "Teal Otter", fmt.Sprintf("text %d", i+1))
+			}
+			s := dialChat(t, site, "", "")
+			st, _ := as[state](s, "snapshot")
+			require.Len(t, st.Messages, recentMessages)
+			for i, m := range st.Messages {
+				assert.Equal(t, said-recentMessages+i+1, m.Number)
+				assert.Equal(t, fmt.Sprintf("text %d", m.Number), m.Text)
+			}
+			_, at := as[live](s, "live")
+			assert.Equal(t, id, at, "the client knows where the snapshot stands, and can go on there")
+			say(t, site, "Teal Otter", "the next")
+			m, _ := as[message](s, "message")
+			assert.Equal(t, said+1, m.Number)
+			s.quiet()
+		})
+	}
+}
+
+func TestChatResumesExactly(t *testing.T) {
+	for name, detached := range bothWays {
+		t.Run(name, func(t *testing.T) {
+			site, _ := chatSite(t, detached)
+			a, _, you := enterChat(t, site, "Teal Otter")
+			b, _, other := enterChat(t, site, "Amber Heron")
+			as[person](a, "joined")
+			last := say(t, site, "Teal Otter", "before")
+			_, id := as[message](a, "message")
+			assert.Equal(t, last, id)
+
+			assert.Equal(t, http.StatusNoContent, post(t, site+"/chat/cut", url.Values{"key": {you.Key}}).StatusCode)
+			a.ended()
+			as[message](b, "message")
+			as[person](b, "left")
+			for i := range 3 {
+				say(t, site, "Amber Heron", fmt.Sprint(i+1))
+				as[message](b, "message")
+			}
+			assert.Equal(t, http.StatusNoContent, post(t, site+"/chat/cut", url.Values{"key": {other.Key}}).StatusCode)
+			b.ended()
+
+			a = dialChat(t, site, "Teal Otter", last)
+			p, _ := as[person](a, "left")
+			assert.Equal(t, person{ID: you.You, Name: "Teal Otter"}, p)
+			for i := range 3 {
+				m, _ := as[message](a, "message")
+				assert.Equal(t, fmt.Sprint(i+1), m.Text)
+				assert.Equal(t, i+2, m.Number)
+			}
+			p, _ = as[person](a, "left")
+			assert.Equal(t, person{ID: other.You, Name: "Amber Heron"}, p)
+			again, _ := as[live](a, "live")
+			assert.NotEqual(t, you.Key, again.Key)
+			p, _ = as[person](a, "joined")
+			assert.Equal(t, person{ID: again.You, Name: "Teal Otter"}, p)
+			a.quiet()
+		})
+	}
+}
+
+// A new EventSource, which the page makes when a name changes, says in the URL what
+// the browser would have said in a header.
+func TestChatResumesFromTheURL(t *testing.T) {
+	site, _ := chatSite(t, true)
+	first := say(t, site, "Teal Otter", "one")
+	say(t, site, "Teal Otter", "two")
+	s := dial(t, site+"/chat/events?lastEventId="+first, "")
+	m, _ := as[message](s, "message")
+	assert.Equal(t, "two", m.Text)
+	as[live](s, "live")
+}
+
+// Whatever the moment at which one comes, goes and comes again: each message comes
+// once, in order.
+func TestChatLosesNothingUnderLoad(t *testing.T) {
+	for name, detached := range bothWays {
+		t.Run(name, func(t *testing.T) {
+			site, _ := chatSite(t, detached)
+			const talkers, each = 4, 100
+			var talk, listen sync.WaitGroup
+			for i := range talkers {
+				talk.Go(func() {
+					for range each {
+						say(t, site, fmt.Sprint("talker ", i), "text")
+					}
+				})
+			}
+			for i := range 4 {
+				listen.Go(func() {
+					name := fmt.Sprint("listener ", i)
+					last, id := 0, ""
+					for last < talkers*each {
+						s := dialChat(t, site, name, id)
+						// An id comes behind the snapshot only. To leave before it does is
+						// to come again as a newcomer.
+						for n := 0; id == "" || n < 5+7*i && last < talkers*each; n++ {
+							ev := s.next()
+							id = ev.ID
+							switch ev.Name {
+							case "snapshot":
+								var st state
+								require.NoError(t, json.Unmarshal([]byte(ev.Data), &st))
+								assert.Zero(t, last, "a snapshot is for newcomers")
+								if n := len(st.Messages); n > 0 {
+									last = st.Messages[n-1].Number
+								}
+							case "message":
+								var m message
+								require.NoError(t, json.Unmarshal([]byte(ev.Data), &m))
+								assert.Equal(t, last+1, m.Number)
+								last = m.Number
+							}
+						}
+						s.close()
+					}
+				})
+			}
+			talk.Wait()
+			listen.Wait()
+		})
+	}
+}
+
+func TestChatCutsOneWindowOnly(t *testing.T) {
+	for name, detached := range bothWays {
+		t.Run(name, func(t *testing.T) {
+			site, _ := chatSite(t, detached)
+			a, _, you := enterChat(t, site, "Teal Otter")
+			b, _, _ := enterChat(t, site, "Amber Heron")
+			as[person](a, "joined")
+			for _, key := range []string{"", "nonsense", fmt.Sprint(you.You), "room"} {
+				assert.Equal(t, http.StatusNotFound, post(t, site+"/chat/cut", url.Values{"key": {key}}).StatusCode)
+			}
+			conn := rawGet(t, site, "/chat/events?name=Rust+Lynx")
+			text := readUntil(t, conn, `"Rust Lynx"}`)
+			_, key, _ := strings.Cut(text, `"key":"`)
+			key, _, _ = strings.Cut(key, `"`)
+			assert.Equal(t, http.StatusNoContent, post(t, site+"/chat/cut", url.Values{"key": {key}}).StatusCode)
+			readUntil(t, conn, "\r\nretry: 5000\n\n\r\n0\r\n\r\n") // told to stay away, and an orderly end
+			for _, s := range []*stream{a, b} {
+				as[person](s, "joined")
+				as[person](s, "left")
+				s.quiet()
+			}
+		})
+	}
+}
+
+func TestChatTellsOfTheGapAfterARestart(t *testing.T) {
+	before, _ := chatSite(t, true)
+	id := say(t, before, "Teal Otter", "of the past")
+	for name, detached := range bothWays {
+		t.Run(name, func(t *testing.T) {
+			site, _ := chatSite(t, detached)
+			say(t, site, "Amber Heron", "of the present")
+			s := dialChat(t, site, "Teal Otter", id)
+			gap, _ := as[hub.Gap](s, hub.GapEvent)
+			assert.Equal(t, hub.GapEpoch, gap.Reason)
+			assert.Equal(t, id, gap.LastEventID)
+			assert.True(t, gap.Snapshot)
+			st, _ := as[state](s, "snapshot")
+			require.Len(t, st.Messages, 1)
+			assert.Equal(t, "of the present", st.Messages[0].Text)
+			as[live](s, "live")
+		})
+	}
+}
+
+func TestRunEndsTheChatInOrder(t *testing.T) {
+	for _, detached := range bothWays {
+		p := runOptions(t, options{addr: "127.0.0.1:0", logPath: t.TempDir() + "/access.log", detached: detached})
+		var streams []*stream
+		for i := range 5 {
+			s, _, _ := enterChat(t, p.url, fmt.Sprint("window ", i))
+			streams = append(streams, s)
+		}
+		say(t, p.url, "Teal Otter", "the last word")
+		began := time.Now()
+		require.NoError(t, p.stop())
+		assert.Less(t, time.Since(began), atOnce)
+		for _, s := range streams {
+			last := ""
+			for ev := range s.events {
+				if ev.Name == "message" {
+					last = ev.Data
+				}
+			}
+			assert.Contains(t, last, "the last word")
+		}
+	}
+}
+
+func TestChatIsClosedAfterTheShutdown(t *testing.T) {
+	site, c := chatSite(t, true)
+	require.NoError(t, c.hub.Shutdown(t.Context()))
+	a := post(t, site+"/chat/messages", url.Values{"name": {"Teal Otter"}, "text": {"Hello"}})
+	assert.Equal(t, http.StatusServiceUnavailable, a.StatusCode)
+	assert.Equal(t, "the server is about to restart; try again in a moment", a.text)
+}
