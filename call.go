@@ -31,14 +31,11 @@ type liveCall struct {
 	values  context.Context // without the end of the request's
 }
 
-// packedCall is a request and its route context, as few strings.
+// packedCall is a request and its route context, in one string.
 type packedCall struct {
-	text     string // the request's fields, header last, separated by NUL
-	tls      *tls.ConnectionState
-	route    []string // patterns, and then names and values of the URL parameters
-	patterns int
-	method   string          // chi's
-	values   context.Context // nil for a detached session
+	text   string // separated by NUL: fields, header, NUL, then of chi the patterns, NUL, and the parameters
+	tls    *tls.ConnectionState
+	values context.Context // nil for a detached session
 }
 
 // init makes c the call of r. It returns the request that the session shows, which
@@ -92,29 +89,52 @@ func (c *call) pack(keepValues bool) {
 			fields = append(fields, name, value)
 		}
 	}
-	for i, field := range fields {
-		if strings.Contains(field, "\x00") { // none of net/http's
-			fields[i] = strings.ReplaceAll(field, "\x00", "")
+	sections := []string{join(fields)}
+	if rctx := live.route; rctx != nil {
+		params := []string{rctx.RouteMethod}
+		for i, key := range rctx.URLParams.Keys {
+			params = append(params, key, rctx.URLParams.Values[i])
 		}
+		sections = append(sections, join(rctx.RoutePatterns), join(params))
 	}
-	c.packed = packedCall{text: strings.Join(fields, "\x00"), tls: r.TLS}
+	c.packed = packedCall{text: strings.Join(sections, sectionEnd), tls: r.TLS}
 	if keepValues {
 		c.packed.values = live.values
-	}
-	if rctx := live.route; rctx != nil {
-		c.packed.method = rctx.RouteMethod
-		c.packed.patterns = len(rctx.RoutePatterns)
-		c.packed.route = make([]string, 0, c.packed.patterns+2*len(rctx.URLParams.Keys))
-		c.packed.route = append(c.packed.route, rctx.RoutePatterns...)
-		for i, key := range rctx.URLParams.Keys {
-			c.packed.route = append(c.packed.route, key, rctx.URLParams.Values[i])
-		}
 	}
 	c.live.Store(nil)
 }
 
+const (
+	fieldEnd   = "\x00" // no field of net/http's holds it
+	sectionEnd = "\x00\x00\x00"
+)
+
+// join joins fields, of which any may be empty, but not so as to look like the end of a
+// section.
+func join(fields []string) string {
+	quoted := make([]string, len(fields))
+	for i, field := range fields {
+		quoted[i] = "=" + strings.ReplaceAll(field, fieldEnd, "")
+	}
+	return strings.Join(quoted, fieldEnd)
+}
+
+// section returns the fields of the i-th section, if there is one.
+func (p *packedCall) section(i int) []string {
+	for n, section := range strings.Split(p.text, sectionEnd) {
+		if n == i {
+			fields := strings.Split(section, fieldEnd)
+			for i := range fields {
+				fields[i] = strings.TrimPrefix(fields[i], "=")
+			}
+			return fields
+		}
+	}
+	return nil
+}
+
 func (p *packedCall) request() *http.Request {
-	f := strings.Split(p.text, "\x00")
+	f := p.section(0)
 	uri := f[3]
 	if f[4] != "" {
 		uri += "?" + f[4]
@@ -136,13 +156,16 @@ func (p *packedCall) request() *http.Request {
 }
 
 func (p *packedCall) routeContext() *chi.Context {
-	if p.route == nil { // outside of chi
+	patterns, params := p.section(1), p.section(2)
+	if params == nil { // outside of chi
 		return nil
 	}
 	rctx := chi.NewRouteContext()
-	rctx.RouteMethod = p.method
-	rctx.RoutePatterns = slices.Clone(p.route[:p.patterns])
-	for pair := range slices.Chunk(p.route[p.patterns:], 2) {
+	rctx.RouteMethod = params[0]
+	if patterns[0] != "" || len(patterns) > 1 {
+		rctx.RoutePatterns = patterns
+	}
+	for pair := range slices.Chunk(params[1:], 2) {
 		rctx.URLParams.Add(pair[0], pair[1])
 	}
 	return rctx

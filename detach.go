@@ -25,22 +25,22 @@ import (
 // It is small. Idle sessions are made of it, of the session, and of nothing else: no
 // goroutine, no buffer, nothing of net/http.
 type detachment struct {
-	conn    net.Conn
-	raw     syscall.RawConn // nil if writes to conn may block
-	chunked bool            // else the connection's end is that of the response
+	conn net.Conn
+	raw  syscall.RawConn // nil if writes to conn may block
 
 	// rest is what the client did not take of a chunk, and whoever writes next writes
 	// first. The session's mu guards it.
 	rest *rest
 
-	handler error // what the handler has returned
-	failed  bool  // and that is why the session ends
-	unsaid  bool  // the last words were not taken
+	handler error  // what the handler has returned
+	token   uint64 // of the watch for the client's leaving
 
+	chunked     bool        // else the connection's end is that of the response
+	failed      bool        // the session ends because of handler
+	unsaid      bool        // the last words were not taken
 	interrupted atomic.Bool // stored before the deadline is set
 	returned    atomic.Bool // the handler has
 	finishes    atomic.Bool
-	token       uint64 // of the watch for the client's leaving
 }
 
 // rest is what a client has not taken of a chunk, or several.
@@ -70,6 +70,9 @@ func (s *engineSession) Detach() bool {
 	s.direct = conn
 	s.detached.Store(d)
 	s.overMu.Unlock()
+	if !s.heartbeat.custom() {
+		s.session().setTimer(s.heartbeat.Period) // now by the wheel
+	}
 	s.guard.handOver()
 	d.token = watchLeaving(conn, s.session())
 	return true
@@ -138,7 +141,7 @@ func (s *ServerSession) endResponse(d *detachment) (sent []Sent) {
 	if d.chunked {
 		last = []byte("0\r\n\r\n")
 	}
-	left, began := d.rest, time.Since(s.began)
+	left, began := d.rest, s.age()
 	err := d.writeAll(last, min(shutdownGrace, s.route.writeTimeout))
 	d.unsaid = err != nil
 	if left == nil || err != nil {
@@ -146,7 +149,7 @@ func (s *ServerSession) endResponse(d *detachment) (sent []Sent) {
 	}
 	s.bytes += int64(left.bytes)
 	s.events += int64(left.events)
-	return []Sent{{Bytes: left.bytes, Duration: time.Since(s.began) - began}}
+	return []Sent{{Bytes: left.bytes, Duration: s.age() - began}}
 }
 
 // write writes frame, waiting for the client no longer than timeout.
@@ -344,7 +347,7 @@ func (s *ServerSession) tryFrames(d *detachment, f *engine.Frames) (sent Sent, p
 	if s.state == finished || s.ctx.Err() != nil {
 		return sent, false, s.closedError()
 	}
-	now := time.Since(s.began)
+	now := s.age()
 	s.lastWrite = now
 	p := f.Bytes()
 	if d.chunked {
@@ -384,7 +387,7 @@ func (s *engineSession) finishFrames() (Sent, error) {
 	if left == nil {
 		return Sent{}, nil
 	}
-	now := time.Since(s.began)
+	now := s.session().age()
 	s.lastWrite = now
 	err := s.session().writeError(d.writeAll(nil, s.route.writeTimeout), now, s.route.writeTimeout)
 	d.rest = nil

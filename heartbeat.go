@@ -19,7 +19,8 @@ import (
 type Heartbeat struct {
 	// Period is the time between beats. Zero means the default of where it is used:
 	// 15 seconds in Config, that of Config in WithHeartbeat, and that of the route in
-	// ServerSession.Heartbeat. Negative means no heartbeat.
+	// ServerSession.Heartbeat. Negative means no heartbeat. A comment to a session that a
+	// hub has detached may be an eighth of it late.
 	Period time.Duration
 
 	// Event is sent at each beat. Zero means a comment.
@@ -143,6 +144,10 @@ func (s *ServerSession) tick() {
 func (s *ServerSession) due() writeKind {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.dueLocked()
+}
+
+func (s *ServerSession) dueLocked() writeKind {
 	if s.ctx.Err() != nil {
 		return ofHandler
 	}
@@ -150,7 +155,7 @@ func (s *ServerSession) due() writeKind {
 	case pending:
 		return ofOpenDelay
 	case streaming:
-		if idle := time.Since(s.began) - s.lastWrite; !h.custom() && idle < h.Period {
+		if idle := s.age() - s.lastWrite; !h.custom() && idle < h.Period {
 			s.setTimer(h.Period - idle)
 		} else if h.Period > 0 && !s.beating {
 			return ofHeartbeat
@@ -164,6 +169,22 @@ func (s *ServerSession) setTimer(d time.Duration) {
 	if d <= 0 || s.state == finished || s.ctx.Err() != nil {
 		return
 	}
+	if s.detached.Load() != nil && !s.heartbeat.custom() && s.heartbeat.Period <= longestTurn {
+		if s.timer != nil {
+			s.timer.Stop()
+			s.timer = nil
+		}
+		if d == time.Nanosecond {
+			go s.tick()
+			return
+		}
+		if w := s.route.plugin.wheels.of(s.heartbeat.Period); s.wheel != w { // else it is on it
+			s.wheel = w
+			w.add(s, d)
+		}
+		return
+	}
+	s.wheel = nil
 	if s.timer == nil {
 		s.timer = time.AfterFunc(d, s.tick)
 		return

@@ -158,6 +158,7 @@ type Plugin struct {
 	routes atomic.Pointer[routeTable]
 
 	deadlineWarning sync.Once
+	wheels          wheels
 
 	mu       sync.Mutex
 	sessions map[*ServerSession]struct{}

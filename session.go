@@ -28,8 +28,8 @@ type ServerSession struct {
 	call   call
 	ctx    context.Context // a child of call
 	cancel context.CancelCauseFunc
-	began  time.Time
-	major  int // of the version of HTTP
+	began  time.Duration // since epoch
+	major  int           // of the version of HTTP
 	*exchange
 	direct deadlines // of the innermost writer known
 
@@ -44,6 +44,7 @@ type ServerSession struct {
 	toDetach  bool // the head says that the connection will not be used again
 	heartbeat *Heartbeat
 	timer     *time.Timer
+	wheel     *wheel        // it is on, in place of a timer
 	lastWrite time.Duration // since began
 	events    int64
 	bytes     int64
@@ -74,6 +75,13 @@ type exchange struct {
 	watchdog    *time.Timer   // of a write on HTTP/2
 	rearmAt     time.Duration // since began: when the write deadline is to be set anew
 }
+
+// epoch is when the process began, or nearly so: a time since then takes a third of a
+// time.Time.
+var epoch = time.Now()
+
+// age is how long s has been there.
+func (s *ServerSession) age() time.Duration { return time.Since(epoch) - s.began }
 
 // deadlines is a connection, or the way to it.
 type deadlines interface {
@@ -237,7 +245,7 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (rt *route) newSession(w http.ResponseWriter, r *http.Request, g *guard) *ServerSession {
-	s := &ServerSession{route: rt, heartbeat: &rt.heartbeat, major: r.ProtoMajor, began: time.Now()}
+	s := &ServerSession{route: rt, heartbeat: &rt.heartbeat, major: r.ProtoMajor, began: time.Since(epoch)}
 	s.exchange = &exchange{w: w, flush: flusher(w), guard: g, inner: r.Context(), base: r.Context()}
 	direct := w
 	if g != nil {
@@ -411,7 +419,7 @@ func (s *ServerSession) written(n, events int, kind writeKind, err error) (sent 
 		s.end(err)
 	}
 	if s.route.plugin.cfg.OnSend != nil {
-		sent = Sent{Bytes: n, Duration: time.Since(s.began) - s.lastWrite, Heartbeat: kind == ofHeartbeat, Err: err}
+		sent = Sent{Bytes: n, Duration: s.age() - s.lastWrite, Heartbeat: kind == ofHeartbeat, Err: err}
 	}
 	return sent, err
 }
@@ -484,7 +492,7 @@ func (s *ServerSession) opened() error {
 // is a message to the connection's goroutine; there a timer sets it when it is
 // due, which is stopped after the write.
 func (s *ServerSession) transmit(frame []byte, timeout time.Duration) error {
-	now := time.Since(s.began)
+	now := s.age()
 	s.lastWrite = now
 	if d := s.detached.Load(); d != nil {
 		return s.writeError(d.write(frame, timeout), now, timeout)
@@ -494,7 +502,7 @@ func (s *ServerSession) transmit(frame []byte, timeout time.Duration) error {
 		defer s.watchdog.Stop()
 	} else if now >= s.rearmAt {
 		s.rearmAt = now + timeout/16
-		_ = s.direct.SetWriteDeadline(s.began.Add(now + timeout)) // a writer without deadlines has no client that could be slow
+		_ = s.direct.SetWriteDeadline(time.Now().Add(timeout)) // a writer without deadlines has no client that could be slow
 	}
 	_, err := s.w.Write(frame)
 	if err == nil {
@@ -508,7 +516,7 @@ func (s *ServerSession) writeError(err error, now, timeout time.Duration) error 
 	if err == nil {
 		return nil
 	}
-	overdue := time.Since(s.began) >= now+timeout-timeout/16 // else it was interrupted
+	overdue := s.age() >= now+timeout-timeout/16 // else it was interrupted
 	if overdue && (errors.Is(err, os.ErrDeadlineExceeded) || s.major != 1) {
 		return fmt.Errorf("%w after %v: %w", ErrWriteTimeout, timeout, err)
 	}
@@ -646,7 +654,7 @@ func (s *ServerSession) conclude(err error) (end End, sent []Sent, opened, broke
 		s.lastHeader = s.w.Header().Clone()
 	}
 	s.state = finished
-	end.Duration, end.Events, end.Bytes = time.Since(s.began), s.events, s.bytes
+	end.Duration, end.Events, end.Bytes = s.age(), s.events, s.bytes
 	return end, sent, opened, broken
 }
 
@@ -758,7 +766,7 @@ func (s *ServerSession) farewell(end End) (sent Sent) {
 	if err == nil {
 		s.bytes += int64(len(frame))
 	}
-	return Sent{Bytes: len(frame), Duration: time.Since(s.began) - s.lastWrite, Err: err}
+	return Sent{Bytes: len(frame), Duration: s.age() - s.lastWrite, Err: err}
 }
 
 // retire leaves the connection to net/http: no interruption reaches it from now

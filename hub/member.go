@@ -25,7 +25,6 @@ type Member struct {
 	snapshot func(*sse.ServerSession, Position) (Position, error)
 	key      func(*Message) string
 	info     any
-	slow     SlowPolicy
 
 	// state is who sends: whoever claims the member, and nobody else.
 	state   atomic.Uint32
@@ -35,11 +34,12 @@ type Member struct {
 	last    uint64        // of the events in a write that is not finished
 	cut     uint64        // likewise, what the cursor will be
 
-	i int // where it is in its shard; shard.mu guards it
+	i    int32 // where it is in its shard; shard.mu guards it
+	slow SlowPolicy
+	left bool // mu guards it
 
 	mu    sync.Mutex
 	links []*link
-	left  bool
 	few   [1]*link // the links of nearly all
 	one   link
 }

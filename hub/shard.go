@@ -190,7 +190,7 @@ func (sh *shard) replace(w *worker, visit uint64) {
 func (sh *shard) add(m *Member) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	m.i = len(sh.members)
+	m.i = int32(len(sh.members))
 	sh.members = append(sh.members, m)
 }
 
@@ -198,7 +198,7 @@ func (sh *shard) add(m *Member) {
 func (sh *shard) remove(m *Member) bool {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	last := len(sh.members) - 1
+	last := int32(len(sh.members) - 1)
 	if m.i > last || sh.members[m.i] != m {
 		return false
 	}
