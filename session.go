@@ -193,7 +193,7 @@ func (s *ServerSession) LastEventID() string { return s.Call().Header.Get("Last-
 // cause is then ErrClosed (Close, or the handler's return), ErrClientGone,
 // ErrCanceled, ErrShutdown, the error of the write that failed, or a *PanicError.
 //
-// It has the values of the request's context, and no deadline.
+// It has the values of the request's context (but see Call), and no deadline.
 func (s *ServerSession) Context() context.Context { return s.ctx }
 
 // Done is closed when the session ends. It is Context().Done().

@@ -160,6 +160,7 @@ func (r *reader) gather(m *Member, upTo uint64) (cut, last uint64, ok bool) {
 			return c.cut, c.last, true
 		}
 	}
+	r.cached = cache{} // a Filter may panic and leave frames behind
 	var newest uint64
 	if plain {
 		newest = m.links[0].topic.last.Load()
@@ -172,7 +173,6 @@ func (r *reader) gather(m *Member, upTo uint64) (cut, last uint64, ok bool) {
 	cut, last = r.encode(m, r.order(m), limit)
 	r.advance(m, cut)
 	r.forget()
-	r.cached = cache{}
 	if plain && r.frames.Events > 0 {
 		l := r.runs[0].link
 		r.cached = cache{l.topic, l.next - uint64(r.frames.Events), l.next, newest, cut, last}
