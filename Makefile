@@ -10,6 +10,7 @@ TIMEOUT     ?= 5m
 GOTESTFLAGS ?=
 BENCH       ?= .
 COUNT       ?= 6
+FANOUT      ?=
 FUZZTIME    ?= 10s
 TIDYFLAGS   ?=
 
@@ -17,10 +18,10 @@ TIDYFLAGS   ?=
 each = @status=0; for m in $(MODULES); do (cd $$m && $(1)) || status=1; done; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help run test cover bench fuzz lint gofmt vet golangci fmt tidy
+.PHONY: help run test cover bench bench-full microbench fuzz lint gofmt vet golangci fmt tidy
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## start the example server, which prints its address
 	@cd example && go run .
@@ -36,7 +37,13 @@ cover: ## show how much of the root module its own tests reach
 	@go tool cover -func cover.out | tail -n 1
 	@echo 'line by line: go tool cover -html cover.out'
 
-bench: ## run the benchmarks (BENCH=regexp, COUNT=6)
+bench: ## compare fan-out with other libraries, in under five minutes (FANOUT=flags)
+	@cd bench && go run ./cmd/fanout -short $(FANOUT)
+
+bench-full: ## the same at length, and write bench/RESULTS.md
+	@cd bench && go run ./cmd/fanout -results . $(FANOUT)
+
+microbench: ## run all go test benchmarks (BENCH=regexp, COUNT=6)
 	$(call each,go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 0 ./...)
 
 fuzz: ## run every fuzz target for FUZZTIME=10s

@@ -1,0 +1,59 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/chi-sse/sse/bench/internal/library"
+	"github.com/chi-sse/sse/bench/internal/report"
+)
+
+// window is how many events may be in flight at full rate.
+const window = 32
+
+// full is the fan-out at full rate to n subscribers, for d.
+func full(n int, d time.Duration) workload {
+	return workload{
+		name:  fmt.Sprintf("full-%d", n),
+		title: fmt.Sprintf("Full rate: %s subscribers, %d events of about 100 bytes in flight", report.Format(float64(n)), window),
+		columns: []report.Column{
+			{Title: "deliveries/s", Better: report.Higher, Ratio: true},
+			{Title: "server CPU per delivery, µs", Better: report.Lower, Ratio: true},
+			{Title: "allocations per delivery", Better: report.Lower},
+			{Title: "generator CPU, µs"},
+		},
+		limit: 2*time.Minute + 2*d,
+		run: func(ctx context.Context, lib library.Library) (out outcome, err error) {
+			p, base, err := measured(ctx, lib, n, window, eventSize, false)
+			if err != nil {
+				return out, err
+			}
+			defer p.end()
+			var pub published
+			var got collected
+			err = p.both(
+				"full", fullArgs{Size: eventSize, Window: window, Warm: d / 8, Duration: d}, &pub,
+				"collect", collectArgs{Base: base, AckEvery: window / 4, Patience: stall}, &got)
+			if got.Closed > 0 {
+				err = fmt.Errorf("%d streams ended: %s", got.Closed, got.Why)
+			}
+			if err != nil {
+				return out, err
+			}
+			if got.Lost > 0 || got.Duplicates > 0 {
+				out.trouble = fmt.Sprintf("%d lost, %d twice", got.Lost, got.Duplicates)
+			}
+			deliveries := pub.Events * n
+			out.figures = []float64{
+				float64(deliveries) / pub.Duration.Seconds(),
+				micros(pub.Usage.CPU, deliveries),
+				float64(pub.Usage.Mallocs) / float64(deliveries),
+				micros(got.CPU, got.Received),
+			}
+			return out, nil
+		},
+	}
+}

@@ -1,0 +1,215 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/chi-sse/sse/bench/internal/library"
+	"github.com/chi-sse/sse/bench/internal/stream"
+)
+
+// server is the process that is measured: a library that serves, and a publisher.
+type server struct {
+	lib     library.Library
+	publish library.Publish
+	link    *serverLink
+	next    int // the number of the next event
+}
+
+func runServer(name string) error {
+	lib, ok := library.Find(name)
+	if !ok {
+		return fmt.Errorf("no library %q", name)
+	}
+	link, err := openServerLink()
+	if err != nil {
+		return err
+	}
+	s := &server{lib: lib, link: link}
+	return serveCalls(map[string]operation{
+		"start":  op(s.start),
+		"gather": op(s.gather),
+		"full":   op(s.full),
+		"rate":   op(s.rate),
+		"burst":  op(s.burst),
+		"memory": op(func(struct{}) (memory, error) { return readMemory() }),
+	})
+}
+
+type startArgs struct{ Backlog int }
+
+// hello is where the streams are.
+type hello struct{ Addr, Target string }
+
+func (s *server) start(args startArgs) (h hello, err error) {
+	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		return h, err
+	}
+	s.publish, err = s.lib.Start(ln, library.Setup{Backlog: args.Backlog})
+	return hello{ln.Addr().String(), s.lib.Target}, err
+}
+
+// send publishes the next event.
+func (s *server) send(size int) error {
+	m := library.Message{ID: strconv.Itoa(s.next), Name: eventName, Data: stream.Data(s.next, size)}
+	s.next++
+	return s.publish(m)
+}
+
+const eventName = "e"
+
+// published is what a publisher has done.
+type published struct {
+	Events   int           // that were measured
+	End      int           // the number of the event after the last
+	Duration time.Duration // from the first event to the last acknowledgement
+	Usage    usage
+	Blocked  bool // in the library's publishing, until the time was over
+}
+
+type gatherArgs struct{ Size int }
+
+// gather publishes events until every subscriber has had one: some libraries send
+// nothing, not even a head, before, and none says who is subscribed.
+func (s *server) gather(args gatherArgs) (p published, err error) {
+	heard, pause := false, 10*time.Millisecond
+	for !heard && err == nil {
+		if err = s.send(args.Size); err == nil {
+			heard, err = s.link.wait(pause)
+			pause = min(2*pause, 250*time.Millisecond)
+		}
+	}
+	p.End = s.next
+	return p, err
+}
+
+type fullArgs struct {
+	Size, Window int
+	Warm         time.Duration
+	Duration     time.Duration
+	Count        int // if not 0, in place of Duration
+}
+
+// full publishes an event as soon as all subscribers have the one Window events
+// before it.
+func (s *server) full(args fullArgs) (p published, err error) {
+	s.link.acked = s.next
+	if args.Warm > 0 {
+		if err := s.windowed(args.Size, min(4, args.Window), 0, args.Warm); err != nil {
+			return p, err
+		}
+	}
+	runtime.GC()
+	first, began, before := s.next, now(), readUsage()
+	if err := s.windowed(args.Size, args.Window, args.Count, args.Duration); err != nil {
+		return p, err
+	}
+	p.Duration, p.Usage = now()-began, readUsage().since(before)
+	p.Events, p.End = s.next-first, s.next
+	return p, s.link.tell(s.next)
+}
+
+// stall is how long no subscriber may make progress at full rate.
+const stall = 15 * time.Second
+
+var errLost = errors.New("events were lost, or their streams were closed")
+
+// windowed publishes count events, or those that begin in the duration, with at most
+// window in flight, and waits until all have the last.
+func (s *server) windowed(size, window, count int, d time.Duration) error {
+	first, deadline := s.next, now()+d
+	for more := true; more; {
+		if err := s.send(size); err != nil {
+			return fmt.Errorf("publish: %w", err)
+		}
+		if more = now() < deadline; count > 0 {
+			more = s.next-first < count
+		}
+		for s.next-s.link.acked >= window || !more && s.link.acked < s.next {
+			heard, err := s.link.wait(stall)
+			switch {
+			case err != nil:
+				return err
+			case !heard:
+				return fmt.Errorf("event %d did not reach all subscribers in %v", s.link.acked-first, stall)
+			case s.link.acked == gaveUp:
+				return errLost
+			}
+		}
+	}
+	return nil
+}
+
+type rateArgs struct {
+	Size, Count int
+	Start       time.Duration // of the monotonic clock
+	Interval    time.Duration
+	Grace       time.Duration // after the last event
+}
+
+// rate publishes Count events, each when it is due.
+func (s *server) rate(args rateArgs) (p published, err error) {
+	runtime.GC()
+	sleepUntil(args.Start - time.Millisecond)
+	return s.publishAll(args.Count, args.Interval*time.Duration(args.Count)+args.Grace, func(i int) error {
+		sleepUntil(args.Start + time.Duration(i)*args.Interval)
+		return s.send(args.Size)
+	})
+}
+
+type burstArgs struct {
+	Size, Count int
+	Grace       time.Duration
+}
+
+// burst publishes Count events as fast as the library takes them.
+func (s *server) burst(args burstArgs) (p published, err error) {
+	runtime.GC()
+	return s.publishAll(args.Count, args.Grace, func(int) error { return s.send(args.Size) })
+}
+
+// publishAll publishes count events by send, and waits for the generator's word, that
+// all have the last or that it gave up. A library may block for ever.
+func (s *server) publishAll(count int, limit time.Duration, send func(i int) error) (p published, err error) {
+	s.link.acked = s.next
+	began, before := now(), readUsage()
+	p.Events, p.End = count, s.next+count
+	done := make(chan error, 1)
+	go func() {
+		for i := range count {
+			if err := send(i); err != nil {
+				done <- fmt.Errorf("publish: %w", err)
+				return
+			}
+		}
+		done <- nil
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			return p, err
+		}
+	case <-time.After(limit):
+		p.Blocked = true
+	}
+	if err := s.link.tell(p.End); err != nil {
+		return p, err
+	}
+	for s.link.acked < p.End {
+		if heard, err := s.link.wait(limit + stall); err != nil {
+			return p, err
+		} else if !heard {
+			return p, errors.New("the load generator says nothing")
+		}
+	}
+	p.Duration, p.Usage = now()-began, readUsage().since(before)
+	return p, nil
+}

@@ -1,0 +1,30 @@
+package library
+
+import (
+	"net"
+
+	"github.com/donovanhide/eventsource"
+)
+
+// donovanhide/eventsource, the latest commit (of August 2021; it has no releases), as
+// its documentation does it: a handler for a channel, without a repository. It
+// disconnects a subscriber that is BufferSize events behind, so that is raised from
+// 128 where the workload asks for more.
+func init() {
+	Register(Library{
+		Name:   "donovanhide/eventsource",
+		Kind:   Peer,
+		Module: "github.com/donovanhide/eventsource",
+		Note:   "disconnects a subscriber that is BufferSize events behind (three at once block it for ever); raised for burst",
+		Start: func(ln net.Listener, setup Setup) (Publish, error) {
+			srv := eventsource.NewServer()
+			srv.BufferSize = max(srv.BufferSize, setup.Backlog)
+			serveEvents(ln, srv.Handler("bench"))
+			channels := []string{"bench"}
+			return func(m Message) error {
+				srv.Publish(channels, sourceEvent{m})
+				return nil
+			}, nil
+		},
+	})
+}
