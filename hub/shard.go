@@ -32,11 +32,17 @@ type shard struct {
 const (
 	// stall is how long a worker may be with a member before the watch, which looks
 	// this often, may have it replaced: between one and two of it.
-	stall = 2 * time.Millisecond
+	// The system may well take the processor away for a few milliseconds, and that is no
+	// stall.
+	stall = 5 * time.Millisecond
+
+	// maxStalls is how often a worker may be held up in a pass. Then nothing more is
+	// risked in it: those that may block have a goroutine each.
+	maxStalls = 2
 
 	// cautiously is for how many deliveries a member that has held up a worker is
 	// delivered to by a goroutine of its own.
-	cautiously = 100
+	cautiously = 20
 
 	// stint is how many members a worker goes through before another topic has its turn.
 	stint = 64
@@ -44,13 +50,13 @@ const (
 
 // worker is the goroutine of a shard, and what it is about.
 type worker struct {
-	shard   *shard
-	visit   atomic.Uint64 // number of the visit to a member: odd while it lasts
-	ms      [stint]*Member
-	n, i    int
-	part    *part
-	careful bool
-	r       reader
+	shard  *shard
+	visit  atomic.Uint64 // number of the visit to a member: odd while it lasts
+	ms     [stint]*Member
+	n, i   int
+	part   *part
+	stalls int // in this pass
+	r      reader
 }
 
 // replaced is the bit of worker.visit that says that another has taken its place.
@@ -107,7 +113,7 @@ func (w *worker) run() {
 func (sh *shard) assign(w *worker) bool {
 	clear(w.ms[:w.n])
 	w.n, w.i = 0, 0
-	more := w.part != nil && w.part.more(w.careful)
+	more := w.part != nil && w.part.more(w.stalls)
 	sh.mu.Lock()
 	if more {
 		sh.queue.push(w.part)
@@ -120,7 +126,7 @@ func (sh *shard) assign(w *worker) bool {
 	}
 	w.part = sh.queue.pop()
 	sh.mu.Unlock()
-	w.n, w.careful = w.part.take(w.ms[:])
+	w.n, w.stalls = w.part.take(w.ms[:])
 	return true
 }
 
@@ -129,7 +135,7 @@ func (w *worker) deliverTo(m *Member) bool {
 	if m.cursor.Load() >= w.part.topic.last.Load() || !m.claim() {
 		return true
 	}
-	if m.session.MayBlock() && (w.careful || m.needsCaution()) {
+	if m.session.MayBlock() && (w.stalls >= maxStalls || m.needsCaution()) {
 		go m.drain(statusDone)
 		return true
 	}
@@ -176,12 +182,11 @@ func (sh *shard) look() {
 	sh.watch.Reset(stall)
 }
 
-// replace has another worker do what w, which is held up by a member, has left. In the
-// rest of the pass nothing is risked: those that may block have a goroutine each. mu is
+// replace has another worker do what w, which is held up by a member, has left. mu is
 // held.
 func (sh *shard) replace(w *worker, visit uint64) {
 	w.ms[w.i].caution.Store(cautiously)
-	w2 := &worker{shard: sh, part: w.part, careful: true}
+	w2 := &worker{shard: sh, part: w.part, stalls: w.stalls + 1}
 	w2.visit.Store(visit + 1)
 	w2.n = copy(w2.ms[:], w.ms[w.i+1:w.n])
 	sh.start(w2)

@@ -46,11 +46,11 @@ type part struct {
 	shard *shard
 	links []*link
 
-	queued   bool   // a pass is due, or under way
-	pos      int    // where in it
-	newest   uint64 // entry when it began
-	again    bool   // a link may have been passed over
-	cautious bool   // a write has blocked in it
+	queued bool   // a pass is due, or under way
+	pos    int    // where in it
+	newest uint64 // entry when it began
+	again  bool   // a link may have been passed over
+	stalls int    // members that have held up a worker in it
 }
 
 // link is a member's reading of a topic.
@@ -114,29 +114,29 @@ func (t *topic) part(sh *shard) *part {
 }
 
 // take begins a pass or goes on with one: it fills ms with the next members.
-func (p *part) take(ms []*Member) (n int, cautious bool) {
+func (p *part) take(ms []*Member) (n, stalls int) {
 	t := p.topic
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p.pos == 0 {
-		p.newest, p.again, p.cautious = t.last.Load(), false, false
+		p.newest, p.again, p.stalls = t.last.Load(), false, 0
 	}
 	p.pos = min(p.pos, len(p.links))
 	for n < len(ms) && p.pos < len(p.links) {
 		ms[n] = p.links[p.pos].m
 		n, p.pos = n+1, p.pos+1
 	}
-	return n, p.cautious
+	return n, p.stalls
 }
 
-// more reports whether there is more to do, in this pass, cautiously or not, or in
-// another.
-func (p *part) more(cautiously bool) bool {
+// more reports whether there is more to do, in this pass, which has had so many stalls,
+// or in another.
+func (p *part) more(stalls int) bool {
 	t := p.topic
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p.pos < len(p.links) {
-		p.cautious = cautiously
+		p.stalls = stalls
 		return true
 	}
 	p.pos = 0
