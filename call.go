@@ -97,10 +97,11 @@ func (c *call) pack(keepValues bool) {
 		}
 		sections = append(sections, join(rctx.RoutePatterns), join(params))
 	}
-	c.packed = packedCall{text: strings.Join(sections, sectionEnd), tls: r.TLS}
-	if keepValues {
-		c.packed.values = live.values
+	values := live.values
+	if !keepValues {
+		values = nil
 	}
+	c.packed = packedCall{text: strings.Join(sections, sectionEnd), tls: r.TLS, values: values}
 	c.live.Store(nil)
 }
 

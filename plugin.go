@@ -274,7 +274,8 @@ func (p *Plugin) Shutdown(ctx context.Context) error {
 }
 
 // ShutdownWith makes srv.Shutdown end the plugin's sessions, as [Plugin.Shutdown]
-// does, so that it returns as soon as all handlers have. (It still gives a
+// does, so that it returns as soon as all handlers have. It does not know of sessions
+// that a hub has detached: for those call [Plugin.Shutdown] before it. (It still gives a
 // connection on which nothing has been asked yet, as browsers open them ahead of
 // need, 5 seconds to do so; bound it by its context and call srv.Close then.)
 func (p *Plugin) ShutdownWith(srv *http.Server) {

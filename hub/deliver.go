@@ -340,9 +340,9 @@ func (m *Member) drain(st status) {
 }
 
 // goOn lets go of m, and has sent what has come up in the meantime.
-func (m *Member) goOn(st status) {
-	if st != statusDone || !m.letGo() {
-		go m.drain(st)
+func (m *Member) goOn() {
+	if !m.letGo() {
+		go m.drain(statusDone)
 	}
 }
 

@@ -378,7 +378,7 @@ func (o *owner) BeginHeartbeat(dst []byte) ([]byte, bool) {
 	m.pass()
 	cursor := m.cursor.Load()
 	if cursor <= m.told.Load() {
-		m.goOn(statusDone)
+		m.goOn()
 		return dst, false
 	}
 	m.told.Store(cursor)
@@ -402,4 +402,4 @@ func (m *Member) pass() {
 }
 
 // EndHeartbeat implements engine.Owner.
-func (o *owner) EndHeartbeat() { (*Member)(o).goOn(statusDone) }
+func (o *owner) EndHeartbeat() { (*Member)(o).goOn() }

@@ -115,16 +115,18 @@ func (sh *shard) assign(w *worker) bool {
 	w.n, w.i = 0, 0
 	more := w.part != nil && w.part.more(w.stalls)
 	sh.mu.Lock()
-	if more {
-		sh.queue.push(w.part)
+	if !more || sh.queue.len() > 0 {
+		if more {
+			sh.queue.push(w.part)
+		}
+		w.part = nil
+		if sh.queue.len() == 0 {
+			sh.worker, sh.spare = nil, w
+			sh.mu.Unlock()
+			return false
+		}
+		w.part = sh.queue.pop()
 	}
-	w.part = nil
-	if sh.queue.len() == 0 {
-		sh.worker, sh.spare = nil, w
-		sh.mu.Unlock()
-		return false
-	}
-	w.part = sh.queue.pop()
 	sh.mu.Unlock()
 	w.n, w.stalls = w.part.take(w.ms[:])
 	return true

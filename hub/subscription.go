@@ -150,7 +150,7 @@ func (h *Hub) Serve(s *sse.ServerSession, sub Subscription) error {
 	}
 	detached = h.cfg.Detached && m.session.Detach()
 	m.announce()
-	m.goOn(statusDone)
+	m.goOn()
 	if detached {
 		return nil
 	}
