@@ -103,8 +103,6 @@ func (d *deque[T]) pop() T {
 	d.n--
 	if len(d.ring) > 64 && d.n < len(d.ring)/4 {
 		d.resize(len(d.ring) / 2)
-	} else if d.n == 0 {
-		*d = deque[T]{}
 	}
 	return v
 }
