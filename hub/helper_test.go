@@ -1,0 +1,570 @@
+package hub_test
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/hub"
+)
+
+// patience is how long a test waits for what must happen. Nothing takes that long.
+const patience = 20 * time.Second
+
+// transport is a way for a hub's events to get to a client.
+type transport struct {
+	name     string
+	major    int // of HTTP
+	tls      bool
+	detached bool
+	set      func(*http.Protocols, bool)
+}
+
+var transports = []transport{
+	{"http1", 1, false, false, (*http.Protocols).SetHTTP1},
+	{"http1-tls", 1, true, false, (*http.Protocols).SetHTTP1},
+	{"http2-tls", 2, true, false, (*http.Protocols).SetHTTP2},
+	{"h2c", 2, false, false, (*http.Protocols).SetUnencryptedHTTP2},
+	{"detached", 1, false, true, (*http.Protocols).SetHTTP1},
+	{"detached-tls", 1, true, true, (*http.Protocols).SetHTTP1},
+}
+
+// test is a test over a transport.
+type test struct {
+	*testing.T
+	transport
+}
+
+// forEach runs f over each transport.
+func forEach(t *testing.T, f func(t *test)) {
+	t.Helper()
+	t.Parallel()
+	for _, tr := range transports {
+		t.Run(tr.name, func(t *testing.T) {
+			t.Parallel()
+			f(&test{t, tr})
+		})
+	}
+}
+
+// start runs an app until the test ends.
+func (t *test) start(p plan) *app {
+	t.Helper()
+	return t.transport.start(t.T, p)
+}
+
+func (tr transport) protocols() *http.Protocols {
+	p := new(http.Protocols)
+	tr.set(p, true)
+	return p
+}
+
+// plan is what an app is made of. Its zero value serves topic "a".
+type plan struct {
+	hub     hub.Config
+	sse     sse.Config       // without heartbeats, unless it sets some
+	sub     hub.Subscription // of requests for "/"; their parameters "topic" are its Topics
+	serve   func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error
+	route   []sse.RouteOption
+	use     []func(http.Handler) http.Handler
+	mount   func(a *app, r *sse.Router)
+	server  func(a *app, srv *http.Server)
+	small   bool     // the server notices soon that a client does not read
+	expects []string // what http.Server may complain of
+}
+
+// app is a hub behind a server.
+type app struct {
+	*hub.Hub
+	t      testing.TB
+	tr     transport
+	plugin *sse.Plugin
+	srv    *httptest.Server
+	client *http.Client
+	ends   chan sse.End
+	log    *syncBuffer // of the hub and the plugin
+}
+
+// start runs an app until the test ends, at which nothing must be left of it.
+func (tr transport) start(t testing.TB, p plan) *app {
+	t.Helper()
+	a := &app{t: t, tr: tr, ends: make(chan sse.End, 10_000), log: new(syncBuffer)}
+	logger := slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	p.hub.Detached = tr.detached
+	if p.hub.Logger == nil {
+		p.hub.Logger = logger
+	}
+	h, err := hub.New(p.hub)
+	require.NoError(t, err)
+	a.Hub = h
+
+	p.sse.Heartbeat.Period = cmp.Or(p.sse.Heartbeat.Period, -1)
+	if p.sse.Logger == nil {
+		p.sse.Logger = logger
+	}
+	onClose := p.sse.OnClose
+	p.sse.OnClose = func(s *sse.ServerSession, e sse.End) {
+		if onClose != nil {
+			onClose(s, e)
+		}
+		a.ends <- e
+	}
+	r := sse.Install(chi.NewRouter(), p.sse)
+	a.plugin = r.Plugin()
+	r.Use(p.use...)
+	r.SSE("/", func(s *sse.ServerSession) error {
+		sub := p.sub
+		if topics := s.Call().URL.Query()["topic"]; len(topics) > 0 {
+			sub.Topics = topics
+		} else if sub.Topics == nil {
+			sub.Topics = []string{"a"}
+		}
+		if p.serve != nil {
+			return p.serve(h, s, sub)
+		}
+		return h.Serve(s, sub)
+	}, p.route...)
+	if p.mount != nil {
+		p.mount(a, r)
+	}
+
+	complaints := new(complaints)
+	a.srv = httptest.NewUnstartedServer(r)
+	a.srv.Config.Protocols = tr.protocols()
+	a.srv.Config.ErrorLog = log.New(complaints, "", 0)
+	if p.small {
+		a.srv.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+			if t, ok := c.(*tls.Conn); ok {
+				c = t.NetConn()
+			}
+			_ = c.(*net.TCPConn).SetWriteBuffer(16 << 10)
+			return ctx
+		}
+	}
+	if p.server != nil {
+		p.server(a, a.srv.Config)
+	}
+	if tr.tls {
+		a.srv.EnableHTTP2 = tr.major == 2
+		a.srv.StartTLS()
+	} else {
+		a.srv.Start()
+	}
+	a.client = a.newClient(false)
+	t.Cleanup(func() {
+		a.srv.CloseClientConnections()
+		a.srv.Close()
+		eventually(t, func() bool { return a.plugin.Len() == 0 }, "the end of all sessions")
+		eventually(t, func() bool { return a.Stats().Members == 0 }, "the end of all members")
+		complaints.check(t, append(p.expects, "TLS handshake error")) // of a test's end
+	})
+	return a
+}
+
+// newClient returns a client, of which a slow one holds little that it does not read.
+func (a *app) newClient(slow bool) *http.Client {
+	t := &http.Transport{Protocols: a.tr.protocols(), TLSClientConfig: a.tlsConfig()}
+	if slow {
+		t.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}
+		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			if err == nil {
+				err = conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+			}
+			return conn, err
+		}
+	}
+	a.t.Cleanup(t.CloseIdleConnections)
+	return &http.Client{Transport: t}
+}
+
+// rawConn is a connection that nobody reads from but the test.
+func (a *app) rawConn() net.Conn {
+	a.t.Helper()
+	var conn net.Conn
+	var err error
+	addr := a.srv.Listener.Addr().String()
+	if a.tr.tls {
+		conn, err = (&tls.Dialer{Config: a.tlsConfig()}).DialContext(a.t.Context(), "tcp", addr)
+	} else {
+		conn, err = (&net.Dialer{}).DialContext(a.t.Context(), "tcp", addr)
+	}
+	require.NoError(a.t, err)
+	a.t.Cleanup(func() { conn.Close() })
+	require.NoError(a.t, conn.SetDeadline(time.Now().Add(2*patience)))
+	return conn
+}
+
+func (a *app) tlsConfig() *tls.Config {
+	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool(), ServerName: "example.com"}
+	if a.tr.tls {
+		config.RootCAs.AddCert(a.srv.Certificate())
+	}
+	return config
+}
+
+// publish publishes in the test's goroutine.
+func (a *app) publish(topic string, e sse.Event) hub.Position {
+	a.t.Helper()
+	pos, err := a.Publish(a.t.Context(), topic, e)
+	require.NoError(a.t, err)
+	return pos
+}
+
+// publishN publishes numbers from the first to the last one as data.
+func (a *app) publishN(topic string, first, last int) {
+	a.t.Helper()
+	for i := first; i <= last; i++ {
+		a.publish(topic, sse.Event{Data: strconv.Itoa(i)})
+	}
+}
+
+// joined waits until so many follow topic.
+func (a *app) joined(topic string, n int) {
+	a.t.Helper()
+	eventually(a.t, func() bool { return a.Count(topic) == n && len(slices.Collect(a.Members(topic))) == n },
+		fmt.Sprintf("%d members of %s", n, topic))
+}
+
+// end waits for the end of a session.
+func (a *app) end() sse.End {
+	a.t.Helper()
+	return receive(a.t, a.ends)
+}
+
+// stream is a client's end of a session.
+type stream struct {
+	*http.Response
+	t      testing.TB
+	r      *bufio.Reader
+	id     string // the last event id
+	cancel context.CancelFunc
+}
+
+// dial opens a stream, whatever its status. The header is pairs of name and value.
+func (a *app) dial(path string, header ...string) *stream {
+	a.t.Helper()
+	return a.dialBy(a.client, path, header...)
+}
+
+func (a *app) dialBy(c *http.Client, path string, header ...string) *stream {
+	a.t.Helper()
+	s, err := a.try(c, path, header...)
+	require.NoError(a.t, err)
+	return s
+}
+
+func (a *app) try(c *http.Client, path string, header ...string) (*stream, error) {
+	ctx, cancel := context.WithTimeout(a.t.Context(), patience) // a test that fails should not hang
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.srv.URL+path, http.NoBody)
+	if err == nil {
+		for pair := range slices.Chunk(header, 2) {
+			req.Header.Add(pair[0], pair[1])
+		}
+		var resp *http.Response
+		if resp, err = c.Do(req); err == nil {
+			s := &stream{Response: resp, t: a.t, r: bufio.NewReader(resp.Body), id: req.Header.Get("Last-Event-Id"), cancel: cancel}
+			a.t.Cleanup(s.leave)
+			return s, nil
+		}
+	}
+	cancel()
+	return nil, err
+}
+
+// connect opens a stream that must be one.
+func (a *app) connect(path string, header ...string) *stream {
+	a.t.Helper()
+	return a.connectBy(a.client, path, header...)
+}
+
+// connectSlow opens a stream of which the server notices soon that it is not read.
+func (a *app) connectSlow(path string, header ...string) *stream {
+	a.t.Helper()
+	return a.connectBy(a.newClient(true), path, header...)
+}
+
+func (a *app) connectBy(c *http.Client, path string, header ...string) *stream {
+	a.t.Helper()
+	s := a.dialBy(c, path, header...)
+	require.Equal(a.t, http.StatusOK, s.StatusCode)
+	require.Equal(a.t, a.tr.major, s.ProtoMajor)
+	require.Equal(a.t, "text/event-stream", s.Header.Get("Content-Type"))
+	return s
+}
+
+// resume connects as a client that comes back.
+func (a *app) resume(path, id string) *stream {
+	a.t.Helper()
+	return a.connect(path, "Last-Event-ID", id)
+}
+
+// reconnect leaves and comes back.
+func (a *app) reconnect(s *stream) *stream {
+	a.t.Helper()
+	s.leave()
+	return a.resume(s.Request.URL.RequestURI(), s.id)
+}
+
+// block is what stands between blank lines.
+type block struct {
+	sse.Event
+	text   string
+	silent bool // no client shows it
+}
+
+// block returns the next one.
+func (s *stream) block() block {
+	s.t.Helper()
+	b, err := s.tryBlock()
+	require.NoError(s.t, err)
+	return b
+}
+
+// tryBlock reads as a client does, but from one that encodes as package event does it
+// takes nothing else.
+func (s *stream) tryBlock() (block, error) {
+	b := block{silent: true}
+	var data []string
+	for {
+		line, err := s.r.ReadString('\n')
+		if err != nil {
+			return b, err
+		}
+		b.text += line
+		line = strings.TrimSuffix(line, "\n")
+		if line == "" {
+			b.Data = strings.Join(data, "\n")
+			return b, nil
+		}
+		name, value, ok := strings.Cut(line, ": ")
+		if !ok {
+			return b, fmt.Errorf("line %q", line)
+		}
+		switch name {
+		case "event":
+			b.Name = value
+		case "data":
+			data = append(data, value)
+			b.silent = false
+		case "id":
+			b.ID, s.id = value, value
+		case "retry":
+			ms, err := strconv.Atoi(value)
+			if err != nil {
+				return b, err
+			}
+			b.Retry = time.Duration(ms) * time.Millisecond
+		case "":
+			b.Comment = value
+		default:
+			return b, fmt.Errorf("line %q", line)
+		}
+	}
+}
+
+// event returns the next event that a client would show.
+func (s *stream) event() sse.Event {
+	s.t.Helper()
+	for {
+		if b := s.block(); !b.silent {
+			return b.Event
+		}
+	}
+}
+
+// expect expects events with these data, in this order, and no others among them.
+func (s *stream) expect(data ...string) {
+	s.t.Helper()
+	for _, want := range data {
+		require.Equal(s.t, want, s.event().Data)
+	}
+}
+
+// expectN expects the numbers from the first to the last one as data.
+func (s *stream) expectN(first, last int) {
+	s.t.Helper()
+	for i := first; i <= last; i++ {
+		s.expect(strconv.Itoa(i))
+	}
+}
+
+// expectGap expects the event that tells of a gap, with its id, unless a snapshot is
+// to come first.
+func (s *stream) expectGap() hub.Gap {
+	s.t.Helper()
+	e := s.event()
+	require.Equal(s.t, hub.GapEvent, e.Name, e.Data)
+	var gap hub.Gap
+	require.NoError(s.t, json.Unmarshal([]byte(e.Data), &gap))
+	if gap.Snapshot {
+		require.Empty(s.t, e.ID)
+	} else {
+		require.Equal(s.t, gap.Position.String(), e.ID)
+	}
+	return gap
+}
+
+// expectEnd expects the stream to end in order, without another event.
+func (s *stream) expectEnd() {
+	s.t.Helper()
+	for {
+		b, err := s.tryBlock()
+		if err != nil {
+			require.Equal(s.t, io.EOF, err)
+			require.Empty(s.t, b.text, "half an event")
+			return
+		}
+		require.True(s.t, b.silent, "%q", b.text)
+	}
+}
+
+// endOf ends all sessions, of which s is the only one with a client, when all that is
+// due has been sent, and expects nothing more.
+func (a *app) endOf(s *stream) {
+	a.t.Helper()
+	topics := s.Request.URL.Query()["topic"]
+	if len(topics) == 0 {
+		topics = []string{"a"}
+	}
+	a.joined(topics[0], 1)
+	for s := range a.plugin.Sessions() {
+		s.Close()
+	}
+	s.expectEnd()
+}
+
+// rest reads to the end of the stream.
+func (s *stream) rest() (string, error) {
+	b, err := io.ReadAll(s.r)
+	return string(b), err
+}
+
+// leave goes without a word.
+func (s *stream) leave() {
+	s.cancel()
+	s.Body.Close()
+}
+
+// receive waits for a value.
+func receive[T any](t testing.TB, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		require.FailNow(t, "nothing came")
+		panic("unreachable")
+	}
+}
+
+// within expects f to return in time.
+func within(t testing.TB, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	receive(t, done)
+}
+
+// eventually waits until f is true.
+func eventually(t testing.TB, f func() bool, what string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !f(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			require.FailNow(t, "in vain waited for: "+what)
+		}
+	}
+}
+
+// goroutinesBackTo waits until no more than n goroutines are running.
+func goroutinesBackTo(t testing.TB, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); runtime.NumGoroutine() > n; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			stacks := make([]byte, 1<<20)
+			stacks = stacks[:runtime.Stack(stacks, true)]
+			require.FailNowf(t, "goroutines are left", "%d more than the %d before\n%s", runtime.NumGoroutine()-n, n, stacks)
+		}
+	}
+}
+
+// In handlers, and in all goroutines but the test's own, require would end the wrong
+// one. noError and matches are for there.
+
+func noError(t testing.TB, err error) bool {
+	t.Helper()
+	return assert.NoError(t, err)
+}
+
+func matches(t testing.TB, err, target error, about ...any) {
+	t.Helper()
+	assert.ErrorIs(t, err, target, about...)
+}
+
+// complaints are what http.Server prints.
+type complaints struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (c *complaints) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(c.all, string(p))
+	return len(p), nil
+}
+
+// check expects those that hold one of some texts, and no others.
+func (c *complaints) check(t testing.TB, expected []string) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, complaint := range c.all {
+		assert.True(t, slices.ContainsFunc(expected, func(text string) bool { return strings.Contains(complaint, text) }),
+			"http.Server has something to say: %s", complaint)
+	}
+}
+
+// syncBuffer is a buffer for more than one goroutine.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}

@@ -1,0 +1,220 @@
+package hub_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/hub"
+)
+
+func TestNewRefuses(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]hub.Config{
+		"a negative number of events": {LogEvents: -1},
+		"a negative size":             {LogSize: -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, err := hub.New(cfg)
+			require.Nil(t, h)
+			require.ErrorContains(t, err, "hub: Config.")
+		})
+	}
+}
+
+func TestNewHasAnEpochOfItsOwn(t *testing.T) {
+	t.Parallel()
+	seen := make(map[uint64]bool)
+	for range 100 {
+		h, err := hub.New(hub.Config{LogAge: -1})
+		require.NoError(t, err)
+		require.Zero(t, h.Position().Offset)
+		require.False(t, seen[h.Position().Epoch])
+		seen[h.Position().Epoch] = true
+	}
+}
+
+// What is refused leaves no trace.
+func TestPublishRefuses(t *testing.T) {
+	t.Parallel()
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	h, err := hub.New(hub.Config{LogSize: 1000})
+	require.NoError(t, err)
+	before, err := h.Publish(t.Context(), "a", sse.Event{Data: "1"})
+	require.NoError(t, err)
+	for name, tt := range map[string]struct {
+		ctx   context.Context
+		topic string
+		event sse.Event
+		field string // of an *event.FieldError
+		is    error
+		text  string
+	}{
+		"empty topic":          {topic: "", text: "hub: publish: an empty topic"},
+		"canceled":             {ctx: canceled, topic: "a", is: context.Canceled, text: "hub: publish: context canceled"},
+		"id with a line break": {topic: "a", event: sse.Event{ID: "a\nb"}, field: "ID"},
+		"id that is a position": {
+			topic: "a", event: sse.Event{ID: before.String()}, field: "ID",
+			text: "hub: publish: event: ID looks like the position of an event",
+		},
+		"id that looks like one": {topic: "a", event: sse.Event{ID: "x-1"}, field: "ID"},
+		"id and ResetID":         {topic: "a", event: sse.Event{ID: "x", ResetID: true}, field: "ResetID"},
+		"ResetID":                {topic: "a", event: sse.Event{ResetID: true}, field: "ResetID"},
+		"ResetID and data":       {topic: "a", event: sse.Event{Data: "x", ResetID: true}, field: "ResetID"},
+		"name":                   {topic: "a", event: sse.Event{Name: "a\nb", Data: "x"}, field: "Name"},
+		"data":                   {topic: "a", event: sse.Event{Data: "\xff"}, field: "Data"},
+		"comment":                {topic: "a", event: sse.Event{Data: "x", Comment: "\xff"}, field: "Comment"},
+		"only a comment":         {topic: "a", event: sse.Event{Comment: "\xff"}, field: "Comment"},
+		"retry":                  {topic: "a", event: sse.Event{Data: "x", Retry: time.Nanosecond}, field: "Retry"},
+		"only a retry":           {topic: "a", event: sse.Event{Retry: -2}, field: "Retry"},
+		"own id and a retry":     {topic: "a", event: sse.Event{ID: "x", Retry: -2}, field: "Retry"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := tt.ctx
+			if ctx == nil {
+				ctx = t.Context()
+			}
+			pos, err := h.Publish(ctx, tt.topic, tt.event)
+			require.Error(t, err)
+			require.True(t, pos.IsZero())
+			require.True(t, strings.HasPrefix(err.Error(), "hub: publish: "), err)
+			if tt.text != "" {
+				require.EqualError(t, err, tt.text)
+			}
+			if tt.is != nil {
+				require.ErrorIs(t, err, tt.is)
+			}
+			if tt.field != "" {
+				var field *event.FieldError
+				require.ErrorAs(t, err, &field)
+				require.Equal(t, tt.field, field.Field)
+			}
+		})
+	}
+	for name, e := range map[string]sse.Event{
+		"data":    {Data: strings.Repeat("x", 1000)},
+		"lines":   {Data: strings.Repeat("\n", 400)},
+		"comment": {Comment: strings.Repeat("x", 1000)},
+		"own id":  {ID: "own", Data: strings.Repeat("x", 1000)},
+		"only id": {ID: strings.Repeat("x", 1000)},
+	} {
+		t.Run("too large "+name, func(t *testing.T) {
+			_, err := h.Publish(t.Context(), "a", e)
+			var large *event.TooLargeError
+			require.ErrorAs(t, err, &large)
+			require.Equal(t, event.TooLargeError{What: "event", Limit: 1000}, *large)
+		})
+	}
+	require.Equal(t, before, h.Position())
+	st := h.Stats()
+	require.Equal(t, 1, st.LogEvents)
+	require.EqualValues(t, 1, st.Published)
+	require.Equal(t, 1, st.Topics)
+
+	for _, id := range []string{"x", "x-", "-1", "1", "x-01", "X-1", "x-1-1", "x 1", "ö-1"} {
+		_, err := h.Publish(t.Context(), "a", sse.Event{ID: id})
+		require.NoError(t, err, "%q is no position", id)
+	}
+}
+
+// A hub of the largest events has one.
+func TestPublishTheLargestEvent(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{hub: hub.Config{LogSize: 5000}})
+		s := a.connect("/")
+		data := strings.Repeat("x", 4900)
+		for range 3 {
+			a.publish("a", sse.Event{Data: data})
+			require.Equal(t, data, s.event().Data)
+			require.Equal(t, 1, a.Stats().LogEvents)
+		}
+		s = a.reconnect(s)
+		requireNoGap(t, s)
+	})
+}
+
+func TestPublishWithACanceledContextThatIsLate(t *testing.T) {
+	t.Parallel()
+	h, err := hub.New(hub.Config{})
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 0, errOwn)
+	defer cancel()
+	_, err = h.Publish(ctx, "a", sse.Event{})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+func TestServeRefuses(t *testing.T) {
+	for name, tt := range map[string]struct {
+		sub  hub.Subscription
+		text string
+	}{
+		"empty topic": {hub.Subscription{Topics: []string{"a", ""}}, "hub: serve: an empty topic"},
+		"no policy":   {hub.Subscription{Slow: 3}, "hub: serve: Subscription.Slow is 3, which is no policy"},
+		"Key with SlowEnd": {
+			hub.Subscription{Key: func(*hub.Message) string { return "" }},
+			"hub: serve: Subscription.Key has no effect without SlowLatest",
+		},
+		"Key with SlowSkip": {
+			hub.Subscription{Slow: hub.SlowSkip, Key: func(*hub.Message) string { return "" }},
+			"hub: serve: Subscription.Key has no effect without SlowLatest",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			forEach(t, func(t *test) {
+				a := t.start(plan{serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
+					if s.Call().URL.Query().Has("status") {
+						return h.Serve(s, tt.sub)
+					}
+					assert.Equal(t, tt.text, fmt.Sprint(h.Serve(s, tt.sub)))
+					return h.Serve(s, sub) // the session is as it was
+				}})
+				require.Equal(t, 500, a.dial("/?status").StatusCode)
+				require.Equal(t, sse.EndHandlerError, a.end().Reason)
+				s := a.connect("/")
+				a.publish("a", sse.Event{Data: "1"})
+				s.expect("1")
+			})
+		})
+	}
+}
+
+// A session that has ended, or is open, is no reason to fail in any other way.
+func TestServeASessionThatIsNotNew(t *testing.T) {
+	forEach(t, func(t *test) {
+		errs := make(chan error, 1)
+		a := t.start(plan{serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
+			noError(t, s.Send(sse.Event{Data: "before"}))
+			if s.Call().URL.Query().Has("closed") {
+				s.Close()
+				err := h.Serve(s, sub)
+				errs <- err
+				return err
+			}
+			return h.Serve(s, sub)
+		}})
+		s := a.connect("/")
+		s.expect("before")
+		a.joined("a", 1)
+		a.publish("a", sse.Event{Data: "1"})
+		s.expect("1")
+
+		s = a.connect("/?closed")
+		s.expect("before")
+		s.expectEnd()
+		require.ErrorIs(t, receive(t, errs), sse.ErrClosed)
+		require.Equal(t, sse.EndClosed, a.end().Reason)
+
+		// After a gap its header would come too late, but the event does not.
+		s = a.resume("/", "nonsense")
+		s.expect("before")
+		s.expectGap()
+	})
+}

@@ -1,0 +1,350 @@
+package hub_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/hub"
+)
+
+// browser are the headers by which a browser's EventSource is known.
+var browser = []string{"Accept", "text/event-stream", "Sec-Fetch-Mode", "cors"}
+
+// farewell expects the end of a stream by a shutdown, and returns when to come back.
+func (s *stream) farewell() time.Duration {
+	s.t.Helper()
+	b := s.block()
+	require.True(s.t, b.silent, "%q", b.text)
+	require.NotZero(s.t, b.Retry, "%q", b.text)
+	require.Empty(s.t, b.ID)
+	s.expectEnd()
+	return b.Retry
+}
+
+func TestShutdownEndsAllSessions(t *testing.T) {
+	forEach(t, func(t *test) {
+		left := make(chan error, 10)
+		a := t.start(plan{hub: hub.Config{OnLeave: func(_ *hub.Member, _ string, cause error) { left <- cause }}})
+		streams := []*stream{a.connect("/"), a.connect("/"), a.connect("/?topic=quiet")}
+		a.publishN("a", 1, 3)
+		require.NoError(t, a.Shutdown(t.Context()))
+		require.Zero(t, a.Stats().Members)
+		for i, s := range streams {
+			require.NotEmpty(t, s.block().ID)
+			if i < 2 {
+				s.expectN(1, 3)
+			}
+			retry := s.farewell()
+			require.GreaterOrEqual(t, retry, 3*time.Second)
+			require.Less(t, retry, 8*time.Second)
+			require.ErrorIs(t, receive(t, left), sse.ErrShutdown)
+			require.Equal(t, sse.EndShutdown, a.end().Reason)
+		}
+		require.NoError(t, a.Shutdown(t.Context()), "again")
+	})
+}
+
+func TestShutdownAfterAllThatIsDue(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{small: true, sub: hub.Subscription{Topics: []string{"a", "b"}}})
+		slow := []*stream{a.connectSlow("/"), a.connectSlow("/"), a.connectSlow("/")}
+		a.stall("a", slow[0])
+		for i := range 50 {
+			a.publish([]string{"a", "b"}[i%2], numbered(i))
+		}
+		down := make(chan error, 1)
+		go func() { down <- a.Shutdown(t.Context()) }()
+		eventually(t, func() bool {
+			_, err := a.Publish(t.Context(), "a", sse.Event{Data: "too late"})
+			return err != nil
+		}, "its beginning")
+		require.Empty(t, down)
+		for _, s := range slow {
+			require.Equal(t, "large", s.event().Name)
+			for i := range 50 {
+				require.Equal(t, i, number(t, s.event()))
+			}
+			for {
+				b, err := s.tryBlock() // those that were published until it had begun
+				require.NoError(t, err)
+				if b.Retry != 0 {
+					break
+				}
+				require.Equal(t, "too late", b.Data)
+			}
+			s.expectEnd()
+		}
+		require.NoError(t, receive(t, down))
+		for range slow {
+			require.Equal(t, sse.EndShutdown, a.end().Reason)
+		}
+	})
+}
+
+func TestShutdownDoesNotWaitForEver(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{small: true, sse: sse.Config{WriteTimeout: time.Hour}})
+		s := a.connectSlow("/")
+		a.stall("a", s)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		var err error
+		within(t, func() { err = a.Shutdown(ctx) })
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.EqualError(t, err, "hub: shutdown with 1 members left: context deadline exceeded")
+		require.Equal(t, sse.EndShutdown, a.end().Reason)
+		_, err = s.rest()
+		require.Error(t, err, "half an event must not look like an end")
+
+		canceled, cancelNow := context.WithCancel(t.Context())
+		cancelNow()
+		eventually(t, func() bool { return a.Stats().Members == 0 }, "the end")
+		require.NoError(t, a.Shutdown(canceled), "nothing is left to wait for")
+	})
+}
+
+func TestShutdownOfAnEmptyHub(t *testing.T) {
+	t.Parallel()
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		h, err := hub.New(hub.Config{LogAge: time.Minute})
+		require.NoError(t, err)
+		_, err = h.Publish(t.Context(), "a", sse.Event{Data: "1"})
+		require.NoError(t, err)
+		var all sync.WaitGroup
+		for range 5 {
+			all.Go(func() { noError(t, h.Shutdown(canceled)) })
+		}
+		all.Wait()
+		_, err = h.Publish(t.Context(), "a", sse.Event{Data: "2"})
+		require.ErrorIs(t, err, sse.ErrShutdown)
+		require.EqualError(t, err, "hub: publish: sse: shutting down")
+		require.EqualValues(t, 1, h.Position().Offset)
+		require.EqualValues(t, 1, h.Stats().Published)
+	}
+}
+
+func TestShutdownRefusesWhoComesLater(t *testing.T) {
+	forEach(t, func(t *test) {
+		joins := make(chan string, 1)
+		errs := make(chan error, 10)
+		a := t.start(plan{
+			hub: hub.Config{OnJoin: func(_ *hub.Member, topic string) { joins <- topic }},
+			serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
+				sub.Snapshot = func(_ *sse.ServerSession, at hub.Position) (hub.Position, error) {
+					assert.Fail(t, "no snapshot is needed")
+					return at, nil
+				}
+				err := h.Serve(s, sub)
+				errs <- err
+				return err
+			},
+		})
+		a.publish("a", sse.Event{Data: "1"})
+		require.NoError(t, a.Shutdown(t.Context()))
+
+		s := a.connect("/", browser...)
+		b := s.block()
+		require.NotZero(t, b.Retry, "it comes back")
+		require.True(t, b.silent)
+		s.expectEnd()
+		s = a.dial("/")
+		require.Equal(t, http.StatusServiceUnavailable, s.StatusCode)
+		seconds, err := strconv.Atoi(s.Header.Get("Retry-After"))
+		require.NoError(t, err)
+		require.Positive(t, seconds)
+		for range 2 {
+			err := receive(t, errs)
+			require.ErrorIs(t, err, sse.ErrShutdown)
+			require.EqualError(t, err, "hub: serve: sse: shutting down")
+			require.Equal(t, sse.EndShutdown, a.end().Reason)
+		}
+		require.Empty(t, joins)
+		require.Equal(t, 1, a.Stats().Topics)
+	})
+}
+
+// Whatever is accepted at the time of a shutdown is delivered, and whoever is.
+func TestShutdownBesidePublishersAndClients(t *testing.T) {
+	forEach(t, func(t *test) {
+		var joins, leaves atomic.Int32
+		a := t.start(plan{hub: hub.Config{
+			OnJoin:  func(*hub.Member, string) { joins.Add(1) },
+			OnLeave: func(*hub.Member, string, error) { leaves.Add(1) },
+		}})
+		var all, connected sync.WaitGroup
+		var accepted [3]atomic.Int64
+		for i := range accepted {
+			all.Go(func() {
+				for n := int64(1); ; n++ {
+					_, err := a.Publish(t.Context(), "a", sse.Event{Name: strconv.Itoa(i), Data: strconv.FormatInt(n, 10)})
+					if err != nil {
+						matches(t, err, sse.ErrShutdown)
+						return
+					}
+					accepted[i].Store(n)
+					time.Sleep(100 * time.Microsecond)
+				}
+			})
+		}
+		const clients = 10
+		connected.Add(clients)
+		ends := make(chan map[string]string, 1000)
+		for range clients {
+			all.Go(func() {
+				once := sync.OnceFunc(connected.Done)
+				for {
+					s, err := a.try(a.client, "/", browser...)
+					if !noError(t, err) {
+						once()
+						return
+					}
+					last := make(map[string]string)
+					for {
+						b, err := s.tryBlock()
+						if err != nil {
+							break
+						}
+						if b.silent {
+							continue
+						}
+						if last[b.Name] != "" {
+							n, err := strconv.Atoi(last[b.Name])
+							noError(t, err)
+							assert.Equal(t, strconv.Itoa(n+1), b.Data)
+						}
+						last[b.Name] = b.Data
+						once()
+					}
+					if len(last) == 0 { // one that was not served
+						return
+					}
+					ends <- last
+				}
+			})
+		}
+		connected.Wait()
+		require.NoError(t, a.Shutdown(t.Context()))
+		all.Wait()
+		close(ends)
+		want := make(map[string]string)
+		for i := range accepted {
+			want[strconv.Itoa(i)] = strconv.FormatInt(accepted[i].Load(), 10)
+		}
+		n := 0
+		for last := range ends {
+			for name, data := range last {
+				require.Equal(t, want[name], data)
+			}
+			n++
+		}
+		require.GreaterOrEqual(t, n, clients)
+		require.Equal(t, joins.Load(), leaves.Load())
+	})
+}
+
+func TestShutdownOfThePluginOnly(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{})
+		streams := []*stream{a.connect("/"), a.connect("/?topic=b")}
+		a.joined("b", 1)
+		require.NoError(t, a.plugin.Shutdown(t.Context()))
+		for _, s := range streams {
+			require.NotEmpty(t, s.block().ID)
+			s.farewell()
+			require.Equal(t, sse.EndShutdown, a.end().Reason)
+		}
+		require.Zero(t, a.plugin.Len())
+		require.Zero(t, a.Stats().Members)
+		a.publish("a", sse.Event{Data: "the hub goes on"})
+	})
+}
+
+func TestShutdownOfTheServer(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{server: func(a *app, srv *http.Server) { a.plugin.ShutdownWith(srv) }})
+		s := a.connect("/")
+		a.joined("a", 1)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		down := make(chan error, 1)
+		go func() { down <- a.srv.Config.Shutdown(ctx) }()
+		require.NotEmpty(t, s.block().ID)
+		s.farewell()
+		require.NoError(t, receive(t, down))
+		require.Equal(t, sse.EndShutdown, a.end().Reason)
+	})
+}
+
+// The order that is advised.
+func TestShutdownOfHubPluginAndServer(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{})
+		s := a.connect("/")
+		a.publishN("a", 1, 100)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		require.NoError(t, a.Shutdown(ctx))
+		require.NoError(t, a.plugin.Shutdown(ctx))
+		require.NoError(t, a.srv.Config.Shutdown(ctx))
+		s.expectN(1, 100)
+		s.farewell()
+	})
+}
+
+// A retry of the application's own is what the client is told first, and that it is to
+// wait longer in the end.
+func TestShutdownAfterARetryOnOpen(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{sse: sse.Config{Retry: 10 * time.Second}})
+		s := a.connect("/")
+		require.Equal(t, 10*time.Second, s.block().Retry)
+		require.NoError(t, a.Shutdown(t.Context()))
+		require.NotEmpty(t, s.block().ID)
+		require.GreaterOrEqual(t, s.farewell(), 10*time.Second)
+	})
+}
+
+func TestStats(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{hub: hub.Config{LogEvents: 10}})
+		require.Equal(t, hub.Stats{Gaps: map[hub.GapReason]uint64{}}, a.Stats())
+		s, two := a.connect("/"), a.connect("/?topic=a&topic=b")
+		require.Equal(t, 2, a.Stats().Members)
+		require.Equal(t, 2, a.Stats().Topics)
+		for i := 1; i <= 15; i++ {
+			a.publish("a", sse.Event{Data: strconv.Itoa(i)})
+			s.expect(strconv.Itoa(i))
+			two.expect(strconv.Itoa(i))
+		}
+		a.publish("c", sse.Event{Data: "c"})
+		st := a.Stats()
+		require.Positive(t, st.LogSize)
+		st.LogSize = 0
+		eventually(t, func() bool { return a.Stats().Delivered == 30 }, "what has been delivered")
+		st.Delivered = 30
+		require.Equal(t, hub.Stats{
+			Topics: 3, Members: 2, LogEvents: 10, Published: 16, Delivered: 30, Evicted: 6,
+			Gaps: map[hub.GapReason]uint64{},
+		}, st)
+		a.resume("/", "nonsense").expectGap()
+		require.Equal(t, map[hub.GapReason]uint64{hub.GapMalformed: 1}, a.Stats().Gaps)
+		require.Equal(t, 1, strings.Count(a.log.String(), "client told of a gap"), fmt.Sprint(a.log))
+		s.leave()
+		two.leave()
+		eventually(t, func() bool { return a.Stats().Members == 1 }, "the end")
+		require.Equal(t, 2, a.Stats().Topics)
+	})
+}

@@ -1,0 +1,460 @@
+package hub_test
+
+import (
+	"context"
+	"io"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/hub"
+)
+
+// padding makes an event so large that a hundred of them are more than what is between
+// a server and a client that do not have large buffers.
+var padding = strings.Repeat(".", 16<<10)
+
+// numbered is an event that is known by its name.
+func numbered(i int) sse.Event { return sse.Event{Name: strconv.Itoa(i), Data: padding} }
+
+// number is the number of such an event.
+func number(t testing.TB, e sse.Event) int {
+	t.Helper()
+	n, err := strconv.Atoi(e.Name)
+	require.NoError(t, err, e.Name)
+	require.Len(t, e.Data, len(padding))
+	return n
+}
+
+// stall makes s a client that is in the middle of an event, named "large", which it
+// does not get to the end of until it reads on.
+func (a *app) stall(topic string, s *stream) {
+	a.t.Helper()
+	require.NotEmpty(a.t, s.block().ID, "it has an id to come back with")
+	a.publish(topic, sse.Event{Name: "large", Data: strings.Repeat(".", 4<<20)})
+	_, err := s.r.Peek(1)
+	require.NoError(a.t, err)
+}
+
+func TestSlowEnd(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{small: true, hub: hub.Config{LogEvents: 10}})
+		s := a.connectSlow("/?topic=a&topic=b")
+		a.stall("a", s)
+		a.publishN("b", 1, 3)
+		a.publishN("a", 4, 20)
+		require.Equal(t, "large", s.event().Name)
+		s.expectEnd() // not in the middle of an event
+		e := a.end()
+		require.Equal(t, sse.EndSlow, e.Reason)
+		require.ErrorIs(t, e.Err, sse.ErrSlow)
+		var slow *hub.SlowError
+		require.ErrorAs(t, e.Err, &slow)
+		require.Equal(t, &hub.SlowError{Topic: "a", Missed: 7}, slow)
+		require.EqualValues(t, 1, a.Stats().Ended)
+		require.Empty(t, a.Stats().Gaps)
+		require.Contains(t, a.log.String(), "level=WARN")
+
+		s = a.reconnect(s)
+		require.Equal(t, "expired", s.Header.Get(hub.GapHeader))
+		gap := s.expectGap()
+		require.EqualValues(t, 11, gap.Position.Offset)
+		s.expectN(11, 20)
+	})
+}
+
+// What the log loses of other topics makes nobody slow.
+func TestSlowEndIsNotOfAnotherTopic(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{small: true, hub: hub.Config{LogEvents: 10}})
+		s := a.connectSlow("/")
+		a.stall("a", s)
+		a.publishN("busy", 1, 20)
+		a.publishN("a", 1, 3)
+		require.Equal(t, "large", s.event().Name)
+		s.expectN(1, 3)
+		require.Zero(t, a.Stats().Ended, "nothing of its topic is lost")
+	})
+}
+
+// A client that is slow, but not so slow that the log loses what is due to it, gets
+// all.
+func TestSlowButInTime(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{small: true})
+		s := a.connectSlow("/")
+		a.stall("a", s)
+		for i := range 100 {
+			a.publish("a", numbered(i))
+		}
+		require.Equal(t, "large", s.event().Name)
+		for i := range 100 {
+			require.Equal(t, i, number(t, s.event()))
+		}
+		require.Empty(t, a.Stats().Gaps)
+		require.Zero(t, a.Stats().Ended)
+	})
+}
+
+func TestSlowSkip(t *testing.T) {
+	for name, snapshot := range map[string]bool{"no snapshot": false, "with a snapshot": true} {
+		t.Run(name, func(t *testing.T) {
+			forEach(t, func(t *test) {
+				var p plan
+				p.small = true
+				p.hub.LogEvents = 10
+				p.sub.Slow = hub.SlowSkip
+				if snapshot {
+					p.sub.Snapshot = func(s *sse.ServerSession, at hub.Position) (hub.Position, error) {
+						return at, s.Send(sse.Event{Name: "state", Data: at.String()})
+					}
+				}
+				a := t.start(p)
+				s := a.connectSlow("/")
+				requireNoGap(t, s)
+				if snapshot {
+					require.Equal(t, a.Position().String(), s.event().Data)
+				}
+				a.stall("a", s)
+				large := a.Position()
+				a.publishN("a", 1, 20)
+				head := a.Position()
+				require.Equal(t, "large", s.event().Name)
+				require.Equal(t, hub.Gap{Reason: hub.GapSlow, LastEventID: large.String(), Position: head, Snapshot: snapshot}, s.expectGap())
+				if snapshot {
+					require.Equal(t, large.String(), s.id, "the client has not got the state yet")
+					require.Equal(t, sse.Event{Name: "state", Data: head.String()}, s.event())
+					require.Equal(t, head.String(), s.block().ID)
+				}
+				a.publishN("a", 21, 25)
+				s.expectN(21, 25)
+				require.Equal(t, map[hub.GapReason]uint64{hub.GapSlow: 1}, a.Stats().Gaps)
+				require.Zero(t, a.Stats().Ended)
+				require.Contains(t, a.log.String(), "reason=slow")
+
+				s = a.reconnect(s)
+				requireNoGap(t, s)
+			})
+		})
+	}
+}
+
+func TestSlowSkipWithASnapshotThatFails(t *testing.T) {
+	for name, panics := range map[string]bool{"error": false, "panic": true} {
+		t.Run(name, func(t *testing.T) {
+			forEach(t, func(t *test) {
+				first := true
+				a := t.start(plan{small: true, hub: hub.Config{LogEvents: 10}, sub: hub.Subscription{
+					Slow: hub.SlowSkip,
+					Snapshot: func(_ *sse.ServerSession, at hub.Position) (hub.Position, error) {
+						if !first && panics {
+							panic("of the snapshot")
+						} else if !first {
+							return at, errOwn
+						}
+						first = false
+						return at, nil
+					},
+				}})
+				s := a.connectSlow("/")
+				a.stall("a", s)
+				a.publishN("a", 1, 20)
+				require.Equal(t, "large", s.event().Name)
+				s.expectGap()
+				_, err := s.rest()
+				require.Error(t, err, "it must not look whole")
+				if e := a.end(); panics {
+					require.Equal(t, sse.EndPanic, e.Reason)
+				} else {
+					require.ErrorIs(t, e.Err, errOwn)
+				}
+			})
+		})
+	}
+}
+
+// While a client is behind, only the newest event of each topic is worth its time.
+func TestSlowLatest(t *testing.T) {
+	for name, log := range map[string]int{"whole log": 0, "short log": 10} {
+		t.Run(name, func(t *testing.T) {
+			forEach(t, func(t *test) {
+				a := t.start(plan{small: true, hub: hub.Config{LogEvents: log}, sub: hub.Subscription{
+					Topics: []string{"a", "b", "c"},
+					Slow:   hub.SlowLatest,
+				}})
+				s := a.connectSlow("/")
+				a.stall("a", s)
+				for i := range 300 {
+					a.publish([]string{"a", "b"}[i/3%2], sse.Event{Data: strconv.Itoa(i)})
+				}
+				require.Equal(t, "large", s.event().Name)
+				s.expect("296", "299")
+				require.Empty(t, a.Stats().Gaps)
+
+				// One that keeps up gets all.
+				for i := range 20 {
+					a.publish([]string{"a", "b", "c"}[i%3], sse.Event{Data: strconv.Itoa(i)})
+					s.expect(strconv.Itoa(i))
+				}
+			})
+		})
+	}
+}
+
+// What a topic had last may be lost.
+func TestSlowLatestOfATopicThatIsLost(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{small: true, hub: hub.Config{LogEvents: 10}, sub: hub.Subscription{
+			Topics: []string{"a", "b"},
+			Slow:   hub.SlowLatest,
+		}})
+		s := a.connectSlow("/")
+		a.stall("a", s)
+		a.publishN("b", 1, 3)
+		a.publishN("a", 4, 23)
+		require.Equal(t, "large", s.event().Name)
+		gap := s.expectGap()
+		require.Equal(t, hub.GapSlow, gap.Reason)
+		require.Equal(t, a.Position().Offset-10, gap.Position.Offset)
+		s.expect("23")
+		a.publish("b", sse.Event{Data: "24"})
+		s.expect("24")
+	})
+}
+
+func TestSlowLatestByKey(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{small: true, sub: hub.Subscription{
+			Topics: []string{"a", "b"},
+			Slow:   hub.SlowLatest,
+			Filter: func(m *hub.Message) bool { return m.Event.Comment != "key 4" },
+			Key: func(m *hub.Message) string {
+				if m.Event.Comment == "key 4" {
+					panic("of one that is filtered")
+				}
+				return m.Event.Comment
+			},
+		}})
+		s := a.connectSlow("/")
+		a.stall("a", s)
+		for i := range 300 {
+			a.publish([]string{"a", "b"}[i%2], sse.Event{Data: strconv.Itoa(i), Comment: "key " + strconv.Itoa(i/2%5)})
+		}
+		require.Equal(t, "large", s.event().Name)
+		s.expect("291", "293", "295", "297")
+		a.publish("a", sse.Event{Data: "300"})
+		s.expect("300")
+	})
+}
+
+// With a Key, what the log has lost may have been the last of one.
+func TestSlowLatestByKeyBehindTheLog(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{small: true, hub: hub.Config{LogEvents: 10}, sub: hub.Subscription{
+			Slow: hub.SlowLatest,
+			Key:  func(m *hub.Message) string { return m.Event.Comment },
+		}})
+		s := a.connectSlow("/")
+		a.stall("a", s)
+		for i := range 300 {
+			a.publish("a", sse.Event{Data: strconv.Itoa(i), Comment: "key " + strconv.Itoa(i%5)})
+		}
+		require.Equal(t, "large", s.event().Name)
+		require.Equal(t, a.Position().Offset-10, s.expectGap().Position.Offset)
+		s.expectN(295, 299) // the last of each key that is left
+		require.Equal(t, map[hub.GapReason]uint64{hub.GapSlow: 1}, a.Stats().Gaps)
+		a.publish("a", sse.Event{Data: "300"})
+		s.expect("300")
+	})
+}
+
+func TestSlowLatestOnTheFirstConnection(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{sub: hub.Subscription{
+			Topics: []string{"a", "b"},
+			Start:  hub.Beginning,
+			Slow:   hub.SlowLatest,
+		}})
+		for i := range 20 {
+			a.publish([]string{"a", "b"}[i%2], sse.Event{Data: strconv.Itoa(i)})
+		}
+		s := a.connect("/")
+		s.expect("18", "19")
+	})
+}
+
+// All that is due at a time may be more than goes into a write.
+func TestSlowLatestOfManyLargeEvents(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{small: true, sub: hub.Subscription{
+			Slow: hub.SlowLatest,
+			Key:  func(m *hub.Message) string { return m.Event.Comment },
+		}})
+		s := a.connectSlow("/")
+		a.stall("a", s)
+		for i := range 50 {
+			e := numbered(i)
+			e.Comment = strconv.Itoa(i % 20)
+			a.publish("a", e)
+		}
+		require.Equal(t, "large", s.event().Name)
+		for i := 30; i < 50; i++ {
+			require.Equal(t, i, number(t, s.event()))
+		}
+	})
+}
+
+// Clients that never read delay neither the publisher nor the other clients, of their
+// topic or not, nor Shutdown beyond its context.
+func TestSlowClientsDelayNobody(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{small: true, sse: sse.Config{WriteTimeout: time.Hour}})
+		var good []*stream
+		for i := range 20 {
+			a.connectSlow("/")
+			if i%4 == 0 {
+				good = append(good, a.connect("/"), a.connect("/?topic=b"), a.connect("/?topic=b&topic=a"))
+			}
+		}
+		for i := range 150 {
+			a.publish("a", numbered(i))
+			if i%10 == 9 {
+				a.publish("b", sse.Event{Name: "b"})
+				for i := 1; i < len(good); i += 3 {
+					require.Equal(t, "b", good[i].event().Name)
+				}
+			}
+		}
+		for i := range 150 {
+			for n, s := range good {
+				if n%3 != 1 {
+					require.Equal(t, i, number(t, s.event()))
+				}
+				if n%3 == 2 && i%10 == 9 {
+					require.Equal(t, "b", s.event().Name)
+				}
+			}
+		}
+		a.publish("a", sse.Event{Name: "again"})
+		for n, s := range good {
+			if n%3 != 1 {
+				require.Equal(t, "again", s.event().Name)
+			}
+		}
+
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		var err error
+		within(t, func() { err = a.Shutdown(ctx) })
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.EqualError(t, err, "hub: shutdown with 20 members left: context deadline exceeded")
+		for _, s := range good {
+			s.expectEnd()
+		}
+		for range 20 + len(good) {
+			require.Equal(t, sse.EndShutdown, a.end().Reason)
+		}
+		within(t, func() { err = a.Shutdown(t.Context()) })
+		require.NoError(t, err, "none is left")
+	})
+}
+
+func TestSlowClientIsCutOffByTheWriteTimeout(t *testing.T) {
+	forEach(t, func(t *test) {
+		left := make(chan error, 10)
+		a := t.start(plan{
+			small: true,
+			hub:   hub.Config{OnLeave: func(_ *hub.Member, _ string, cause error) { left <- cause }},
+			sse:   sse.Config{WriteTimeout: 200 * time.Millisecond},
+		})
+		s, good := a.connectSlow("/"), a.connect("/")
+		for i := range 100 {
+			a.publish("a", numbered(i))
+			require.Equal(t, i, number(t, good.event()))
+		}
+		require.ErrorIs(t, receive(t, left), sse.ErrWriteTimeout)
+		e := a.end()
+		require.Equal(t, sse.EndWriteTimeout, e.Reason)
+		require.ErrorIs(t, e.Err, sse.ErrWriteTimeout)
+		require.Less(t, e.Events, int64(100))
+		a.joined("a", 1)
+		next := 0
+		for {
+			b, err := s.tryBlock()
+			if err != nil {
+				require.NotEqual(t, io.EOF, err, "it must not look whole")
+				break
+			}
+			if !b.silent {
+				require.Equal(t, next, number(t, b.Event))
+				next++
+			}
+		}
+		require.Less(t, next, 100)
+
+		s = a.reconnect(s)
+		requireNoGap(t, s)
+		for ; next < 100; next++ {
+			require.Equal(t, next, number(t, s.event()))
+		}
+	})
+}
+
+// A client that leaves in the middle of an event is gone at once, whatever the write
+// timeout.
+func TestSlowClientThatLeaves(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{small: true, sse: sse.Config{WriteTimeout: time.Hour}})
+		s := a.connectSlow("/")
+		a.stall("a", s)
+		s.leave()
+		require.Equal(t, sse.EndClientGone, a.end().Reason)
+		a.joined("a", 0)
+	})
+}
+
+// A client that takes its time while it is kicked gets what it has been sent.
+func TestSlowClientThatIsKicked(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{small: true})
+		s := a.connectSlow("/")
+		a.stall("a", s)
+		a.publishN("a", 1, 3)
+		require.Equal(t, 1, a.Kick("a", errOwn))
+		require.Equal(t, "large", s.event().Name)
+		s.expectEnd() // not in the middle of an event
+		require.Equal(t, sse.EndClosed, a.end().Reason)
+	})
+}
+
+// Heartbeats of a client that does not read wait for it with the rest.
+func TestSlowClientAndHeartbeats(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{small: true, sse: sse.Config{
+			Heartbeat: sse.Heartbeat{Period: time.Millisecond, Event: sse.Event{Name: "beat"}},
+		}})
+		s := a.connectSlow("/")
+		for i := range 100 {
+			a.publish("a", numbered(i))
+		}
+		for i, beats := 0, 0; i < 100 || beats < 3; {
+			switch e := s.event(); e.Name {
+			case "beat":
+				beats++
+			default:
+				require.Equal(t, i, number(t, e))
+				i++
+			}
+		}
+	})
+}
+
+func TestSlowErrorSays(t *testing.T) {
+	err := &hub.SlowError{Topic: "a", Missed: 7}
+	require.EqualError(t, err, `hub: 7 events of topic "a" have left the log before the client took them`)
+	require.ErrorIs(t, err, sse.ErrSlow)
+}
