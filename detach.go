@@ -90,6 +90,7 @@ func (s *ServerSession) leaveDetached(err error) {
 	d.returned.Store(true)
 	if err != nil {
 		s.cancel(ErrClosed)
+		s.ended.Store(true)
 	}
 	s.finishIfDetached()
 }
@@ -194,8 +195,11 @@ func (d *detachment) writeAll(p []byte, timeout time.Duration) error {
 	return d.conn.SetWriteDeadline(time.Time{}) // it would hold for those writes too that do not wait
 }
 
-// try writes as much of p as can be written without waiting. (A deadline that has
-// passed is another's, or that of an interruption. Who waits sets one of its own.)
+// try writes as much of p as can be written without waiting.
+//
+// It does so by Control rather than Write, which would look at deadlines, and at what the
+// runtime's poller keeps far away, for a write that never waits. Control keeps the
+// descriptor from being closed meanwhile, and the session's mu others from writing.
 func (d *detachment) try(p []byte) (int, error) {
 	if d.raw == nil || len(p) == 0 {
 		return 0, nil
@@ -203,12 +207,9 @@ func (d *detachment) try(p []byte) (int, error) {
 	t := tries.Get().(*try)
 	defer tries.Put(t)
 	t.p, t.n, t.err = p, 0, nil
-	err := d.raw.Write(t.write)
+	err := d.raw.Control(t.write)
 	t.p = nil
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return 0, nil
-	case err != nil:
+	if err != nil {
 		return 0, err
 	}
 	return t.n, t.err
@@ -219,15 +220,12 @@ type try struct {
 	p     []byte
 	n     int
 	err   error
-	write func(fd uintptr) (done bool)
+	write func(fd uintptr)
 }
 
 var tries = sync.Pool{New: func() any {
 	t := new(try)
-	t.write = func(fd uintptr) bool {
-		t.n, t.err = writeNow(fd, t.p)
-		return true // not to be called again when the client has taken some
-	}
+	t.write = func(fd uintptr) { t.n, t.err = writeNow(fd, t.p) }
 	return t
 }}
 
@@ -344,7 +342,7 @@ func (s *ServerSession) tryWrite(d *detachment, f *engine.Frames) (pending bool,
 func (s *ServerSession) tryFrames(d *detachment, f *engine.Frames) (sent Sent, pending bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state == finished || s.ctx.Err() != nil {
+	if s.state == finished || s.ended.Load() {
 		return sent, false, s.closedError()
 	}
 	now := s.age()

@@ -16,32 +16,33 @@ import (
 // Member is a session that a hub serves. Its methods are safe for concurrent use, and
 // may be called by hooks.
 type Member struct {
-	hub     *Hub
-	shard   *shard
-	session engine.Session
-	server  *sse.ServerSession
-
-	filter   func(*Message) bool
-	snapshot func(*sse.ServerSession, Position) (Position, error)
-	key      func(*Message) string
-	info     any
+	// What each delivery needs stands first and together; see sse.ServerSession.
 
 	// state is who sends: whoever claims the member, and nobody else.
 	state   atomic.Uint32
 	caution atomic.Int32  // deliveries that should not hold up others
 	cursor  atomic.Uint64 // offset up to which all has been sent
 	told    atomic.Uint64 // offset of the last id that was sent
-	last    uint64        // of the events in a write that is not finished
-	cut     uint64        // likewise, what the cursor will be
-
-	i    int32 // where it is in its shard; shard.mu guards it
-	slow SlowPolicy
-	left bool // mu guards it
+	session engine.Session
+	hub     *Hub
+	shard   *shard
+	filter  func(*Message) bool
 
 	mu    sync.Mutex
+	slow  SlowPolicy
+	left  bool  // mu guards it
+	i     int32 // where it is in its shard; shard.mu guards it
 	links []*link
 	few   [1]*link // the links of nearly all
 	one   link
+
+	last uint64 // of the events in a write that is not finished
+	cut  uint64 // likewise, what the cursor will be
+
+	server   *sse.ServerSession
+	snapshot func(*sse.ServerSession, Position) (Position, error)
+	key      func(*Message) string
+	info     any
 }
 
 // ErrKicked is matched by the cause of a session's end by [Member.Kick] or [Hub.Kick].

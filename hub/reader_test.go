@@ -1,9 +1,11 @@
 package hub
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -172,5 +174,40 @@ func TestHeartbeatBeforeDue(t *testing.T) {
 		require.True(t, ok)
 		require.Equal(t, "id: "+h.Position().String()+"\n\n", string(frame))
 		(*owner)(m).EndHeartbeat()
+
+		h.publishTo("a")
+		synctest.Wait()
+		require.Equal(t, []string{h.at(2).String(), h.at(4).String()}, s.ids)
+		frame, ok = (*owner)(m).BeginHeartbeat(nil)
+		require.False(t, ok, "it knows that: %s", frame)
 	})
+}
+
+// What is said to be in the log is there.
+func TestReadWhatIsPublished(t *testing.T) {
+	h, err := New(Config{})
+	require.NoError(t, err)
+	s := new(readerSession)
+	m := newMember(h, s, Subscription{}) // nobody else sends to it
+	require.True(t, h.admit(m, []string{"a", "b"}))
+	m.place("", Now)
+	var publishers sync.WaitGroup
+	const each = 5000
+	for i := range 2 {
+		publishers.Go(func() {
+			for n := range each {
+				_, _ = h.Publish(context.Background(), "ab"[(n+i)%2:][:1], sse.Event{Data: "x"}) // the head will tell
+			}
+		})
+	}
+	r := new(reader)
+	for head := uint64(0); head < 2*each; {
+		head = h.head.Load()
+		require.Equal(t, statusDone, m.deliver(head, r))
+		if n := len(s.ids); n > 0 { // it may have got more
+			require.Equal(t, Position{h.epoch, uint64(n)}.String(), s.ids[n-1])
+		}
+		require.GreaterOrEqual(t, len(s.ids), int(head))
+	}
+	publishers.Wait()
 }

@@ -50,13 +50,14 @@ const (
 
 // worker is the goroutine of a shard, and what it is about.
 type worker struct {
-	shard  *shard
-	visit  atomic.Uint64 // number of the visit to a member: odd while it lasts
-	ms     [stint]*Member
-	n, i   int
-	part   *part
-	stalls int // in this pass
-	r      reader
+	shard    *shard
+	visit    atomic.Uint64 // number of the visit to a member: odd while it lasts
+	ms       [stint]*Member
+	mayBlock [stint]bool // as of warm
+	n, i     int
+	part     *part
+	stalls   int // in this pass
+	r        reader
 }
 
 // replaced is the bit of worker.visit that says that another has taken its place.
@@ -96,6 +97,7 @@ func (sh *shard) start(w *worker) {
 // run works until nothing is due, or until it is replaced.
 func (w *worker) run() {
 	for {
+		w.warm()
 		for w.i < w.n {
 			m := w.ms[w.i]
 			if !w.deliverTo(m) {
@@ -106,6 +108,14 @@ func (w *worker) run() {
 		if !w.shard.assign(w) {
 			return
 		}
+	}
+}
+
+// warm looks at what the deliveries of a stint need. The processor fetches it for many
+// members at a time, where the deliveries would wait for one after the other.
+func (w *worker) warm() {
+	for i, m := range w.ms[:w.n] {
+		w.mayBlock[i] = m.state.Load() != stateIdle || m.session.MayBlock()
 	}
 }
 
@@ -137,7 +147,7 @@ func (w *worker) deliverTo(m *Member) bool {
 	if m.cursor.Load() >= w.part.topic.last.Load() || !m.claim() {
 		return true
 	}
-	if m.session.MayBlock() && (w.stalls >= maxStalls || m.needsCaution()) {
+	if w.mayBlock[w.i] && (w.stalls >= maxStalls || m.needsCaution()) {
 		go m.drain(statusDone)
 		return true
 	}
