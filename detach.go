@@ -89,8 +89,8 @@ func (s *ServerSession) leaveDetached(err error) {
 	s.mu.Unlock()
 	d.returned.Store(true)
 	if err != nil {
-		s.cancel(ErrClosed)
 		s.ended.Store(true)
+		s.cancel(ErrClosed)
 	}
 	s.finishIfDetached()
 }

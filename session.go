@@ -30,7 +30,7 @@ type ServerSession struct {
 	// mu is the write path: whoever holds it may write to w, and nobody else. It
 	// covers the fields that follow, but for the atomic ones.
 	mu        sync.Mutex
-	ended     atomic.Bool // ctx is done, or about to be
+	ended     atomic.Bool // ctx is done, or will be in a moment
 	state     sessionState
 	isOpen    bool          // the first write has gone out
 	torn      bool          // a write failed, and may have left half a frame behind
@@ -213,8 +213,8 @@ func (s *ServerSession) Close() error {
 
 // end ends the session. The first cause holds.
 func (s *ServerSession) end(cause error) {
+	s.ended.Store(true) // before anybody can see that ctx is done, and send
 	s.cancel(cause)
-	s.ended.Store(true)
 	s.finishIfDetached()
 }
 
@@ -845,6 +845,9 @@ func isEventSource(r *http.Request) bool {
 }
 
 func (s *ServerSession) closedError() error {
+	if s.ended.Load() {
+		<-s.ctx.Done() // and so has a cause
+	}
 	cause := context.Cause(s.ctx)
 	if cause == nil || cause == ErrClosed { //nolint:errorlint // the sentinel itself
 		return ErrClosed
