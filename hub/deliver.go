@@ -391,6 +391,9 @@ func (m *Member) fellBehind(r *reader) status {
 
 // skip goes on behind an offset, or where the snapshot stands, and tells the client.
 func (m *Member) skip(r *reader, reason GapReason, offset uint64) error {
+	if m.snapshot != nil {
+		offset = m.hub.head.Load() // it is to be taken of the present
+	}
 	gap := Gap{Reason: reason, LastEventID: m.position().String(), Snapshot: m.snapshot != nil}
 	gap.Position = Position{m.hub.epoch, m.seekFrom(offset)}
 	if err := m.tell(r, gap); err != nil {

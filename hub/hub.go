@@ -148,12 +148,12 @@ func setDefault[T comparable](v *T, to T) {
 // position.
 //
 // The event's id is that position, unless e has an ID of its own. Clients can resume
-// from either; ids of one's own must not repeat within the log, nor look like a
-// position. An event that only has a Retry or a Comment is sent, and moves the
+// from either; ids of one's own must not repeat within the log, nor be positions of the
+// hub. An event that only has a Retry or a Comment is sent, and moves the
 // client's id, but is shown by no client.
 //
-// The errors: an *event.FieldError if e cannot be encoded, or its ID is a position or
-// stands beside ResetID; an *event.TooLargeError if it is larger than Config.LogSize;
+// The errors: an *event.FieldError if e cannot be encoded, or its ID is a position of
+// the hub, or ResetID is set; an *event.TooLargeError if it is larger than Config.LogSize;
 // that of ctx; or one that matches sse.ErrShutdown after Shutdown. The event is then
 // not in the log.
 func (h *Hub) Publish(ctx context.Context, topic string, e sse.Event) (Position, error) {
@@ -189,8 +189,8 @@ func (h *Hub) encode(topic string, e sse.Event) (f frame, err error) {
 		return f, &event.FieldError{Field: "ResetID", Offset: -1, Reason: "cannot be published: clients would forget where they are"}
 	}
 	if e.ID != "" {
-		if _, err := ParsePosition(e.ID); err == nil {
-			return f, &event.FieldError{Field: "ID", Offset: -1, Reason: "looks like the position of an event"}
+		if p, err := ParsePosition(e.ID); err == nil && p.Epoch == h.epoch {
+			return f, &event.FieldError{Field: "ID", Offset: -1, Reason: "is the position of an event"}
 		}
 	} else {
 		f.numbered = true

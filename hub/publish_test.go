@@ -63,19 +63,19 @@ func TestPublishRefuses(t *testing.T) {
 		"id with a line break": {topic: "a", event: sse.Event{ID: "a\nb"}, field: "ID"},
 		"id that is a position": {
 			topic: "a", event: sse.Event{ID: before.String()}, field: "ID",
-			text: "hub: publish: event: ID looks like the position of an event",
+			text: "hub: publish: event: ID is the position of an event",
 		},
-		"id that looks like one": {topic: "a", event: sse.Event{ID: "x-1"}, field: "ID"},
-		"id and ResetID":         {topic: "a", event: sse.Event{ID: "x", ResetID: true}, field: "ResetID"},
-		"ResetID":                {topic: "a", event: sse.Event{ResetID: true}, field: "ResetID"},
-		"ResetID and data":       {topic: "a", event: sse.Event{Data: "x", ResetID: true}, field: "ResetID"},
-		"name":                   {topic: "a", event: sse.Event{Name: "a\nb", Data: "x"}, field: "Name"},
-		"data":                   {topic: "a", event: sse.Event{Data: "\xff"}, field: "Data"},
-		"comment":                {topic: "a", event: sse.Event{Data: "x", Comment: "\xff"}, field: "Comment"},
-		"only a comment":         {topic: "a", event: sse.Event{Comment: "\xff"}, field: "Comment"},
-		"retry":                  {topic: "a", event: sse.Event{Data: "x", Retry: time.Nanosecond}, field: "Retry"},
-		"only a retry":           {topic: "a", event: sse.Event{Retry: -2}, field: "Retry"},
-		"own id and a retry":     {topic: "a", event: sse.Event{ID: "x", Retry: -2}, field: "Retry"},
+		"id that will be one": {topic: "a", event: sse.Event{ID: hub.Position{Epoch: before.Epoch, Offset: 99}.String()}, field: "ID"},
+		"id and ResetID":      {topic: "a", event: sse.Event{ID: "x", ResetID: true}, field: "ResetID"},
+		"ResetID":             {topic: "a", event: sse.Event{ResetID: true}, field: "ResetID"},
+		"ResetID and data":    {topic: "a", event: sse.Event{Data: "x", ResetID: true}, field: "ResetID"},
+		"name":                {topic: "a", event: sse.Event{Name: "a\nb", Data: "x"}, field: "Name"},
+		"data":                {topic: "a", event: sse.Event{Data: "\xff"}, field: "Data"},
+		"comment":             {topic: "a", event: sse.Event{Data: "x", Comment: "\xff"}, field: "Comment"},
+		"only a comment":      {topic: "a", event: sse.Event{Comment: "\xff"}, field: "Comment"},
+		"retry":               {topic: "a", event: sse.Event{Data: "x", Retry: time.Nanosecond}, field: "Retry"},
+		"only a retry":        {topic: "a", event: sse.Event{Retry: -2}, field: "Retry"},
+		"own id and a retry":  {topic: "a", event: sse.Event{ID: "x", Retry: -2}, field: "Retry"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := tt.ctx
@@ -119,7 +119,7 @@ func TestPublishRefuses(t *testing.T) {
 	require.EqualValues(t, 1, st.Published)
 	require.Equal(t, 1, st.Topics)
 
-	for _, id := range []string{"x", "x-", "-1", "1", "x-01", "X-1", "x-1-1", "x 1", "ö-1"} {
+	for _, id := range []string{"x", "x-", "-1", "1", "x-01", "X-1", "x-1-1", "x 1", "ö-1", "x-1", "order-17"} {
 		_, err := h.Publish(t.Context(), "a", sse.Event{ID: id})
 		require.NoError(t, err, "%q is no position", id)
 	}

@@ -13,8 +13,9 @@ import (
 
 // Subscription says what a session is sent, and how.
 type Subscription struct {
-	// Topics are those the session follows. There may be none yet: see
-	// [Member.Subscribe]. One that is named twice counts once.
+	// Topics are those the session follows. One that is named twice counts once. More
+	// may come by [Member.Subscribe]; but it is in its topics that a member is found, so
+	// there should be one to begin with.
 	Topics []string
 
 	// Start says where a client begins that has no last event id, or one of no use.
@@ -263,13 +264,12 @@ func (h *Hub) oldest() uint64 {
 
 // find returns the position that id stands for.
 func (h *Hub) find(id string) (pos Position, known bool) {
-	if pos, err := ParsePosition(id); err == nil {
-		return pos, true
-	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if e, ok := h.log.own[id]; ok {
+	e, own := h.log.own[id]
+	h.mu.Unlock()
+	if own {
 		return e.Position, true
 	}
-	return pos, false
+	pos, err := ParsePosition(id)
+	return pos, err == nil
 }
