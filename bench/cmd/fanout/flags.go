@@ -74,7 +74,11 @@ func parseFlags(args []string) (o options, err error) {
 	if !*short || set["sizes"] {
 		all = append(all, rate(10000, 5, *rateFor))
 	}
-	all = append(all, burst(1000, 1000, *patience), idle(*idlers), slow(1000, 10, *slowFor, func(l library.Library) bool {
+	all = append(all, burst(1000, 1000, *patience), idle(*idlers))
+	if !*short {
+		all = append(all, crowd(18_000))
+	}
+	all = append(all, slow(1000, 10, *slowFor, func(l library.Library) bool {
 		switch l.Name {
 		case "socket loop", "socket loop, packed":
 			return false // it takes no care of that

@@ -41,13 +41,17 @@ func rate(n, perSecond int, d time.Duration) workload {
 
 // paced publishes at a fixed rate. It is patient with what is late, for a while.
 func paced(ctx context.Context, lib library.Library, n, perSecond, size int, d time.Duration, slow bool) (pub published, got collected, err error) {
-	count := max(1, int(d.Seconds()*float64(perSecond)))
-	const grace = 3 * time.Second
 	p, base, err := measured(ctx, lib, n, window, size, slow)
 	if err != nil {
 		return pub, got, err
 	}
 	defer p.end()
+	return p.paced(base, max(1, int(d.Seconds()*float64(perSecond))), perSecond, size)
+}
+
+// paced publishes count events at a fixed rate.
+func (p *pair) paced(base, count, perSecond, size int) (pub published, got collected, err error) {
+	const grace = 3 * time.Second
 	interval := time.Second / time.Duration(perSecond)
 	start := now() + 300*time.Millisecond
 	err = p.both(

@@ -1,0 +1,58 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/chi-sse/sse/bench/internal/library"
+	"github.com/chi-sse/sse/bench/internal/report"
+)
+
+// crowd is as many subscribers as fit into a process of 20,000 files: nine events, a
+// silence in which heartbeats are due, if the library has any, and one more event.
+func crowd(n int) workload {
+	const (
+		before    = 9
+		perSecond = 3
+		silence   = 18 * time.Second // the hub's heartbeat is after 15
+	)
+	return workload{
+		name:  "crowd",
+		title: fmt.Sprintf("A crowd: %s subscribers, ten events with a silence of %v before the last", report.Format(float64(n)), silence),
+		columns: []report.Column{
+			{Title: "lost", Better: report.Lower},
+			{Title: "streams ended", Better: report.Lower},
+			{Title: "p99, ms", Better: report.Lower, Ratio: true},
+			{Title: "p99 of the last, ms", Better: report.Lower},
+		},
+		only:  func(l library.Library) bool { return l.Kind != library.Peer },
+		limit: 2 * time.Minute,
+		run: func(ctx context.Context, lib library.Library) (out outcome, err error) {
+			p, base, err := measured(ctx, lib, n, window, eventSize, false)
+			if err != nil {
+				return out, err
+			}
+			defer p.end()
+			pub, got, err := p.paced(base, before, perSecond, eventSize)
+			if err != nil {
+				return out, err
+			}
+			time.Sleep(silence)
+			last, gotLast, err := p.paced(pub.End, 1, perSecond, eventSize)
+			if err != nil {
+				return out, err
+			}
+			if out.trouble = got.complaint(pub); out.trouble == "" {
+				out.trouble = gotLast.complaint(last)
+			}
+			out.figures = []float64{
+				float64(got.Lost + gotLast.Lost), float64(got.Closed + gotLast.Closed),
+				millis(got.P99), millis(gotLast.P99),
+			}
+			return out, nil
+		},
+	}
+}
