@@ -67,8 +67,8 @@ type Config struct {
 	LogAge time.Duration
 
 	// Detached lets sessions over HTTP/1.x live on without their goroutines, when Serve
-	// has sent what is due at first: a tenth of the memory, and a third less work for
-	// each event. [Hub.Serve] then returns nil at that time. Where a connection cannot be
+	// has sent what is due at first: a fourteenth of the memory, and a tenth to a sixth less
+	// work for each event. [Hub.Serve] then returns nil at that time. Where a connection cannot be
 	// had (HTTP/2, or a middleware's writer that hides it), Serve works as without.
 	Detached bool
 
