@@ -33,13 +33,13 @@ type liveCall struct {
 
 // packedCall is a request and its route context, in one string.
 type packedCall struct {
-	text   string // separated by NUL: fields, header, NUL, then of chi the patterns, NUL, and the parameters
+	text   string // sections of fields: the request's with its header, chi's patterns, chi's method and parameters
 	tls    *tls.ConnectionState
 	values context.Context // nil for a detached session
 }
 
-// init makes c the call of r. It returns the request that the session shows, which
-// must be given the session's context.
+// init makes c the call of r. The caller gives what it returns a request with the
+// session's context, which cannot be made before c is.
 func (c *call) init(r *http.Request) *liveCall {
 	live := &liveCall{request: r, values: context.WithoutCancel(r.Context())}
 	if rctx := chi.RouteContext(r.Context()); rctx != nil {
