@@ -24,5 +24,8 @@ func init() {
 				return nil
 			}, nil
 		},
+		NewEncode: func() Encode {
+			return func(m Message) ([]byte, error) { return sse.NewMessage(m.ID, m.Data, m.Name).Bytes(), nil }
+		},
 	})
 }

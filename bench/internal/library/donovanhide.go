@@ -1,6 +1,10 @@
 package library
 
 import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
 	"net"
 
 	"github.com/donovanhide/eventsource"
@@ -25,6 +29,26 @@ func init() {
 				srv.Publish(channels, sourceEvent{m})
 				return nil
 			}, nil
+		},
+		NewEncode: func() Encode {
+			var buf bytes.Buffer
+			enc := eventsource.NewEncoder(&buf, false)
+			return func(m Message) ([]byte, error) {
+				buf.Reset()
+				err := enc.Encode(sourceEvent{m})
+				return buf.Bytes(), err
+			}
+		},
+		Decode: func(r io.Reader, sink Sink) error {
+			return decodeSource(eventsource.NewDecoder(r).Decode, sink)
+		},
+		Read: func(ctx context.Context, url string, sink Sink) error {
+			stream, err := eventsource.Subscribe(url, "")
+			if err != nil {
+				return fmt.Errorf("subscribe: %w", err)
+			}
+			// Close would panic if an event came at the same time.
+			return readSource(ctx, stream.Events, stream.Errors, sink)
 		},
 	})
 }

@@ -1,7 +1,9 @@
 package library
 
 import (
-	"net"
+	"bytes"
+	"fmt"
+	"io"
 	"net/http"
 
 	"github.com/gin-contrib/sse"
@@ -9,37 +11,56 @@ import (
 
 // gin-contrib/sse v1.1.2; v1.2.0 asks for Go 1.26.10. It encodes an event into a
 // response, as its README does, and as gin's Context.SSEvent and Stream do, which
-// flush after each; the hub is ours.
+// flush after each; the hub is ours. Its Decode returns
+// the events when the whole stream has been read, so there is no client in it.
 func init() {
 	Register(Library{
 		Name:   "gin-contrib/sse",
 		Kind:   Peer,
 		Module: "github.com/gin-contrib/sse",
 		Note:   "no hub of its own: a channel for each subscriber",
-		Start: func(ln net.Listener, setup Setup) (Publish, error) {
-			hub := newBroadcast[sse.Event](setup)
-			serveEvents(ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				ch := hub.subscribe()
-				defer hub.unsubscribe(ch)
-				(sse.Event{}).WriteContentType(w)
-				flusher := w.(http.Flusher)
-				flusher.Flush()
-				for {
-					select {
-					case ev, ok := <-ch:
-						if !ok || sse.Encode(w, ev) != nil {
-							return
-						}
-						flusher.Flush()
-					case <-r.Context().Done():
-						return
-					}
-				}
-			}))
-			return func(m Message) error {
-				hub.publish(sse.Event{Id: m.ID, Event: m.Name, Data: m.Data})
-				return nil
-			}, nil
+		Start:  channels(ginHandler, ginEvent),
+		Stream: single(ginHandler, ginEvent),
+		NewEncode: func() Encode {
+			var buf bytes.Buffer
+			return func(m Message) ([]byte, error) {
+				buf.Reset()
+				err := sse.Encode(&buf, ginEvent(m))
+				return buf.Bytes(), err
+			}
 		},
+		Decode: func(r io.Reader, sink Sink) error {
+			all, err := sse.Decode(r)
+			if err != nil {
+				return fmt.Errorf("decode: %w", err)
+			}
+			for _, ev := range all {
+				data, ok := ev.Data.(string)
+				if !ok {
+					return fmt.Errorf("data is a %T", ev.Data)
+				}
+				if !sink.Event(ev.Id, ev.Event, data) {
+					return nil
+				}
+			}
+			return nil
+		},
+	})
+}
+
+func ginEvent(m Message) sse.Event { return sse.Event{Id: m.ID, Event: m.Name, Data: m.Data} }
+
+func ginHandler(events source[sse.Event]) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		(sse.Event{}).WriteContentType(w)
+		flusher := w.(http.Flusher)
+		flusher.Flush()
+		_ = events(r.Context(), func(ev sse.Event) error {
+			if err := sse.Encode(w, ev); err != nil {
+				return err
+			}
+			flusher.Flush()
+			return nil
+		})
 	})
 }

@@ -1,6 +1,10 @@
 package library
 
 import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
 	"net"
 
 	"github.com/launchdarkly/eventsource"
@@ -26,12 +30,25 @@ func init() {
 				return nil
 			}, nil
 		},
+		NewEncode: func() Encode {
+			var buf bytes.Buffer
+			enc := eventsource.NewEncoder(&buf, false)
+			return func(m Message) ([]byte, error) {
+				buf.Reset()
+				err := enc.Encode(sourceEvent{m})
+				return buf.Bytes(), err
+			}
+		},
+		Decode: func(r io.Reader, sink Sink) error {
+			return decodeSource(eventsource.NewDecoder(r).Decode, sink)
+		},
+		Read: func(ctx context.Context, url string, sink Sink) error {
+			stream, err := eventsource.SubscribeWithURL(url)
+			if err != nil {
+				return fmt.Errorf("subscribe: %w", err)
+			}
+			defer stream.Close()
+			return readSource(ctx, stream.Events, stream.Errors, sink)
+		},
 	})
 }
-
-// sourceEvent is a Message as the two eventsource libraries want it.
-type sourceEvent struct{ m Message }
-
-func (e sourceEvent) Id() string    { return e.m.ID } //nolint:revive // the interface's name
-func (e sourceEvent) Event() string { return e.m.Name }
-func (e sourceEvent) Data() string  { return e.m.Data }

@@ -1,11 +1,14 @@
-// Package library holds what the benchmark compares: ways to send one event to
-// many subscribers. Each is a file that registers itself, and does no more than the
-// library's documentation shows, so that all of them do the same work.
+// Package library holds what the benchmark compares: ways to send one event to many
+// subscribers or to one, to encode, to decode, and to read a stream. Each library is a
+// file that registers itself, and does no more than the library's documentation
+// shows, so that all of them do the same work.
 package library
 
 import (
 	"cmp"
+	"context"
 	"errors"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -13,7 +16,8 @@ import (
 	"slices"
 )
 
-// Message is the event that each library is given. None of its fields is empty.
+// Message is the event that each library is given. Those to many subscribers have all
+// fields.
 type Message struct{ ID, Name, Data string }
 
 // Publish sends a message to everyone who is subscribed. It may block.
@@ -29,7 +33,20 @@ const (
 	Limit             // not a library, but what one may be measured against
 )
 
-// Library is one way to fan events out.
+// Source sends the events of one stream, until ctx is done or send fails. When send
+// returns nil, the event is on its way.
+type Source func(ctx context.Context, send func(Message) error) error
+
+// Encode returns m as it goes over the wire, valid until the next call.
+type Encode func(m Message) ([]byte, error)
+
+// Sink takes in what a library decodes. It returns false if it wants no more.
+type Sink interface {
+	Event(id, name, data string) bool
+	RawEvent(id, name, data []byte) bool // for a library that hands out bytes
+}
+
+// Library is a library, with what it can do. A function is nil if it cannot.
 type Library struct {
 	Name   string
 	Kind   Kind
@@ -38,8 +55,20 @@ type Library struct {
 	OwnIDs bool   // it gives events ids of its own
 	Note   string // what a reader of its figures should know
 
-	// Start serves streams on ln until the process ends.
+	// Start serves streams on ln until the process ends, each with all events.
 	Start func(ln net.Listener, setup Setup) (Publish, error)
+
+	// Stream serves one stream on ln at a time, with the events of source, each of
+	// which is flushed by itself.
+	Stream func(ln net.Listener, source Source) error
+
+	NewEncode func() Encode
+
+	// Decode reads the events of r until its end, or until sink wants no more.
+	Decode func(r io.Reader, sink Sink) error
+
+	// Read is a client that reads the stream at url until sink wants no more.
+	Read func(ctx context.Context, url string, sink Sink) error
 }
 
 // DefaultTarget is the request target of most libraries' streams.

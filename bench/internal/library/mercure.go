@@ -35,5 +35,12 @@ func init() {
 				})
 			}, nil
 		},
+		NewEncode: func() Encode {
+			var buf []byte
+			return func(m Message) ([]byte, error) {
+				buf = append(buf[:0], (&mercure.Event{ID: m.ID, Type: m.Name, Data: m.Data}).String()...)
+				return buf, nil
+			}
+		},
 	})
 }

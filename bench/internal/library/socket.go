@@ -4,6 +4,7 @@ package library
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -11,7 +12,9 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -25,6 +28,26 @@ func init() {
 		Kind:  Limit,
 		Note:  "no HTTP server: a write for each event on each of the raw connections",
 		Start: func(ln net.Listener, setup Setup) (Publish, error) { return startLoop(ln, setup, false), nil },
+		Stream: func(ln net.Listener, events Source) error {
+			accept(ln, func(conn net.Conn) error {
+				defer conn.Close()
+				if err := answer(conn); err != nil {
+					return err
+				}
+				ctx, leave := context.WithCancel(context.Background())
+				go func() {
+					_, _ = io.Copy(io.Discard, conn) // until the client leaves
+					leave()
+				}()
+				var chunk []byte
+				return events(ctx, func(m Message) error {
+					chunk = appendChunk(chunk[:0], m)
+					_, err := conn.Write(chunk)
+					return err
+				})
+			})
+			return nil
+		},
 	})
 	Register(Library{
 		Name:  "socket loop, packed",
@@ -42,29 +65,53 @@ func startLoop(ln net.Listener, setup Setup, pack bool) Publish {
 		workers[i] = &socketWorker{frames: make(chan []byte, max(64, setup.Backlog)), pack: pack}
 		go workers[i].run()
 	}
-	go func() {
-		for i := 0; ; i++ {
-			conn, err := ln.Accept()
-			if err != nil {
-				log.Print(err)
-				os.Exit(1)
-			}
-			w := workers[i%len(workers)]
-			go func() {
-				if err := w.add(conn); err != nil {
-					_ = conn.Close() // the client has left
-				}
-			}()
-		}
-	}()
+	var next atomic.Uint32
+	accept(ln, func(conn net.Conn) error {
+		return workers[int(next.Add(1))%len(workers)].add(conn)
+	})
 	return func(m Message) error {
-		frame := appendFrame(nil, m)
-		chunk := fmt.Appendf(nil, "%x\r\n%s\r\n", len(frame), frame)
+		chunk := appendChunk(nil, m)
 		for _, w := range workers {
 			w.frames <- chunk
 		}
 		return nil
 	}
+}
+
+// accept has serve take each connection of ln, and closes those that it fails to.
+func accept(ln net.Listener, serve func(net.Conn) error) {
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				log.Print(err)
+				os.Exit(1)
+			}
+			go func() {
+				if err := serve(conn); err != nil {
+					_ = conn.Close() // the client has left
+				}
+			}()
+		}
+	}()
+}
+
+// answer reads the request on conn, and sends the head of the response.
+func answer(conn net.Conn) error {
+	if _, err := http.ReadRequest(bufio.NewReaderSize(conn, 512)); err != nil {
+		return fmt.Errorf("request: %w", err)
+	}
+	if _, err := io.WriteString(conn, socketHead); err != nil {
+		return fmt.Errorf("head: %w", err)
+	}
+	return nil
+}
+
+// appendChunk appends m as a chunk of a response.
+func appendChunk(dst []byte, m Message) []byte {
+	size := len("event: \ndata: \nid: \n\n") + len(m.Name) + len(m.Data) + len(m.ID) // of one line
+	dst = append(strconv.AppendInt(dst, int64(size), 16), "\r\n"...)
+	return append(appendFrame(dst, m), "\r\n"...)
 }
 
 // socketWorker writes to its part of the connections.
@@ -81,13 +128,10 @@ type socket struct {
 	fd   int
 }
 
-// add answers the request on conn and takes it among the worker's connections.
+// add answers the request on conn, and takes it among the worker's connections.
 func (w *socketWorker) add(conn net.Conn) error {
-	if _, err := http.ReadRequest(bufio.NewReaderSize(conn, 512)); err != nil {
-		return fmt.Errorf("request: %w", err)
-	}
-	if _, err := io.WriteString(conn, socketHead); err != nil {
-		return fmt.Errorf("head: %w", err)
+	if err := answer(conn); err != nil {
+		return err
 	}
 	raw, err := conn.(syscall.Conn).SyscallConn()
 	if err != nil {
