@@ -16,6 +16,7 @@ func burst(n, count int, patience time.Duration) workload {
 	return workload{
 		name:  "burst",
 		title: fmt.Sprintf("Burst: %s events of about 100 bytes at once to %s subscribers", report.Format(float64(count)), report.Format(float64(n))),
+		of:    fanOut,
 		columns: []report.Column{
 			{Title: "lost", Better: report.Lower},
 			{Title: "twice", Better: report.Lower},

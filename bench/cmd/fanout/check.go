@@ -24,11 +24,15 @@ func checked(ctx context.Context, lib library.Library) error {
 		return err
 	}
 	defer p.end()
+	return p.check(lib.OwnIDs)
+}
+
+func (p *pair) check(ownIDs bool) error {
 	for _, pass := range []struct{ size, count int }{{eventSize, 500}, {largeSize, 50}} {
 		done := make(chan error, 1)
 		n := 0
 		go func() {
-			err := p.load.call("check", checkArgs{p.hello.Addr, p.hello.Target, pass.size, lib.OwnIDs}, &n)
+			err := p.load.call("check", checkArgs{p.hello.Addr, p.hello.Target, pass.size, ownIDs}, &n)
 			if err != nil {
 				time.AfterFunc(2*time.Second, p.cancel)
 			}

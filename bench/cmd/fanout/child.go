@@ -46,6 +46,7 @@ func startChild(ctx context.Context, role, arg string, link *os.File) (*child, e
 	}
 	c := &child{role: strings.TrimPrefix(role, "-as-"), cmd: exec.CommandContext(ctx, exe, role, arg)}
 	c.cmd.Stderr = &c.stderr
+	c.cmd.Env = profileOf(ctx)
 	c.cmd.ExtraFiles = []*os.File{link}
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	c.cmd.WaitDelay = time.Second
@@ -147,9 +148,22 @@ type pair struct {
 	hello        hello
 }
 
-// startPair starts a server of the library and a load generator. Both are killed when
+// startPair starts a pair whose server fans out.
+func startPair(ctx context.Context, lib string, backlog int) (*pair, error) {
+	p, err := newPair(ctx, lib)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.server.call("start", startArgs{Backlog: backlog}, &p.hello); err != nil {
+		p.end()
+		return nil, err
+	}
+	return p, nil
+}
+
+// newPair starts a process for the library and a load generator. Both are killed when
 // ctx is done.
-func startPair(ctx context.Context, lib string, backlog int) (p *pair, err error) {
+func newPair(ctx context.Context, lib string) (p *pair, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
@@ -168,10 +182,8 @@ func startPair(ctx context.Context, lib string, backlog int) (p *pair, err error
 	if p.server, err = startChild(p.ctx, serverRole, lib, ends[0]); err != nil {
 		return nil, err
 	}
-	if p.load, err = startChild(p.ctx, loadRole, "", ends[1]); err != nil {
-		return nil, err
-	}
-	return p, p.server.call("start", startArgs{backlog}, &p.hello)
+	p.load, err = startChild(p.ctx, loadRole, "", ends[1])
+	return p, err
 }
 
 func (p *pair) end() {

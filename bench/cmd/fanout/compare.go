@@ -20,12 +20,18 @@ type comparison struct {
 	options
 	began   time.Time
 	outcome map[cell]*record
-	bad     map[string]string // libraries that failed the check, and why
-	skipped int               // runs for which there was no time
+	bad     map[ability]string // what failed the check, and why
+	skipped int                // runs for which there was no time
 }
 
 // cell is one library under one workload.
 type cell struct{ workload, library string }
+
+// ability is a library in one of its disciplines.
+type ability struct {
+	of      *discipline
+	library string
+}
 
 // record is the runs of a cell.
 type record struct {
@@ -36,7 +42,7 @@ type record struct {
 
 // compare runs everything, interleaved, and reports.
 func compare(ctx context.Context, o options) error {
-	c := &comparison{options: o, began: time.Now(), outcome: map[cell]*record{}, bad: map[string]string{}}
+	c := &comparison{options: o, began: time.Now(), outcome: map[cell]*record{}, bad: map[ability]string{}}
 	c.check(ctx)
 	for rep := range o.reps {
 		for _, w := range o.workloads {
@@ -67,22 +73,30 @@ func compare(ctx context.Context, o options) error {
 
 // check has each library compared with what was published, before anything is timed.
 func (c *comparison) check(ctx context.Context) {
-	for _, lib := range c.libraries {
-		if ctx.Err() != nil {
-			return
+	for _, of := range disciplines {
+		if !slices.ContainsFunc(c.workloads, func(w workload) bool { return w.of == of }) {
+			continue
 		}
-		err := within(ctx, time.Minute, func(ctx context.Context) error { return checked(ctx, lib) })
-		if err != nil {
-			c.bad[lib.Name] = err.Error()
-			progress("check %s: %v", lib.Name, err)
+		for _, lib := range c.libraries {
+			if ctx.Err() != nil {
+				return
+			}
+			if !of.can(lib) {
+				continue
+			}
+			err := within(ctx, time.Minute, func(ctx context.Context) error { return of.check(ctx, lib) })
+			if err != nil {
+				c.bad[ability{of, lib.Name}] = err.Error()
+				progress("check %s, %s: %v", of.name, lib.Name, err)
+			}
 		}
 	}
-	progress("checked that all send the right bytes, in order: %v", time.Since(c.began).Round(time.Second))
+	progress("checked that all have the right bytes, in order: %v", time.Since(c.began).Round(time.Second))
 }
 
 // measure does one run.
 func (c *comparison) measure(ctx context.Context, rep int, w workload, lib library.Library) {
-	if c.bad[lib.Name] != "" || w.only != nil && !w.only(lib) || ctx.Err() != nil {
+	if !w.takes(lib) || c.bad[ability{w.of, lib.Name}] != "" || ctx.Err() != nil {
 		return
 	}
 	key := cell{w.name, lib.Name}
@@ -97,6 +111,9 @@ func (c *comparison) measure(ctx context.Context, rep int, w workload, lib libra
 	if c.budget > 0 && time.Since(c.began) > c.budget {
 		c.skipped++
 		return
+	}
+	if c.profiles != "" {
+		ctx = withProfile(ctx, c.profiles, key)
 	}
 	began := time.Now()
 	var out outcome
@@ -142,7 +159,7 @@ func (c *comparison) tables() (tables []report.Table) {
 	for _, w := range c.workloads {
 		t := report.Table{Name: w.name, Title: w.title, Columns: w.columns}
 		for _, lib := range c.libraries {
-			if w.only != nil && !w.only(lib) {
+			if !w.takes(lib) {
 				continue
 			}
 			row := report.Row{Name: lib.Name, Kind: report.Kind(lib.Kind)}
@@ -150,7 +167,7 @@ func (c *comparison) tables() (tables []report.Table) {
 				row.Samples = r.samples
 				row.Trouble = r.summary(c.reps)
 			}
-			if why := c.bad[lib.Name]; why != "" {
+			if why := c.bad[ability{w.of, lib.Name}]; why != "" {
 				row.Trouble = []string{"not measured: " + why}
 			}
 			t.Rows = append(t.Rows, row)

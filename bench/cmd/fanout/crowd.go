@@ -22,13 +22,14 @@ func crowd(n int) workload {
 	return workload{
 		name:  "crowd",
 		title: fmt.Sprintf("A crowd: %s subscribers, ten events with a silence of %v before the last", report.Format(float64(n)), silence),
+		of:    fanOut,
 		columns: []report.Column{
 			{Title: "lost", Better: report.Lower},
 			{Title: "streams ended", Better: report.Lower},
 			{Title: "p99, ms", Better: report.Lower, Ratio: true},
 			{Title: "p99 of the last, ms", Better: report.Lower},
 		},
-		only:  func(l library.Library) bool { return l.Kind != library.Peer },
+		only:  func(l library.Library) bool { return l.Kind == library.Ours },
 		limit: 2 * time.Minute,
 		run: func(ctx context.Context, lib library.Library) (out outcome, err error) {
 			p, base, err := measured(ctx, lib, n, window, eventSize, false)

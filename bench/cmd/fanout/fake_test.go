@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/chi-sse/sse/bench/internal/library"
+	"github.com/chi-sse/sse/bench/internal/stream"
+	"github.com/chi-sse/sse/event"
 )
 
 // TestMain is also the main function of the children.
@@ -109,7 +112,7 @@ func registerFakes() {
 		},
 		"closes": func(stream, seq int, frame string) (string, bool) { return frame, stream == 3 && seq == 30 },
 	} {
-		library.Register(library.Library{
+		lib := library.Library{
 			Name: "fake " + name,
 			Kind: library.Peer,
 			Start: func(ln net.Listener, _ library.Setup) (library.Publish, error) {
@@ -117,7 +120,11 @@ func registerFakes() {
 				go http.Serve(ln, f) //nolint:errcheck,gosec // until the process ends
 				return f.publish, nil
 			},
-		})
+		}
+		if name == "right" || name == "alters" {
+			fakeTheRest(&lib, name == "alters")
+		}
+		library.Register(lib)
 	}
 	library.Register(library.Library{
 		Name: "fake hangs",
@@ -133,4 +140,54 @@ func registerFakes() {
 			return func(library.Message) error { panic("of its own accord") }, nil
 		},
 	})
+}
+
+// fakeTheRest gives a library that fans out all other abilities, right but for event 40
+// if it alters that.
+func fakeTheRest(lib *library.Library, alters bool) {
+	alter := func(m library.Message) library.Message {
+		if alters && stream.Seq(m.Data) == 40 {
+			m.Data = strings.Replace(m.Data, "abc", "abd", 1)
+		}
+		return m
+	}
+	frame := func(m library.Message) string {
+		m = alter(m)
+		return fmt.Sprintf("id: %s\nevent: %s\ndata: %s\n\n", m.ID, m.Name, strings.ReplaceAll(m.Data, "\n", "\ndata: "))
+	}
+	lib.NewEncode = func() library.Encode {
+		return func(m library.Message) ([]byte, error) { return []byte(frame(m)), nil }
+	}
+	lib.Decode = func(r io.Reader, sink library.Sink) error {
+		for ev, err := range event.NewDecoder(r).All() {
+			if err != nil {
+				return err
+			}
+			m := alter(library.Message{ID: ev.ID, Name: ev.Name, Data: ev.Data})
+			if !sink.RawEvent([]byte(m.ID), []byte(m.Name), []byte(m.Data)) {
+				return nil
+			}
+		}
+		return nil
+	}
+	lib.Read = func(_ context.Context, url string, sink library.Sink) error {
+		resp, err := http.Get(url) //nolint:gosec // of the test's own server
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		return lib.Decode(resp.Body, sink)
+	}
+	lib.Stream = func(ln net.Listener, source library.Source) error {
+		h := func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/event-stream")
+			_ = source(r.Context(), func(m library.Message) error {
+				_, err := io.WriteString(w, frame(m))
+				w.(http.Flusher).Flush()
+				return err
+			})
+		}
+		go http.Serve(ln, http.HandlerFunc(h)) //nolint:errcheck,gosec // until the process ends
+		return nil
+	}
 }

@@ -4,6 +4,10 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +24,7 @@ func find(t *testing.T, name string) library.Library {
 	return lib
 }
 
-// Every library passes the check and loses nothing.
+// Every library passes the checks of what it can do, and loses nothing.
 func TestLibraries(t *testing.T) {
 	for _, lib := range library.All() {
 		if strings.HasPrefix(lib.Name, "fake ") && lib.Name != "fake right" {
@@ -28,17 +32,27 @@ func TestLibraries(t *testing.T) {
 		}
 		t.Run(lib.Name, func(t *testing.T) {
 			t.Parallel()
-			if err := checked(t.Context(), lib); err != nil {
-				t.Fatal(err)
+			for _, of := range disciplines {
+				if !of.can(lib) {
+					continue
+				}
+				if err := of.check(t.Context(), lib); err != nil {
+					t.Errorf("%s: %v", of.name, err)
+				}
 			}
-			workloads := []workload{burst(20, 200, time.Second)}
+			const d = 50 * time.Millisecond
+			workloads := []workload{burst(20, 200, time.Second), encode(small, d), decode(pages, d), read(small, d), send(d)}
 			if lib.Kind != library.Peer || lib.Name == "fake right" {
-				workloads = append(workloads, full(20, 50*time.Millisecond), rate(20, 100, 100*time.Millisecond))
+				workloads = append(workloads, full(20, d), rate(20, 100, 2*d))
 			}
 			for _, w := range workloads {
+				if !w.takes(lib) {
+					continue
+				}
 				out, err := w.run(t.Context(), lib)
 				if err != nil || out.trouble != "" {
 					t.Errorf("%s: %v %s", w.name, err, out.trouble)
+					continue
 				}
 				for i, column := range w.columns {
 					if bad := column.Title == "lost" || column.Title == "twice" || column.Title == "streams ended"; bad != (out.figures[i] == 0) && !strings.HasPrefix(column.Title, "allocations") {
@@ -62,6 +76,30 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+func TestEachCheckFindsAWrongEvent(t *testing.T) {
+	for _, of := range []*discipline{encoding, decoding, reading, oneByOne} {
+		t.Run(of.name, func(t *testing.T) {
+			t.Parallel()
+			err := of.check(t.Context(), find(t, "fake alters"))
+			if err == nil || !strings.Contains(err.Error(), "abd") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	err := checkedEncode(t.Context(), library.Library{NewEncode: func() library.Encode {
+		return func(m library.Message) ([]byte, error) {
+			return fmt.Appendf(nil, "id: %s\nevent: %s\ndata: %s\n\ndata: x\n\n", m.ID, m.Name, m.Data), nil
+		}
+	}})
+	if err == nil || !strings.Contains(err.Error(), "which is 2 events") {
+		t.Errorf("one event too many: %v", err)
+	}
+	err = checkedDecode(t.Context(), library.Library{Decode: func(io.Reader, library.Sink) error { return nil }})
+	if err == nil || err.Error() != "0 of 200 events came" {
+		t.Errorf("no events: %v", err)
 	}
 }
 
@@ -106,5 +144,17 @@ func TestALibraryThatHangsIsEnded(t *testing.T) {
 	}
 	if d := time.Since(began); d > 5*time.Second {
 		t.Errorf("after %v", d)
+	}
+}
+
+func TestProfile(t *testing.T) {
+	folder := t.TempDir()
+	w := encode(small, 20*time.Millisecond)
+	ctx := withProfile(t.Context(), folder, cell{w.name, "fake right"})
+	if _, err := w.run(ctx, find(t, "fake right")); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(folder, "encode-100-fake-right.pprof")); err != nil || info.Size() == 0 {
+		t.Errorf("%v %v", info, err)
 	}
 }

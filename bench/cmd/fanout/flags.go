@@ -21,6 +21,7 @@ type options struct {
 	reps      int
 	budget    time.Duration // no run begins after it; 0 means none
 	results   string        // a folder for RESULTS.md and plots; empty for none
+	profiles  string        // a folder for the profiles of servers; empty for none
 	command   string
 }
 
@@ -28,17 +29,19 @@ func parseFlags(args []string) (o options, err error) {
 	f := flag.NewFlagSet("fanout", flag.ContinueOnError)
 	short := f.Bool("short", false, "the form that takes under five minutes; other flags change it")
 	libs := f.String("libs", "", "regular `expression` of the libraries' names")
-	loads := f.String("workloads", "", "regular `expression` of the workloads' names")
+	loads := f.String("workloads", "", "regular `expression` of the workloads' names; crowd, which takes long, only if it has that name")
+	alone := f.Duration("alone-for", 700*time.Millisecond, "how long to encode, to decode, to read, and to send on one connection; -short: 200ms")
 	sizes := f.String("sizes", "100,1000,10000", "subscribers at full rate, by commas; -short: 100,1000")
 	idlers := f.Int("idle", 10000, "idle subscribers; -short: 2000")
-	fullFor := f.Duration("full-for", 5*time.Second, "how long to publish at full rate; -short: 1s")
-	rateFor := f.Duration("rate-for", 10*time.Second, "how long to publish at a fixed rate; -short: 2s")
-	slowFor := f.Duration("slow-for", 24*time.Second, "the same beside a client that does not read; -short: 4s")
-	patience := f.Duration("patience", 10*time.Second, "how long an event of a burst may be on its way after the last; -short: 3s")
+	fullFor := f.Duration("full-for", 1500*time.Millisecond, "how long to publish at full rate; -short: 1s")
+	rateFor := f.Duration("rate-for", 4*time.Second, "how long to publish at a fixed rate; -short: 2s")
+	slowFor := f.Duration("slow-for", 6*time.Second, "the same beside a client that does not read; -short: 4s")
+	patience := f.Duration("patience", 5*time.Second, "how long an event of a burst may be on its way after the last; -short: 3s")
 	list := f.Bool("list", false, "list libraries and workloads")
 	f.IntVar(&o.reps, "reps", 3, "runs of everything; -short: 1")
 	f.DurationVar(&o.budget, "budget", 0, "start nothing after so long; -short: 4m20s")
 	f.StringVar(&o.results, "results", "", "`folder` for RESULTS.md and plots")
+	f.StringVar(&o.profiles, "profile", "", "`folder` for a CPU profile of each server, which go tool pprof reads")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -49,7 +52,7 @@ func parseFlags(args []string) (o options, err error) {
 	f.Visit(func(f *flag.Flag) { set[f.Name] = true })
 	if *short {
 		for name, value := range map[string]string{
-			"sizes": "100,1000", "idle": "2000", "full-for": "1s", "rate-for": "2s", "slow-for": "4s",
+			"alone-for": "200ms", "sizes": "100,1000", "idle": "2000", "full-for": "1s", "rate-for": "2s", "slow-for": "4s",
 			"patience": "3s", "reps": "1", "budget": "4m20s",
 		} {
 			if set[name] {
@@ -62,7 +65,12 @@ func parseFlags(args []string) (o options, err error) {
 	}
 	o.command = strings.Join(append([]string{"fanout"}, args...), " ")
 
-	all := []workload{}
+	all := []workload{
+		encode(small, *alone), encode(pages, *alone),
+		decode(tokens, *alone), decode(small, *alone), decode(pages, *alone), decode(large, *alone),
+		read(tokens, *alone), read(small, *alone), read(pages, *alone),
+		send(*alone),
+	}
 	for size := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.Atoi(size)
 		if err != nil || n <= 0 {
@@ -74,19 +82,18 @@ func parseFlags(args []string) (o options, err error) {
 	if !*short || set["sizes"] {
 		all = append(all, rate(10000, 5, *rateFor))
 	}
-	all = append(all, burst(1000, 1000, *patience), idle(*idlers))
-	if !*short {
-		all = append(all, crowd(18_000))
-	}
-	all = append(all, slow(1000, 10, *slowFor, func(l library.Library) bool {
+	all = append(all, burst(1000, 1000, *patience), idle(*idlers), slow(1000, 10, *slowFor, func(l library.Library) bool {
 		switch l.Name {
 		case "socket loop", "socket loop, packed":
 			return false // it takes no care of that
-		case "tmaxmax/go-sse", "launchdarkly/eventsource":
+		case "tmaxmax/go-sse", "launchdarkly/eventsource", "r3labs/sse":
 			return true
 		}
-		return !*short || set["libs"] || l.Kind != library.Peer
+		return set["libs"] || l.Kind != library.Peer
 	}))
+	if strings.Contains(*loads, "crowd") {
+		all = append(all, crowd(18_000))
+	}
 	if o.libraries, err = choose(library.All(), *libs, func(l library.Library) string { return l.Name }); err != nil {
 		return o, fmt.Errorf("-libs: %w", err)
 	}

@@ -19,6 +19,7 @@ func full(n int, d time.Duration) workload {
 	return workload{
 		name:  fmt.Sprintf("full-%d", n),
 		title: fmt.Sprintf("Full rate: %s subscribers, %d events of about 100 bytes in flight", report.Format(float64(n)), window),
+		of:    fanOut,
 		columns: []report.Column{
 			{Title: "deliveries/s", Better: report.Higher, Ratio: true},
 			{Title: "server CPU per delivery, µs", Better: report.Lower, Ratio: true},

@@ -17,6 +17,7 @@ func idle(n int) workload {
 	return workload{
 		name:  "idle",
 		title: fmt.Sprintf("Idle: %s subscribers", report.Format(float64(n))),
+		of:    fanOut,
 		columns: []report.Column{
 			{Title: "KiB per subscriber", Better: report.Lower, Ratio: true},
 			{Title: "of that live heap", Better: report.Lower},

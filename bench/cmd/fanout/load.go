@@ -26,6 +26,8 @@ func runLoad() error {
 		"settle":     op(g.settle),
 		"collect":    op(g.collect),
 		"check":      op(check),
+		"flood":      op(flood),
+		"cpu":        op(func(struct{}) (time.Duration, error) { return cpuTime(), nil }),
 	})
 }
 

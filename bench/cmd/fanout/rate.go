@@ -16,6 +16,7 @@ func rate(n, perSecond int, d time.Duration) workload {
 	return workload{
 		name:  fmt.Sprintf("rate-%d", n),
 		title: fmt.Sprintf("Fixed rate: %s subscribers, %d events of about 100 bytes a second; latency from when an event was due", report.Format(float64(n)), perSecond),
+		of:    fanOut,
 		columns: []report.Column{
 			{Title: "p50, ms", Better: report.Lower, Ratio: true},
 			{Title: "p99, ms", Better: report.Lower, Ratio: true},

@@ -3,11 +3,14 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,29 +19,30 @@ import (
 	"github.com/chi-sse/sse/bench/internal/report"
 )
 
-// plotFolder is beside RESULTS.md.
-const plotFolder = "results"
+// Beside RESULTS.md are a folder for the plots, and in it the figures of all runs.
+const (
+	plotFolder = "results"
+	figureFile = "figures.json"
+)
 
-// write writes RESULTS.md and its plots to folder.
+// write writes RESULTS.md, its plots and figures to folder. If there were figures of an
+// earlier time, it says how many of them are reproduced.
 func (c *comparison) write(folder string, tables []report.Table) error {
 	if err := os.MkdirAll(filepath.Join(folder, plotFolder), 0o755); err != nil {
 		return err
 	}
-	var b strings.Builder
-	b.WriteString("# Fan-out, side by side\n\n")
-	fmt.Fprintf(&b, "Written by `%s` on %s. %s\n\n", c.command, c.began.Format(time.DateOnly), machine())
-	b.WriteString(explanation)
-	fmt.Fprintf(&b, "Each figure is the median of %d runs; the runs of all libraries are interleaved.\n\n", c.reps)
-	b.WriteString("| | version | |\n|---|---|---|\n")
-	versions := moduleVersions()
-	for _, lib := range c.libraries {
-		version := versions[lib.Module]
-		if lib.Module == "" {
-			version = runtime.Version()
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", lib.Name, version, lib.Note)
+	again, err := reproduced(filepath.Join(folder, plotFolder, figureFile), tables)
+	if err != nil {
+		return err
 	}
-	b.WriteByte('\n')
+	var b strings.Builder
+	b.WriteString("# Side by side\n\n")
+	fmt.Fprintf(&b, "Written by `%s` on %s, in %v. %s\n\n", c.command, c.began.Format(time.DateOnly), time.Since(c.began).Round(time.Minute), machine())
+	b.WriteString(explanation)
+	fmt.Fprintf(&b, "Each figure is the median of %d runs; the runs of all libraries are interleaved. \"Spread\" is by how much the\n", c.reps)
+	b.WriteString("highest run of a library exceeds its lowest, in the row in the middle of each column.\n\n")
+	b.WriteString(again)
+	c.writeLibraries(&b)
 	for i := range tables {
 		t := &tables[i]
 		fmt.Fprintf(&b, "## %s\n\n```text\n", t.Heading())
@@ -60,16 +64,78 @@ func (c *comparison) write(folder string, tables []report.Table) error {
 	return os.WriteFile(filepath.Join(folder, "RESULTS.md"), []byte(strings.TrimRight(b.String(), "\n")+"\n"), 0o644)
 }
 
+// writeLibraries writes what is compared, and who takes part in what.
+func (c *comparison) writeLibraries(b *strings.Builder) {
+	b.WriteString("| | version |")
+	for _, of := range disciplines {
+		b.WriteString(" " + of.name + " |")
+	}
+	b.WriteString(" |\n|---|---|" + strings.Repeat(":-:|", len(disciplines)) + "---|\n")
+	versions := moduleVersions()
+	for _, lib := range c.libraries {
+		version := versions[lib.Module]
+		if lib.Module == "" {
+			version = runtime.Version()
+		}
+		fmt.Fprintf(b, "| %s | %s |", lib.Name, version)
+		for _, of := range disciplines {
+			mark := ""
+			if of.can(lib) {
+				mark = "✓"
+			}
+			b.WriteString(" " + mark + " |")
+		}
+		b.WriteString(" " + lib.Note + " |\n")
+	}
+	b.WriteByte('\n')
+}
+
+// reproduced compares the tables with those whose figures are in file, if there is one,
+// and writes theirs there.
+func reproduced(file string, tables []report.Table) (text string, err error) {
+	var earlier []report.Table
+	old, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(old, &earlier)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("the figures of an earlier run: %w", err)
+	}
+	compared, not := 0, []string(nil)
+	for i := range tables {
+		j := slices.IndexFunc(earlier, func(t report.Table) bool { return t.Name == tables[i].Name })
+		if j < 0 {
+			continue
+		}
+		n, lines := tables[i].Reproduced(&earlier[j])
+		compared += n
+		not = append(not, lines...)
+	}
+	if compared > 0 {
+		text = fmt.Sprintf("This was not the first such run: of %d medians, %d lie within the spread that the run before had.\n", compared, compared-len(not))
+		if len(not) > 0 {
+			text += "The others:\n\n- " + strings.Join(not, "\n- ") + "\n"
+		}
+		text += "\n"
+	}
+	figures, err := json.Marshal(tables)
+	if err != nil {
+		return "", err
+	}
+	return text, os.WriteFile(file, append(figures, '\n'), 0o644)
+}
+
 const explanation = `A server and a load generator are two processes on one machine, and talk over
 loopback. The generator is one thread with an epoll loop; what it costs itself is in
 the last column of some tables, and on a small machine it takes that from the server.
-"Server CPU" is user and system time of the server's process, which over loopback
-includes most of the kernel's work to receive. "vs best peer" is how many times
-better a figure is than that of the best other library in its column; a line with "!"
-says where another library is better than one of ours. Before it is timed, each
-library's stream is decoded and compared with what was published. Each is set up as
-its documentation shows; the notes say what differs. The last rows are no libraries:
-they are what remains if nearly everything is left out.
+CPU is user and system time of the measured process: the server, or for "client" the
+client. Over loopback that of a server includes most of the kernel's work to receive.
+"vs best peer" is how many times better a figure is than that of the best other library
+in its column; a line with "!" says where another library is better than one of ours.
+Before it is timed, what each library sends, encodes or decodes is compared with what it
+was given. Each is set up as its documentation shows; the notes say what differs. The
+last rows are no libraries: they are what remains if nearly everything is left out.
+Who is not in a table has no such thing (✓ says who has).
 
 `
 

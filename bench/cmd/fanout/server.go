@@ -19,6 +19,7 @@ import (
 type server struct {
 	lib     library.Library
 	publish library.Publish
+	jobs    chan job // of the only stream, where there is one at a time
 	link    *serverLink
 	next    int // the number of the next event
 }
@@ -36,14 +37,21 @@ func runServer(name string) error {
 	return serveCalls(map[string]operation{
 		"start":  op(s.start),
 		"gather": op(s.gather),
-		"full":   op(s.full),
-		"rate":   op(s.rate),
-		"burst":  op(s.burst),
+		"encode": profiled(op(s.encode)),
+		"decode": profiled(op(s.decode)),
+		"read":   profiled(op(s.read)),
+		"stream": profiled(op(s.stream)),
+		"full":   profiled(op(s.full)),
+		"rate":   profiled(op(s.rate)),
+		"burst":  profiled(op(s.burst)),
 		"memory": op(func(struct{}) (memory, error) { return readMemory() }),
 	})
 }
 
-type startArgs struct{ Backlog int }
+type startArgs struct {
+	Backlog int
+	Stream  bool // one at a time, which does jobs
+}
 
 // hello is where the streams are.
 type hello struct{ Addr, Target string }
@@ -53,15 +61,22 @@ func (s *server) start(args startArgs) (h hello, err error) {
 	if err != nil {
 		return h, err
 	}
-	s.publish, err = s.lib.Start(ln, library.Setup{Backlog: args.Backlog})
+	if args.Stream {
+		err = s.startStream(ln)
+	} else {
+		s.publish, err = s.lib.Start(ln, library.Setup{Backlog: args.Backlog})
+	}
 	return hello{ln.Addr().String(), s.lib.Target}, err
 }
 
 // send publishes the next event.
-func (s *server) send(size int) error {
+func (s *server) send(size int) error { return s.publish(s.message(size)) }
+
+// message returns the next event.
+func (s *server) message(size int) library.Message {
 	m := library.Message{ID: strconv.Itoa(s.next), Name: eventName, Data: stream.Data(s.next, size)}
 	s.next++
-	return s.publish(m)
+	return m
 }
 
 const eventName = "e"
@@ -203,13 +218,21 @@ func (s *server) publishAll(count int, limit time.Duration, send func(i int) err
 	if err := s.link.tell(p.End); err != nil {
 		return p, err
 	}
-	for s.link.acked < p.End {
-		if heard, err := s.link.wait(limit + stall); err != nil {
-			return p, err
-		} else if !heard {
-			return p, errors.New("the load generator says nothing")
-		}
+	if err := s.awaitAck(p.End, limit+stall); err != nil {
+		return p, err
 	}
 	p.Duration, p.Usage = now()-began, readUsage().since(before)
 	return p, nil
+}
+
+// awaitAck waits until the generator has all events before end, or gives up.
+func (s *server) awaitAck(end int, limit time.Duration) error {
+	for s.link.acked < end {
+		if heard, err := s.link.wait(limit); err != nil {
+			return err
+		} else if !heard {
+			return errors.New("the load generator says nothing")
+		}
+	}
+	return nil
 }

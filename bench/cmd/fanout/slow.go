@@ -18,6 +18,7 @@ func slow(n, perSecond int, d time.Duration, only func(library.Library) bool) wo
 		name: "slow",
 		title: fmt.Sprintf("A client that never reads: %s others, %d events of 10 KiB a second; their latency without and with it",
 			report.Format(float64(n)), perSecond),
+		of: fanOut,
 		columns: []report.Column{
 			{Title: "p50, ms", Better: report.Lower},
 			{Title: "p50 with it, ms", Better: report.Lower, Ratio: true},

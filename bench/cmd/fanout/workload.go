@@ -15,10 +15,16 @@ import (
 type workload struct {
 	name    string
 	title   string
+	of      *discipline
 	columns []report.Column
-	only    func(library.Library) bool // nil means all
+	only    func(library.Library) bool // of those who can; nil means all
 	limit   time.Duration              // of one run
 	run     func(ctx context.Context, lib library.Library) (outcome, error)
+}
+
+// takes reports whether lib has a part in the workload.
+func (w *workload) takes(lib library.Library) bool {
+	return w.of.can(lib) && (w.only == nil || w.only(lib))
 }
 
 // outcome is a figure for each column, and what was wrong nevertheless.

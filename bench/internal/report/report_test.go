@@ -1,9 +1,11 @@
 package report
 
 import (
+	"encoding/json"
 	"encoding/xml"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -69,6 +71,7 @@ func TestFormat(t *testing.T) {
 
 func table() *Table {
 	return &Table{
+		Name:    "t",
 		Title:   "full rate",
 		Columns: []Column{{"deliveries/s", Higher, true}, {"CPU, µs", Lower, true}, {"lost", Lower, false}},
 		Rows: []Row{
@@ -95,6 +98,8 @@ func TestTableSaysFirstWhereAPeerIsBetter(t *testing.T) {
   fast              150       150–150          1.00×      4.00          1.00×      0   1 of 2 runs: hung
   broken              –                                      –                     –   wrong bytes
   bare            1,000   1,000–1,000          6.67×      1.00          4.00×      0
+
+  spread: deliveries/s 50.0 %
 `
 	if b.String() != want {
 		t.Errorf("got\n%s", b.String())
@@ -113,5 +118,30 @@ func TestPlotIsWellFormed(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+func TestReproduced(t *testing.T) {
+	was, is := table(), table()
+	text, err := json.Marshal(was)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was = &Table{}
+	if err := json.Unmarshal(text, was); err != nil {
+		t.Fatal(err)
+	}
+	is.Rows[0].Samples[0] = Samples{600} // within the row's own spread
+	is.Rows[1].Samples[0] = Samples{149} // within the column's
+	is.Rows[2].Samples[0] = Samples{math.Inf(1)}
+	is.Rows[4].Samples[0] = Samples{500}
+	is.Rows[4].Samples[2] = Samples{7} // no column that is compared
+	compared, not := is.Reproduced(was)
+	want := []string{
+		"t, fast, deliveries/s: never, was 150 with a spread of 50.0 %",
+		"t, bare, deliveries/s: 500, was 1,000 with a spread of 50.0 %",
+	}
+	if compared != 8 || !slices.Equal(not, want) {
+		t.Errorf("%d compared, not reproduced: %q", compared, not)
 	}
 }

@@ -2,6 +2,8 @@
 package report
 
 import (
+	"encoding/json"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -10,6 +12,32 @@ import (
 
 // Samples are the figures of one thing over several runs.
 type Samples []float64
+
+// MarshalJSON writes the samples as strings, for JSON has no infinity.
+func (s Samples) MarshalJSON() ([]byte, error) {
+	texts := make([]string, len(s))
+	for i, v := range s {
+		texts[i] = strconv.FormatFloat(v, 'g', 5, 64)
+	}
+	return json.Marshal(texts)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (s *Samples) UnmarshalJSON(data []byte) error {
+	var texts []string
+	if err := json.Unmarshal(data, &texts); err != nil {
+		return fmt.Errorf("samples: %w", err)
+	}
+	*s = make(Samples, len(texts))
+	for i, text := range texts {
+		v, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return fmt.Errorf("samples: %w", err)
+		}
+		(*s)[i] = v
+	}
+	return nil
+}
 
 // Median is the middle of the samples, or the mean of the two in the middle; NaN if
 // there are none.

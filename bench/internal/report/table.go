@@ -131,6 +131,7 @@ func (t *Table) WriteText(w io.Writer) error {
 	}
 	b.WriteByte('\n')
 	writeGrid(&b, t.grid())
+	b.WriteString(t.spreads())
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -160,7 +161,7 @@ func (t *Table) grid() [][]string {
 		for c := range t.Columns {
 			line = append(line, Format(r.median(c)))
 			if several[c] {
-				line = append(line, r.spread(c))
+				line = append(line, r.minMax(c))
 			}
 			if ratios[c] {
 				line = append(line, t.ratio(r, c))
@@ -183,7 +184,7 @@ func (r *Row) varies(c int) bool {
 	return Format(low) != Format(high)
 }
 
-func (r *Row) spread(c int) string {
+func (r *Row) minMax(c int) string {
 	if c >= len(r.Samples) || len(r.Samples[c]) == 0 {
 		return ""
 	}
