@@ -10,7 +10,7 @@ TIMEOUT     ?= 5m
 GOTESTFLAGS ?=
 BENCH       ?= .
 COUNT       ?= 6
-FANOUT      ?=
+COMPARE     ?=
 FUZZTIME    ?= 10s
 TIDYFLAGS   ?=
 
@@ -18,10 +18,10 @@ TIDYFLAGS   ?=
 each = @status=0; for m in $(MODULES); do (cd $$m && $(1)) || status=1; done; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help run test cover bench bench-full microbench fuzz lint gofmt vet golangci fmt tidy
+.PHONY: help run test cover bench bench-full bench-growth microbench fuzz lint gofmt vet golangci fmt tidy
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## start the example server, which prints its address
 	@cd example && go run .
@@ -37,11 +37,14 @@ cover: ## show how much of the root module its own tests reach
 	@go tool cover -func cover.out | tail -n 1
 	@echo 'line by line: go tool cover -html cover.out'
 
-bench: ## compare fan-out with other libraries, in under five minutes (FANOUT=flags)
-	@cd bench && go run ./cmd/fanout -short $(FANOUT)
+bench: ## compare with other libraries, in under five minutes (COMPARE=flags)
+	@cd bench && go run ./cmd/compare -short $(COMPARE)
 
-bench-full: ## the same at length, and write bench/RESULTS.md
-	@cd bench && go run ./cmd/fanout -results . $(FANOUT)
+bench-full: ## the same in half an hour, and write bench/RESULTS.md
+	@cd bench && go run ./cmd/compare -results . $(COMPARE)
+
+bench-growth: ## measure how the hub's costs grow, in 12 minutes, and write bench/GROWTH.md
+	@cd bench && go run ./cmd/compare -growth . -results . $(COMPARE)
 
 microbench: ## run all go test benchmarks (BENCH=regexp, COUNT=6)
 	$(call each,go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 0 ./...)

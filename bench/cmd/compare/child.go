@@ -131,7 +131,7 @@ func (t *stderr) crash() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for line := range strings.SplitSeq(t.buf.String(), "\n") {
-		for _, start := range []string{"panic: ", "fatal error: ", "fanout: "} {
+		for _, start := range []string{"panic: ", "fatal error: ", "compare: "} {
 			if strings.HasPrefix(line, start) {
 				return line
 			}

@@ -14,7 +14,7 @@ import (
 
 // profileEnv is the variable that tells a server's process where to write the CPU
 // profile of what it measures. It costs some percent of the figures.
-const profileEnv = "FANOUT_PROFILE"
+const profileEnv = "COMPARE_PROFILE"
 
 type profileKey struct{}
 

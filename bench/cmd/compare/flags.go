@@ -23,10 +23,11 @@ type options struct {
 	results   string        // a folder for RESULTS.md and plots; empty for none
 	profiles  string        // a folder for the profiles of servers; empty for none
 	command   string
+	growth    *growthOptions // measure that in place of a comparison
 }
 
 func parseFlags(args []string) (o options, err error) {
-	f := flag.NewFlagSet("fanout", flag.ContinueOnError)
+	f := flag.NewFlagSet("compare", flag.ContinueOnError)
 	short := f.Bool("short", false, "the form that takes under five minutes; other flags change it")
 	libs := f.String("libs", "", "regular `expression` of the libraries' names")
 	loads := f.String("workloads", "", "regular `expression` of the workloads' names; crowd, which takes long, only if it has that name")
@@ -38,6 +39,7 @@ func parseFlags(args []string) (o options, err error) {
 	slowFor := f.Duration("slow-for", 6*time.Second, "the same beside a client that does not read; -short: 4s")
 	patience := f.Duration("patience", 5*time.Second, "how long an event of a burst may be on its way after the last; -short: 3s")
 	list := f.Bool("list", false, "list libraries and workloads")
+	grow := f.String("growth", "", "measure how the costs of the hub grow, in the `series` whose names match, and compare nothing; with -short, -reps, -results, -profile")
 	f.IntVar(&o.reps, "reps", 3, "runs of everything; -short: 1")
 	f.DurationVar(&o.budget, "budget", 0, "start nothing after so long; -short: 4m20s")
 	f.StringVar(&o.results, "results", "", "`folder` for RESULTS.md and plots")
@@ -63,7 +65,11 @@ func parseFlags(args []string) (o options, err error) {
 			}
 		}
 	}
-	o.command = strings.Join(append([]string{"fanout"}, args...), " ")
+	o.command = strings.Join(append([]string{"compare"}, args...), " ")
+	if *grow != "" {
+		o.growth = &growthOptions{short: *short, reps: o.reps, series: *grow, results: o.results, profiles: o.profiles, command: o.command}
+		return o, nil
+	}
 
 	all := []workload{
 		encode(small, *alone), encode(pages, *alone),

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"runtime"
 	"strconv"
@@ -34,7 +35,7 @@ func runServer(name string) error {
 		return err
 	}
 	s := &server{lib: lib, link: link}
-	return serveCalls(map[string]operation{
+	ops := map[string]operation{
 		"start":  op(s.start),
 		"gather": op(s.gather),
 		"encode": profiled(op(s.encode)),
@@ -45,7 +46,9 @@ func runServer(name string) error {
 		"rate":   profiled(op(s.rate)),
 		"burst":  profiled(op(s.burst)),
 		"memory": op(func(struct{}) (memory, error) { return readMemory() }),
-	})
+	}
+	maps.Copy(ops, growthOps())
+	return serveCalls(ops)
 }
 
 type startArgs struct {
