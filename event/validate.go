@@ -105,13 +105,19 @@ func plainLen[T string | []byte](s T) int {
 		}
 		p = p[32:]
 	}
+	if len(s) >= 32 && len(p) <= 32 { // the rest, with bytes before it that are plain
+		q := s[len(s)-32:]
+		if (notPlain(word(q))|notPlain(word(q[8:]))|notPlain(word(q[16:]))|notPlain(word(q[24:])))&highBits == 0 {
+			return len(s)
+		}
+	}
 	for len(p) > 8 {
 		if bad := notPlain(word(p)) & highBits; bad != 0 {
 			return len(s) - len(p) + bits.TrailingZeros64(bad)/8
 		}
 		p = p[8:]
 	}
-	if len(s) >= 8 { // the rest, with bytes before it that are plain
+	if len(s) >= 8 { // likewise
 		if notPlain(word(s[len(s)-8:]))&highBits == 0 {
 			return len(s)
 		}
