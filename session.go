@@ -121,13 +121,15 @@ const (
 // end every send fails with an error that matches [ErrClosed] and the cause.
 func (s *ServerSession) Send(e Event) error {
 	buf := frames.get()
-	defer frames.put(buf)
 	frame, err := e.AppendText(buf.b)
 	if err != nil {
-		return fmt.Errorf("sse: send: %w", err)
+		err = fmt.Errorf("sse: send: %w", err)
+	} else {
+		buf.b = frame
+		err = s.write(frame, 1, ofHandler)
 	}
-	buf.b = frame
-	return s.write(frame, 1, ofHandler)
+	frames.put(buf) // not deferred: what a panic leaves behind is the garbage collector's
+	return err
 }
 
 // Comment sends a comment, which no client shows. See Send for errors.
@@ -362,7 +364,8 @@ func (s *ServerSession) interruptWrite() {
 // write opens the session if need be and writes frame, which holds so many events;
 // a nil frame only opens.
 func (s *ServerSession) write(frame []byte, events int, kind writeKind) error {
-	sent, opened, err := s.writeFrame(frame, events, kind)
+	var sent Sent
+	opened, err := s.writeFrame(frame, events, kind, &sent)
 	if opened || sent.Bytes > 0 {
 		s.callHooks(sent, opened)
 	}
@@ -382,51 +385,65 @@ func (s *ServerSession) callHooks(sent Sent, opened bool) {
 	}
 }
 
-// writeFrame is what write does under mu: all that reaches the client passes here.
-func (s *ServerSession) writeFrame(frame []byte, events int, kind writeKind) (sent Sent, opened bool, err error) {
+// writeFrame is what write does under mu: all that reaches the client passes here. If
+// OnSend is to be called, it sets sent to what for. (To return it would be to copy it
+// twice for each event, mostly for nobody.)
+func (s *ServerSession) writeFrame(frame []byte, events int, kind writeKind, sent *Sent) (opened bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state == finished || s.ended.Load() {
-		return sent, false, s.closedError()
+		return false, s.closedError()
 	}
 	opens := s.state == pending
 	if opens && kind == ofOpenDelay && (s.headerTaken || s.beating) {
-		return sent, false, nil
+		return false, nil
 	}
 	if opens {
 		frame = s.openLocked(frame)
 	} else if frame == nil {
-		return sent, false, nil
+		return false, nil
 	}
 	err = s.transmit(frame, s.route.writeTimeout)
 	if err == nil && opens {
 		err = s.opened()
 	}
-	sent, err = s.written(len(frame), events, kind, err)
+	err = s.account(len(frame), events, err)
 	opened = opens && err == nil
+	if s.route.plugin.cfg.OnSend != nil {
+		*sent = s.sent(len(frame), kind, err)
+	}
 	if opened || sent.Bytes > 0 {
 		s.hooks.Add(1)
 	}
-	return sent, opened, err
+	return opened, err
 }
 
 // written accounts for a write of n bytes that went as err says. If OnSend is to be
 // called, sent is what for.
 func (s *ServerSession) written(n, events int, kind writeKind, err error) (sent Sent, _ error) {
+	err = s.account(n, events, err)
+	if s.route.plugin.cfg.OnSend != nil {
+		sent = s.sent(n, kind, err)
+	}
+	return sent, err
+}
+
+func (s *ServerSession) account(n, events int, err error) error {
 	if err == nil {
 		s.bytes += int64(n)
 		s.events += int64(events)
-	} else {
-		if s.isGone(err) {
-			err = fmt.Errorf("%w: %w", ErrClientGone, err)
-		}
-		s.torn = true
-		s.end(err)
+		return nil
 	}
-	if s.route.plugin.cfg.OnSend != nil {
-		sent = Sent{Bytes: n, Duration: s.age() - s.lastWrite, Heartbeat: kind == ofHeartbeat, Err: err}
+	if s.isGone(err) {
+		err = fmt.Errorf("%w: %w", ErrClientGone, err)
 	}
-	return sent, err
+	s.torn = true
+	s.end(err)
+	return err
+}
+
+func (s *ServerSession) sent(n int, kind writeKind, err error) Sent {
+	return Sent{Bytes: n, Duration: s.age() - s.lastWrite, Heartbeat: kind == ofHeartbeat, Err: err}
 }
 
 // isGone reports whether a write failed with err because the client has left.
