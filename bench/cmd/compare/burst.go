@@ -21,7 +21,7 @@ func burst(n, count int, patience time.Duration) workload {
 			{Title: "lost", Better: report.Lower},
 			{Title: "twice", Better: report.Lower},
 			{Title: "streams ended", Better: report.Lower},
-			{Title: "deliveries/s", Better: report.Higher, Ratio: true},
+			{Title: "deliveries/s", Better: report.Higher, Ratio: true, Plot: true},
 			{Title: "server CPU per delivery, µs", Better: report.Lower, Ratio: true},
 		},
 		limit: 2*time.Minute + patience,

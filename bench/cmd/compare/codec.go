@@ -15,7 +15,7 @@ import (
 )
 
 var timedColumns = []report.Column{
-	{Title: "events/s", Better: report.Higher, Ratio: true},
+	{Title: "events/s", Better: report.Higher, Ratio: true, Plot: true},
 	{Title: "CPU per event, ns", Better: report.Lower, Ratio: true},
 	{Title: "allocations per event", Better: report.Lower},
 }

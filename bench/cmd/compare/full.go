@@ -21,7 +21,7 @@ func full(n int, d time.Duration) workload {
 		title: fmt.Sprintf("Full rate: %s subscribers, %d events of about 100 bytes in flight", report.Format(float64(n)), window),
 		of:    fanOut,
 		columns: []report.Column{
-			{Title: "deliveries/s", Better: report.Higher, Ratio: true},
+			{Title: "deliveries/s", Better: report.Higher, Ratio: true, Plot: true},
 			{Title: "server CPU per delivery, µs", Better: report.Lower, Ratio: true},
 			{Title: "allocations per delivery", Better: report.Lower},
 			{Title: "generator CPU, µs"},

@@ -19,7 +19,7 @@ func idle(n int) workload {
 		title: fmt.Sprintf("Idle: %s subscribers", report.Format(float64(n))),
 		of:    fanOut,
 		columns: []report.Column{
-			{Title: "KiB per subscriber", Better: report.Lower, Ratio: true},
+			{Title: "KiB per subscriber", Better: report.Lower, Ratio: true, Plot: true},
 			{Title: "of that live heap", Better: report.Lower},
 			{Title: "stacks", Better: report.Lower},
 			{Title: "goroutines per subscriber", Better: report.Lower},

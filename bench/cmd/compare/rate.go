@@ -19,7 +19,7 @@ func rate(n, perSecond int, d time.Duration) workload {
 		of:    fanOut,
 		columns: []report.Column{
 			{Title: "p50, ms", Better: report.Lower, Ratio: true},
-			{Title: "p99, ms", Better: report.Lower, Ratio: true},
+			{Title: "p99, ms", Better: report.Lower, Ratio: true, Plot: true},
 			{Title: "server CPU per delivery, µs", Better: report.Lower, Ratio: true},
 			{Title: "lost", Better: report.Lower},
 			{Title: "generator CPU, µs"},

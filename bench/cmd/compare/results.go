@@ -51,10 +51,10 @@ func (c *comparison) write(folder string, tables []report.Table) error {
 		}
 		b.WriteString("```\n\n")
 		for col, column := range t.Columns {
-			if !column.Ratio {
+			if !column.Plot {
 				continue
 			}
-			name := fmt.Sprintf("%s-%d.svg", t.Name, col+1)
+			name := t.Name + ".svg"
 			if err := os.WriteFile(filepath.Join(folder, plotFolder, name), []byte(t.Plot(col)), 0o644); err != nil {
 				return err
 			}
@@ -112,7 +112,7 @@ func reproduced(file string, tables []report.Table) (text string, err error) {
 		not = append(not, lines...)
 	}
 	if compared > 0 {
-		text = fmt.Sprintf("This was not the first such run: of %d medians, %d lie within the spread that the run before had.\n", compared, compared-len(not))
+		text = fmt.Sprintf("There was a run before this one. Of %d medians, %d differ by no more than the spread, of one or the other.\n", compared, compared-len(not))
 		if len(not) > 0 {
 			text += "The others:\n\n- " + strings.Join(not, "\n- ") + "\n"
 		}

@@ -21,7 +21,7 @@ func send(d time.Duration) workload {
 		title: "One connection: events of about 100 bytes, each flushed by itself; two of the allocations make the event",
 		of:    oneByOne,
 		columns: []report.Column{
-			{Title: "events/s", Better: report.Higher, Ratio: true},
+			{Title: "events/s", Better: report.Higher, Ratio: true, Plot: true},
 			{Title: "server CPU per event, µs", Better: report.Lower, Ratio: true},
 			{Title: "allocations per event", Better: report.Lower},
 			{Title: "generator CPU, µs"},

@@ -23,7 +23,7 @@ func slow(n, perSecond int, d time.Duration, only func(library.Library) bool) wo
 			{Title: "p50, ms", Better: report.Lower},
 			{Title: "p50 with it, ms", Better: report.Lower, Ratio: true},
 			{Title: "p99, ms", Better: report.Lower},
-			{Title: "p99 with it, ms", Better: report.Lower, Ratio: true},
+			{Title: "p99 with it, ms", Better: report.Lower, Ratio: true, Plot: true},
 			{Title: "not delivered with it", Better: report.Lower},
 		},
 		only:  only,

@@ -73,7 +73,7 @@ func table() *Table {
 	return &Table{
 		Name:    "t",
 		Title:   "full rate",
-		Columns: []Column{{"deliveries/s", Higher, true}, {"CPU, µs", Lower, true}, {"lost", Lower, false}},
+		Columns: []Column{{"deliveries/s", Higher, true, true}, {"CPU, µs", Lower, true, false}, {"lost", Lower, false, false}},
 		Rows: []Row{
 			{"ours", Ours, []Samples{{400, 200, 300}, {6}, {0}}, nil},
 			{"slow", Peer, []Samples{{100}, {9}, {0}}, nil},
@@ -131,8 +131,9 @@ func TestReproduced(t *testing.T) {
 	if err := json.Unmarshal(text, was); err != nil {
 		t.Fatal(err)
 	}
-	is.Rows[0].Samples[0] = Samples{600} // within the row's own spread
-	is.Rows[1].Samples[0] = Samples{149} // within the column's
+	is.Rows[0].Samples[0] = Samples{600}       // within the row's own spread
+	is.Rows[1].Samples[0] = Samples{149}       // within the column's
+	is.Rows[1].Samples[1] = Samples{8, 11, 12} // within what is now the row's own
 	is.Rows[2].Samples[0] = Samples{math.Inf(1)}
 	is.Rows[4].Samples[0] = Samples{500}
 	is.Rows[4].Samples[2] = Samples{7} // no column that is compared

@@ -49,8 +49,8 @@ func percent(fraction float64) string { return Format(100*fraction) + " %" }
 
 // Reproduced compares the medians of the columns that are compared with those of the
 // same table of an earlier time. One is reproduced if the two differ by no more than
-// the spread of the column, or of the row if that is greater, as the earlier table has
-// them. It returns how many were compared, and a line for each that was not reproduced.
+// the spread of the column or of the row, whichever is the greatest of the two tables.
+// It returns how many were compared, and a line for each that was not reproduced.
 func (t *Table) Reproduced(earlier *Table) (compared int, not []string) {
 	for c, column := range t.Columns {
 		if !column.Ratio {
@@ -67,9 +67,11 @@ func (t *Table) Reproduced(earlier *Table) (compared int, not []string) {
 				continue
 			}
 			compared++
-			bound := earlier.Spread(c)
-			if own := earlier.Rows[j].spread(c); own > bound || math.IsNaN(bound) {
-				bound = own
+			bound := 0.0
+			for _, s := range []float64{earlier.Spread(c), earlier.Rows[j].spread(c), t.Spread(c), r.spread(c)} {
+				if s > bound { // and not NaN
+					bound = s
+				}
 			}
 			if was == is || max(was, is)/min(was, is)-1 <= bound { // false if one is NaN
 				continue

@@ -23,6 +23,7 @@ type Column struct {
 	Title  string
 	Better Better
 	Ratio  bool // show the ratio to the best peer
+	Plot   bool // draw it
 }
 
 // Kind says what a row is to the comparison.
