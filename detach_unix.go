@@ -10,12 +10,12 @@ const canWriteNow = true
 // no error.
 func writeNow(fd uintptr, p []byte) (n int, err error) {
 	for n < len(p) {
-		k, err := syscall.Write(int(fd), p[n:])
+		k, err := send(int(fd), p[n:])
 		if k > 0 {
 			n += k
 		}
 		switch err {
-		case nil, syscall.EINTR:
+		case nil, syscall.EINTR: //nolint:errorlint // a bare errno
 		case syscall.EAGAIN:
 			return n, nil
 		default:

@@ -1,0 +1,7 @@
+//go:build unix && (!linux || 386)
+
+package sse
+
+import "syscall"
+
+func send(fd int, p []byte) (n int, err error) { return syscall.Write(fd, p) }
