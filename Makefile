@@ -43,7 +43,7 @@ bench: ## compare with other libraries, in under five minutes (COMPARE=flags)
 bench-full: ## the same in half an hour, and write bench/RESULTS.md
 	@cd bench && go run ./cmd/compare -results . $(COMPARE)
 
-bench-growth: ## measure how the hub's costs grow, in 12 minutes, and write bench/GROWTH.md
+bench-growth: ## measure how the hub's costs grow, in ten minutes, and write bench/GROWTH.md
 	@cd bench && go run ./cmd/compare -growth . -results . $(COMPARE)
 
 microbench: ## run all go test benchmarks (BENCH=regexp, COUNT=6)

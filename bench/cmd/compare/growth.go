@@ -243,7 +243,7 @@ func growthSeries(short bool) []series {
 		},
 		{
 			name:      "log",
-			title:     "Log in process: a full log of so many events (Config.LogEvents, where 0 is its default of 65,536), and a client that comes back from its far end",
+			title:     "Log in process; a full log of so many events (Config.LogEvents, where 0 is its default of 65,536), and a client that comes back from its far end",
 			axis:      "events in the log",
 			libraries: one,
 			sizes:     sizes(6, 1, 10, 100, 1000, 10_000, 100_000, 1_000_000),

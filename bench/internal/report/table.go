@@ -190,6 +190,9 @@ func (r *Row) minMax(c int) string {
 		return ""
 	}
 	low, high := r.Samples[c].Range()
+	if math.IsNaN(low) {
+		return ""
+	}
 	return Format(low) + "–" + Format(high)
 }
 
