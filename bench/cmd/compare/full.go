@@ -28,19 +28,7 @@ func full(n int, d time.Duration) workload {
 		},
 		limit: 2*time.Minute + 2*d,
 		run: func(ctx context.Context, lib library.Library) (out outcome, err error) {
-			p, base, err := measured(ctx, lib, n, window, eventSize, false)
-			if err != nil {
-				return out, err
-			}
-			defer p.end()
-			var pub published
-			var got collected
-			err = p.both(
-				"full", fullArgs{Size: eventSize, Window: window, Warm: d / 8, Duration: d}, &pub,
-				"collect", collectArgs{Base: base, AckEvery: window / 4, Patience: stall}, &got)
-			if got.Closed > 0 {
-				err = fmt.Errorf("%d streams ended: %s", got.Closed, got.Why)
-			}
+			pub, got, err := fullRate(ctx, lib, n, window, eventSize, d)
 			if err != nil {
 				return out, err
 			}
@@ -57,4 +45,20 @@ func full(n int, d time.Duration) workload {
 			return out, nil
 		},
 	}
+}
+
+// fullRate publishes events of size for d, with so many in flight.
+func fullRate(ctx context.Context, lib library.Library, n, inFlight, size int, d time.Duration) (pub published, got collected, err error) {
+	p, base, err := measured(ctx, lib, n, inFlight, size, false)
+	if err != nil {
+		return pub, got, err
+	}
+	defer p.end()
+	err = p.both(
+		"full", fullArgs{Size: size, Window: inFlight, Warm: d / 8, Duration: d}, &pub,
+		"collect", collectArgs{Base: base, AckEvery: max(1, inFlight/4), Patience: stall}, &got)
+	if got.Closed > 0 {
+		err = fmt.Errorf("%d streams ended: %s", got.Closed, got.Why)
+	}
+	return pub, got, err
 }

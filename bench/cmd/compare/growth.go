@@ -400,16 +400,7 @@ func eventSizes(size int, d time.Duration) workload {
 		},
 		limit: 2 * time.Minute,
 		run: func(ctx context.Context, lib library.Library) (out outcome, err error) {
-			p, base, err := measured(ctx, lib, sizedFor, inFlight, size, false)
-			if err != nil {
-				return out, err
-			}
-			defer p.end()
-			var pub published
-			var got collected
-			err = p.both(
-				"full", fullArgs{Size: size, Window: inFlight, Warm: d / 8, Duration: d}, &pub,
-				"collect", collectArgs{Base: base, AckEvery: max(1, inFlight/4), Patience: stall}, &got)
+			pub, got, err := fullRate(ctx, lib, sizedFor, inFlight, size, d)
 			if err != nil {
 				return out, err
 			}
