@@ -40,7 +40,7 @@ cover: ## show how much of the root module its own tests reach
 bench: ## compare with other libraries, in under five minutes (COMPARE=flags)
 	@cd bench && go run ./cmd/compare -short $(COMPARE)
 
-bench-full: ## the same in half an hour, and write bench/RESULTS.md
+bench-full: ## the same in 25 minutes, and write bench/RESULTS.md
 	@cd bench && go run ./cmd/compare -results . $(COMPARE)
 
 bench-growth: ## measure how the hub's costs grow, in ten minutes, and write bench/GROWTH.md
