@@ -67,9 +67,10 @@ type Config struct {
 	LogAge time.Duration
 
 	// Detached lets sessions over HTTP/1.x live on without their goroutines, when Serve
-	// has sent what is due at first: a fourteenth of the memory, and a tenth to a sixth less
-	// work for each event. [Hub.Serve] then returns nil at that time. Where a connection cannot be
-	// had (HTTP/2, or a middleware's writer that hides it), Serve works as without.
+	// has sent what is due at first: a fourteenth of the memory, and a seventh to a quarter
+	// less work for each event. [Hub.Serve] then returns nil at that time. Where a
+	// connection cannot be had (HTTP/2, or a middleware's writer that hides it), Serve
+	// works as without.
 	Detached bool
 
 	// OnJoin is called when a member has joined a topic: it is in Members by then, has

@@ -54,11 +54,14 @@ func codec(name, title string, of *discipline, op string, s shape, d time.Durati
 
 type codecArgs struct {
 	Shape    shape
-	Duration time.Duration
+	Duration time.Duration // 0: check, in place of measuring
 }
 
 // encode encodes the same thousand events, over and over.
 func (s *server) encode(args codecArgs) (t timed, err error) {
+	if args.Duration == 0 {
+		return t, checkEncode(s.lib)
+	}
 	encode := s.lib.NewEncode()
 	messages := make([]library.Message, 1000)
 	for i := range messages {
@@ -83,6 +86,9 @@ func (s *server) encode(args codecArgs) (t timed, err error) {
 
 // decode decodes the same mebibyte, over and over.
 func (s *server) decode(args codecArgs) (t timed, err error) {
+	if args.Duration == 0 {
+		return t, checkDecode(s.lib)
+	}
 	text := args.Shape.text(args.Shape.mebibyte())
 	c := &counter{}
 	all := func(d time.Duration) error {
@@ -111,8 +117,26 @@ func (c *counter) measure(f func(time.Duration) error, d time.Duration) (t timed
 	return c.since(from), err
 }
 
-// checkedEncode has what the library encodes decoded.
-func checkedEncode(_ context.Context, lib library.Library) error {
+func checkedEncode(ctx context.Context, lib library.Library) error {
+	return checkedCodec(ctx, lib, "encode")
+}
+
+func checkedDecode(ctx context.Context, lib library.Library) error {
+	return checkedCodec(ctx, lib, "decode")
+}
+
+// checkedCodec has a process do the check, which may crash or hang.
+func checkedCodec(ctx context.Context, lib library.Library, op string) error {
+	p, err := newPair(ctx, lib.Name)
+	if err != nil {
+		return err
+	}
+	defer p.end()
+	return p.server.call(op, codecArgs{}, nil)
+}
+
+// checkEncode has what the library encodes decoded.
+func checkEncode(lib library.Library) error {
 	encode := lib.NewEncode()
 	for _, s := range []shape{small, pages} {
 		v := &verifier{shape: s, count: 200}
@@ -141,8 +165,8 @@ func checkedEncode(_ context.Context, lib library.Library) error {
 	return nil
 }
 
-// checkedDecode has the library decode what was encoded with care.
-func checkedDecode(_ context.Context, lib library.Library) error {
+// checkDecode has the library decode what was encoded with care.
+func checkDecode(lib library.Library) error {
 	for _, s := range []shape{tokens, small, pages, large} {
 		v := &verifier{shape: s, frames: lib.Kind == library.Limit, count: 200}
 		if err := v.result(lib.Decode(strings.NewReader(s.text(v.count)), v)); err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/chi-sse/sse/bench/internal/library"
+	"github.com/chi-sse/sse/bench/internal/report"
 )
 
 func find(t *testing.T, name string) library.Library {
@@ -89,7 +90,7 @@ func TestEachCheckFindsAWrongEvent(t *testing.T) {
 			}
 		})
 	}
-	err := checkedEncode(t.Context(), library.Library{NewEncode: func() library.Encode {
+	err := checkEncode(library.Library{NewEncode: func() library.Encode {
 		return func(m library.Message) ([]byte, error) {
 			return fmt.Appendf(nil, "id: %s\nevent: %s\ndata: %s\n\ndata: x\n\n", m.ID, m.Name, m.Data), nil
 		}
@@ -97,7 +98,7 @@ func TestEachCheckFindsAWrongEvent(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "which is 2 events") {
 		t.Errorf("one event too many: %v", err)
 	}
-	err = checkedDecode(t.Context(), library.Library{Decode: func(io.Reader, library.Sink) error { return nil }})
+	err = checkDecode(library.Library{Decode: func(io.Reader, library.Sink) error { return nil }})
 	if err == nil || err.Error() != "0 of 200 events came" {
 		t.Errorf("no events: %v", err)
 	}
@@ -156,5 +157,36 @@ func TestProfile(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(folder, "encode-100-fake-right.pprof")); err != nil || info.Size() == 0 {
 		t.Errorf("%v %v", info, err)
+	}
+}
+
+func TestAFurtherRunSaysWhatItHasReproduced(t *testing.T) {
+	folder := t.TempDir()
+	lib := find(t, "fake right")
+	w := encode(small, 10*time.Millisecond)
+	for i, want := range []string{"", "Of 2 medians, 0 differ by no more"} {
+		c := &comparison{options: options{libraries: []library.Library{lib}, workloads: []workload{w}, reps: 1}, began: time.Now()}
+		rate := float64(1000 * (i + 1))
+		c.outcome = map[cell]*record{{w.name, lib.Name}: {samples: []report.Samples{{rate}, {rate}, {1}}}}
+		if err := c.write(folder, c.tables()); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(filepath.Join(folder, "RESULTS.md"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again := strings.Contains(string(text), "There was a run before"); again != (want != "") || !strings.Contains(string(text), want) {
+			t.Errorf("run %d:\n%s", i+1, text)
+		}
+		if !strings.Contains(string(text), "(results/encode-100.svg)") {
+			t.Error("no plot")
+		}
+	}
+	if err := os.WriteFile(filepath.Join(folder, plotFolder, figureFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := &comparison{options: options{reps: 1}}
+	if err := c.write(folder, nil); err == nil || !strings.Contains(err.Error(), "figures of an earlier run") {
+		t.Errorf("figures that are none: %v", err)
 	}
 }

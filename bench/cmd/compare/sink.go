@@ -72,6 +72,7 @@ type counter struct {
 
 	began  time.Duration // 0 before the first event
 	from   mark
+	over   bool // a library may go on for a while
 	result timed
 }
 
@@ -84,17 +85,17 @@ type mark struct {
 
 func (c *counter) mark() mark { return mark{now(), c.events, readUsage()} }
 
-func (c *counter) Event(id, name, data string) bool {
-	c.bytes += len(id) + len(name) + len(data)
-	return c.count()
-}
+func (c *counter) Event(id, name, data string) bool { return c.count(len(id) + len(name) + len(data)) }
 
 func (c *counter) RawEvent(id, name, data []byte) bool {
-	c.bytes += len(id) + len(name) + len(data)
-	return c.count()
+	return c.count(len(id) + len(name) + len(data))
 }
 
-func (c *counter) count() bool {
+func (c *counter) count(bytes int) bool {
+	if c.over {
+		return false
+	}
+	c.bytes += bytes
 	c.events++
 	return c.duration == 0 || c.events%64 != 1 || c.goOn()
 }
@@ -110,7 +111,7 @@ func (c *counter) goOn() bool {
 			c.from = c.mark()
 		}
 	case at > c.from.at+c.duration:
-		c.result = c.since(c.from)
+		c.result, c.over = c.since(c.from), true
 		return false
 	}
 	return true

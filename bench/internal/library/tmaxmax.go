@@ -15,9 +15,8 @@ import (
 // tmaxmax/go-sse v0.12.0, as its README does it: the zero Server, whose provider is
 // a Joe without a replayer. Joe writes to all subscribers from one goroutine, in
 // turn, and waits for each; there is nothing to configure about that. One stream is a
-// Session, flushed after each message. Its decoder is Read, its client a Connection,
-// with the buffers that both have by default but for events of 64 KiB, which are above
-// the limit.
+// Session, flushed after each message. Its decoder is Read, with a limit of 1 MiB, since
+// events of 64 KiB are above its default; its client is a Connection with its defaults.
 func init() {
 	Register(Library{
 		Name:   "tmaxmax/go-sse",
