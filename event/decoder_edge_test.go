@@ -133,3 +133,17 @@ func TestDecodeSharesAnIDThatStays(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, event.Event{ID: "2", Data: "y"}, ev)
 }
+
+// The bound holds for all fields of an event together, whichever of them is the last.
+func TestEventSizeCountsAllFields(t *testing.T) {
+	for _, text := range []string{
+		"event: aaaaaa\ndata: bbbbbb\n\n",
+		"data: bbbbbb\nid: cccccc\n\n",
+		"id: cccccc\nevent: aaaaaa\n\n",
+	} {
+		d := event.NewDecoder(strings.NewReader(text))
+		d.MaxEventSize, d.MaxLineSize = 10, 100
+		_, err := d.Decode()
+		require.Equal(t, &event.TooLargeError{What: "event", Limit: 10}, err, "%q", text)
+	}
+}

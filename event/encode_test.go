@@ -464,3 +464,9 @@ func TestEncodeAllocations(t *testing.T) {
 		require.NoError(t, err)
 	}
 }
+
+func TestAppendWithNeedsAFunction(t *testing.T) {
+	require.PanicsWithValue(t, "event: AppendWith without appendData", func() {
+		_, _ = event.AppendWith(nil, event.Event{Data: "x"}, nil)
+	})
+}
