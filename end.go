@@ -11,33 +11,39 @@ import (
 // EndReason says why a session ended.
 type EndReason uint8
 
-// The reasons for which a session ends.
+// The reasons for the end of a session.
 const (
 	EndReturned     EndReason = iota + 1 // the handler returned nil
-	EndClosed                            // Close was called
+	EndClosed                            // ServerSession.Close was called
 	EndClientGone                        // the client left
 	EndCanceled                          // a middleware canceled the request
 	EndShutdown                          // Plugin.Shutdown was called
-	EndStatus                            // the handler returned Error before the session was open
-	EndWriteTimeout                      // the client was too slow
-	EndWriteError                        // a write failed
+	EndStatus                            // the handler returned an Error before the session was open
+	EndWriteTimeout                      // the client was too slow to take a write in time
+	EndWriteError                        // a write failed for another reason
 	EndHandlerError                      // the handler returned another error
 	EndPanic                             // the handler panicked
-	EndSlow                              // the client fell behind what was kept for it
+	EndSlow                              // the client fell behind the events that a hub keeps
 )
 
-var endReasons = [...]string{
-	EndReturned:     "handler returned",
-	EndClosed:       "closed",
-	EndClientGone:   "client gone",
-	EndCanceled:     "request canceled",
-	EndShutdown:     "shutdown",
-	EndStatus:       "status",
-	EndWriteTimeout: "write timeout",
-	EndWriteError:   "write error",
-	EndHandlerError: "handler error",
-	EndPanic:        "panic",
-	EndSlow:         "slow client",
+// endReasons says what follows from each reason.
+var endReasons = [...]struct {
+	text   string
+	cause  error      // the cause of the session's context that means this reason
+	breaks bool       // the client must see that the stream is not complete
+	level  slog.Level // at which an end without an unexpected error is logged
+}{
+	EndReturned:     {text: "handler returned", level: slog.LevelDebug},
+	EndClosed:       {text: "closed", cause: ErrClosed, level: slog.LevelDebug},
+	EndClientGone:   {text: "client gone", cause: ErrClientGone, level: slog.LevelDebug},
+	EndCanceled:     {text: "request canceled", cause: ErrCanceled, level: slog.LevelDebug, breaks: true},
+	EndShutdown:     {text: "shutdown", cause: ErrShutdown, level: slog.LevelDebug},
+	EndStatus:       {text: "status", level: slog.LevelDebug},
+	EndWriteTimeout: {text: "write timeout", cause: ErrWriteTimeout, level: slog.LevelWarn, breaks: true},
+	EndWriteError:   {text: "write error", level: slog.LevelInfo, breaks: true},
+	EndHandlerError: {text: "handler error", level: slog.LevelError, breaks: true},
+	EndPanic:        {text: "panic", level: slog.LevelError, breaks: true},
+	EndSlow:         {text: "slow client", cause: ErrSlow, level: slog.LevelWarn},
 }
 
 // String returns the reason in words, such as "client gone".
@@ -45,16 +51,31 @@ func (r EndReason) String() string {
 	if int(r) >= len(endReasons) || r == 0 {
 		return fmt.Sprintf("EndReason(%d)", uint8(r))
 	}
-	return endReasons[r]
+	return endReasons[r].text
 }
 
-// End is the end of a session: why, and what came before. It is a
-// [slog.LogValuer].
+func (r EndReason) breaks() bool { return endReasons[r].breaks }
+
+// reasonOf returns the reason for an end by cause, the cause of the session's context. A
+// cause of no known kind is the error of a write.
+func reasonOf(cause error) EndReason {
+	for _, r := range [...]EndReason{EndClosed, EndClientGone, EndShutdown, EndCanceled, EndSlow, EndWriteTimeout} {
+		if errors.Is(cause, endReasons[r].cause) {
+			return r
+		}
+	}
+	if _, ok := errors.AsType[*PanicError](cause); ok {
+		return EndPanic
+	}
+	return EndWriteError
+}
+
+// End says why a session ended, and what it had done. It is a [slog.LogValuer].
 type End struct {
 	Reason   EndReason
-	Err      error         // what stands behind Reason, nil if nothing does; a *PanicError after a panic
+	Err      error         // the error behind Reason, or nil; a *PanicError after a panic
 	Opened   bool          // whether the session was open
-	Duration time.Duration // how long the handler ran
+	Duration time.Duration // from the request until the end
 	Events   int64         // sends that were written whole
 	Bytes    int64         // bytes of the stream that were written, heartbeats included
 }
@@ -74,44 +95,37 @@ func (e End) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// level is the one at which e is logged. An error that the handler returned when
-// the session had ended anyway is worth a line, but may well follow from the end.
+// level returns the level at which e is logged.
 func (e End) level() slog.Level {
 	switch e.Reason {
 	case EndPanic:
 		if p, ok := errors.AsType[*PanicError](e.Err); ok && p.Value == http.ErrAbortHandler { //nolint:errorlint // as net/http does
-			return slog.LevelDebug // the handler's way to abort quietly
+			return slog.LevelDebug // the handler has aborted quietly
 		}
-		return slog.LevelError
-	case EndHandlerError:
-		return slog.LevelError
-	case EndWriteTimeout, EndSlow:
-		return slog.LevelWarn
 	case EndWriteError:
-		if errors.Is(e.Err, ErrUnsupported) { // for the operator to mend
+		if errors.Is(e.Err, ErrUnsupported) { // the operator has to change something
 			return slog.LevelError
 		}
-		return slog.LevelInfo
 	case EndClosed, EndClientGone, EndShutdown:
-		if e.Err != nil {
+		if e.Err != nil { // the handler has returned it after the end, perhaps because of the end
 			return slog.LevelInfo
 		}
 	}
-	return slog.LevelDebug
+	return endReasons[e.Reason].level
 }
 
-// PanicError is the Err of an [End] by [EndPanic].
+// PanicError is the Err of an [End] with the reason [EndPanic].
 type PanicError struct {
-	Value any    // what the handler panicked with, nil for runtime.Goexit
-	Stack []byte // where, as by debug.Stack
+	Value any    // the argument of panic; nil after runtime.Goexit
+	Stack []byte // the stack of the panic, as debug.Stack returns it
 }
 
 func (e *PanicError) Error() string { return fmt.Sprintf("sse: handler panicked: %v", e.Value) }
 
-// Sent tells Config.OnSend of a write.
+// Sent describes a write. It is the argument of Config.OnSend.
 type Sent struct {
-	Bytes     int           // of the frame
-	Duration  time.Duration // until it was flushed
-	Heartbeat bool          // not asked for by the handler
-	Err       error         // nil if all of it was written
+	Bytes     int           // size of the frame
+	Duration  time.Duration // until the frame was flushed
+	Heartbeat bool          // the frame is a heartbeat
+	Err       error         // nil if the whole frame was written
 }

@@ -56,12 +56,10 @@
 package sse
 
 import (
-	"context"
 	"fmt"
 	"iter"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"sync"
@@ -71,6 +69,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/internal/wheel"
 )
 
 // Event is [event.Event]: one event, as it goes over the wire.
@@ -158,7 +157,7 @@ type Plugin struct {
 	routes atomic.Pointer[routeTable]
 
 	deadlineWarning sync.Once
-	wheels          wheels
+	wheels          *wheel.Set[*ServerSession] // timers of detached sessions
 
 	mu       sync.Mutex
 	sessions map[*ServerSession]struct{}
@@ -180,6 +179,7 @@ func Install(r chi.Router, cfg Config) *Router {
 	p := &Plugin{
 		cfg:      cfg.withDefaults(),
 		root:     r,
+		wheels:   wheel.NewSet((*ServerSession).onWheel),
 		sessions: make(map[*ServerSession]struct{}),
 		draining: make(chan struct{}),
 		drained:  make(chan struct{}),
@@ -241,83 +241,6 @@ func (p *Plugin) snapshot() []*ServerSession {
 	return slices.Collect(maps.Keys(p.sessions))
 }
 
-// Shutdown ends all sessions and waits for their handlers to return, or for ctx,
-// whose error it then returns, wrapped. Clients are told to come back spread over
-// Config.ShutdownSpread. A client that is in the middle of taking an event has a
-// second to do so, or half of the time to ctx's deadline if that is less.
-//
-// The plugin takes no sessions from then on. A browser's EventSource is answered
-// by a stream that holds only a reconnection time, since any status but 200 would
-// stop it for ever; others by 503 with Retry-After.
-//
-// A stream never becomes idle by itself, so [http.Server.Shutdown] waits in vain
-// for those that are open. Call Shutdown before it, or [Plugin.ShutdownWith] once.
-func (p *Plugin) Shutdown(ctx context.Context) error {
-	p.drain()
-	if deadline, ok := ctx.Deadline(); ok {
-		if left := time.Until(deadline) / 2; left < shutdownGrace {
-			time.AfterFunc(left, p.interruptWrites)
-		}
-	}
-	select {
-	case <-p.drained:
-		return nil
-	case <-ctx.Done():
-	}
-	p.interruptWrites()
-	select {
-	case <-p.drained:
-		return nil
-	default:
-		return fmt.Errorf("sse: shutdown with %d handlers still running: %w", p.Len(), ctx.Err())
-	}
-}
-
-// ShutdownWith makes srv.Shutdown end the plugin's sessions, as [Plugin.Shutdown]
-// does, so that it returns as soon as all handlers have. It does not know of sessions
-// that a hub has detached: for those call [Plugin.Shutdown] before it. (It still gives a
-// connection on which nothing has been asked yet, as browsers open them ahead of
-// need, 5 seconds to do so; bound it by its context and call srv.Close then.)
-func (p *Plugin) ShutdownWith(srv *http.Server) {
-	srv.RegisterOnShutdown(p.drain)
-}
-
-// shutdownGrace is what a write that is under way gets when the plugin shuts down.
-const shutdownGrace = time.Second
-
-// drain begins the shutdown.
-func (p *Plugin) drain() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.isDraining() {
-		return
-	}
-	close(p.draining)
-	if len(p.sessions) == 0 {
-		close(p.drained)
-		return
-	}
-	for s := range p.sessions {
-		s.end(ErrShutdown)
-	}
-	time.AfterFunc(shutdownGrace, p.interruptWrites)
-}
-
-func (p *Plugin) interruptWrites() {
-	for _, s := range p.snapshot() {
-		s.interruptWrite()
-	}
-}
-
-func (p *Plugin) isDraining() bool {
-	select {
-	case <-p.draining:
-		return true
-	default:
-		return false
-	}
-}
-
 // admit takes s into the set of sessions, or says why not.
 func (p *Plugin) admit(s *ServerSession) error {
 	p.mu.Lock()
@@ -344,16 +267,4 @@ func (p *Plugin) dismiss(s *ServerSession) {
 	if len(p.sessions) == 0 && p.isDraining() {
 		close(p.drained)
 	}
-}
-
-// comeback is a reconnection time for a client that is sent away, or 0 if it is
-// to be told none.
-func (p *Plugin) comeback(retry time.Duration) time.Duration {
-	if p.cfg.ShutdownSpread < 0 {
-		return 0
-	}
-	if retry == 0 {
-		retry = 3 * time.Second
-	}
-	return max(time.Millisecond, retry) + rand.N(p.cfg.ShutdownSpread)
 }

@@ -1,13 +1,13 @@
 //go:build unix
 
-package sse
+package socket
 
 import "syscall"
 
 const canWriteNow = true
 
-// writeNow writes what the system takes of p without waiting. That it took less is
-// no error.
+// writeNow writes as much of p as the system takes without waiting. To take less than all
+// of p is not an error.
 func writeNow(fd uintptr, p []byte) (n int, err error) {
 	for n < len(p) {
 		k, err := send(int(fd), p[n:])

@@ -1,0 +1,152 @@
+package sse
+
+import (
+	"github.com/chi-sse/sse/internal/engine"
+)
+
+// What a hub may do with a session, and nobody else: write frames that are encoded already,
+// without waiting for the client, and let the session outlive its handler. Only here does
+// a session ask which kind of wire it has.
+
+// engineSession is a session as a hub sees it. See [engine.Session] for its methods.
+type engineSession ServerSession
+
+func init() {
+	engine.Of = func(session any) engine.Session { return (*engineSession)(session.(*ServerSession)) }
+}
+
+func (s *engineSession) session() *ServerSession { return (*ServerSession)(s) }
+
+func (s *engineSession) Attach(o engine.Owner) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owner != nil {
+		return false
+	}
+	s.owner = o
+	return true
+}
+
+func (s *engineSession) Release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owner = nil
+}
+
+func (s *engineSession) Pack() { s.call.pack(true) }
+
+func (s *engineSession) WillDetach() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x, ok := s.session().wire().(*httpWire); ok {
+		x.last = true
+	}
+}
+
+// Detach takes the connection from net/http and makes it the session's wire.
+func (s *engineSession) Detach() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x, ok := s.session().wire().(*httpWire)
+	if !ok || x.major != 1 || s.state != open || s.ctx.Err() != nil {
+		return false
+	}
+	conn, err := x.hijack()
+	if err != nil {
+		return false
+	}
+	w := newSocketWire(conn, s.session().Call().ProtoMinor >= 1)
+	s.session().setWire(w)
+	s.finisher.Store(byReturn)
+	x.drop()
+	s.session().shareTimer()
+	w.token = leavings.Add(conn, s.session())
+	return true
+}
+
+func (s *engineSession) MayBlock() bool { return s.nonblocking() == nil }
+
+// nonblocking returns the wire if it can be written to without waiting.
+func (s *engineSession) nonblocking() *socketWire {
+	if w, ok := s.session().wire().(*socketWire); ok && !w.conn.MayBlock() {
+		return w
+	}
+	return nil
+}
+
+func (s *engineSession) TryWrite(f *engine.Frames) (pending bool, err error) {
+	w := s.nonblocking()
+	if w == nil {
+		return false, s.session().write(f.Bytes(), f.Events, ofHandler)
+	}
+	sent, pending, err := s.session().tryWrite(w, f)
+	if sent.Bytes > 0 {
+		s.session().callHooks(sent, false)
+	}
+	return pending, err
+}
+
+// tryWrite is the part of TryWrite under mu. Frames that are pending are accounted for by
+// Finish, or at the end of the session.
+func (s *ServerSession) tryWrite(w *socketWire, f *engine.Frames) (sent Sent, pending bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == closed || s.ended.Load() {
+		return sent, false, s.closedError()
+	}
+	s.lastWrite = sinceEpoch()
+	p := f.Bytes()
+	if w.chunked {
+		p = f.Chunk()
+	}
+	frames := lateFrames{f.Len(), f.Events}
+	pending, err = w.tryWrite(p, frames)
+	if pending {
+		return sent, true, nil
+	}
+	sent, err = s.sentFrames(frames, w.writeError(err, s.lastWrite, s.route.writeTimeout))
+	return sent, false, err
+}
+
+func (s *engineSession) Finish() error {
+	sent, err := s.session().finishWrite()
+	if sent.Bytes > 0 {
+		s.session().callHooks(sent, false)
+	}
+	return err
+}
+
+// finishWrite is the part of Finish under mu.
+func (s *ServerSession) finishWrite() (sent Sent, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == closed || s.ctx.Err() != nil {
+		return sent, s.closedError()
+	}
+	w, ok := s.wire().(*socketWire)
+	if !ok || w.rest == nil {
+		return sent, nil
+	}
+	frames, timeout := w.rest.late, s.route.writeTimeout
+	s.lastWrite = sinceEpoch()
+	_, err = w.writeRest(nil, timeout)
+	w.rest = nil
+	return s.sentFrames(frames, w.writeError(err, s.lastWrite, timeout))
+}
+
+// sentFrames accounts for frames that have been written, or have failed with err. If there
+// is an OnSend to call, it returns the argument and raises hooks.
+func (s *ServerSession) sentFrames(f lateFrames, err error) (sent Sent, _ error) {
+	err = s.account(f.bytes, f.events, err)
+	if s.route.plugin.cfg.OnSend != nil {
+		sent = s.sent(f.bytes, ofHandler, err)
+	}
+	if sent.Bytes > 0 {
+		s.hooks.Add(1)
+	}
+	return sent, err
+}
+
+func (s *engineSession) End(cause error) { s.session().end(cause) }
+
+func (s *engineSession) Interrupt() { s.session().interruptWrite() }

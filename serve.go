@@ -1,0 +1,141 @@
+package sse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+)
+
+// Serving: a request becomes a session, and the route's handler runs. Until the handler has
+// returned, or Detach is called, the session's wire is an httpWire.
+
+// ServeHTTP runs a session of the route. HEAD gets the header alone.
+func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g := guardFrom(r.Context())
+	if g != nil {
+		g.active = true
+	}
+	if r.Method == http.MethodHead {
+		writeHead(w, r, g, false)
+		return
+	}
+	x := newHTTPWire(w, r, g)
+	s := rt.newSession(x, r)
+	if err := x.canStream(); err != nil {
+		s.refuseUnsupported(x, err)
+		return
+	}
+	if err := rt.plugin.admit(s); err != nil {
+		s.refuseForNow(x, err)
+		return
+	}
+	s.runHandler(x)
+}
+
+func (rt *route) newSession(x *httpWire, r *http.Request) *ServerSession {
+	s := &ServerSession{route: rt, heartbeat: &rt.heartbeat, began: sinceEpoch()}
+	x.session = s
+	s.setWire(x)
+	live := s.call.init(r)
+	s.ctx, s.cancel = context.WithCancelCause(&s.call)
+	// Of the copies that middleware has made of the request, the session keeps only this one.
+	live.request = r.WithContext(s.ctx)
+	if x.guard != nil && x.guard.encodings != nil {
+		r.Header["Accept-Encoding"] = x.guard.encodings // the handler sees what the client has sent
+	}
+	return s
+}
+
+// runHandler runs the handler, and finishes the session when it returns. If the session has
+// detached, the handler leaves it to itself.
+func (s *ServerSession) runHandler(x *httpWire) {
+	stopBase := context.AfterFunc(x.base, func() { s.onBaseDone(x.base) })
+	var stopInner func() bool
+	if x.inner.Done() != x.base.Done() {
+		stopInner = context.AfterFunc(x.inner, func() { s.onInnerDone(x.inner, x.base) })
+	}
+	// Lift the deadline that http.Server.WriteTimeout has set for a whole response.
+	// (net/http lifts ReadTimeout itself when the body has been read.)
+	if err := x.direct.SetWriteDeadline(time.Time{}); err != nil && x.inner.Value(http.ServerContextKey) != nil {
+		s.warnOfDeadlines(x, err)
+	}
+	s.mu.Lock()
+	s.setTimer(s.route.openDelay)
+	s.mu.Unlock()
+
+	var err error
+	returned := false
+	defer func() {
+		stopBase()
+		if stopInner != nil {
+			stopInner()
+		}
+		var panicked any
+		if !returned {
+			panicked = recover()
+			err = &PanicError{panicked, debug.Stack()}
+		}
+		if s.finisher.Load() == byReturn {
+			s.outliveHandler(err)
+			return
+		}
+		s.finishServed(x, err, panicked)
+	}()
+	err = s.route.handler(s)
+	returned = true
+}
+
+// warnOfDeadlines says, once for a plugin, that a writer outside the plugin hides the
+// connection. Streams work, until one client is slow.
+func (s *ServerSession) warnOfDeadlines(x *httpWire, err error) {
+	w := x.w
+	if x.guard != nil {
+		w = x.guard.ResponseWriter
+	}
+	s.route.plugin.deadlineWarning.Do(func() {
+		s.logger().Warn("sse: writes cannot be bounded in time, and http.Server.WriteTimeout, if it is set, ends streams; "+
+			"the writer that the plugin gets needs a method Unwrap", "writer", fmt.Sprintf("%T", innermost(w)), "error", err)
+	})
+}
+
+// onBaseDone ends the session when the server's context of the request is done, because the
+// client has left. It is done after a failed write as well. Then the writer, which holds
+// the lock, knows better why the session ends, so onBaseDone waits for it.
+func (s *ServerSession) onBaseDone(base context.Context) {
+	if errors.Is(base.Err(), context.DeadlineExceeded) {
+		return // of a Timeout outside the plugin; the next write finds out whether the client is there
+	}
+	if !s.mu.TryLock() {
+		s.interruptWrite()
+		s.mu.Lock()
+	}
+	defer s.mu.Unlock()
+	s.end(ErrClientGone)
+}
+
+// onInnerDone is called when a context is done that a middleware has made. Its deadline is
+// for ordinary responses and does not end a stream, but its cancellation does. (A
+// cancellation after the deadline has passed cannot be seen, because the context is done
+// already.)
+func (s *ServerSession) onInnerDone(inner, base context.Context) {
+	switch {
+	case errors.Is(inner.Err(), context.DeadlineExceeded):
+	case base.Err() != nil:
+		s.onBaseDone(base)
+	default:
+		s.end(fmt.Errorf("%w: %w", ErrCanceled, context.Cause(inner)))
+	}
+}
+
+// age returns how long ago the session began.
+func (s *ServerSession) age() time.Duration { return sinceEpoch() - s.began }
+
+func (s *ServerSession) logger() *slog.Logger {
+	return s.route.plugin.cfg.Logger.With("pattern", chi.RouteContext(s.ctx).RoutePattern(), "remote", s.Call().RemoteAddr)
+}

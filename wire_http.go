@@ -1,0 +1,215 @@
+package sse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// httpWire writes to the http.ResponseWriter that the route was called with. It bounds each
+// write by a deadline of the connection (HTTP/1.x) or of the HTTP/2 stream.
+//
+// It also holds what serve.go and refuse.go need of the request. A session that detaches
+// drops all of it.
+type httpWire struct {
+	me      wire                    // the wire itself; see ServerSession.setWire
+	w       http.ResponseWriter     // the outermost writer: all bytes and flushes go through it
+	flush   func() error            // flushes w
+	direct  http.ResponseController // the innermost writer that is known, for deadlines and Hijack
+	guard   *guard                  // nil if the request did not come through one
+	base    context.Context         // the server's context of the request: done when the client has left
+	inner   context.Context         // the request's context, as the middleware has made it
+	session *ServerSession          // ended by the watchdog
+	major   int                     // of the HTTP version
+	last    bool                    // the head says that the connection is not used again
+
+	rearmAt  time.Duration // HTTP/1.x: when to set the write deadline anew
+	watchdog *time.Timer   // HTTP/2: sets the deadline when it is over
+
+	mu         sync.Mutex // guards what follows
+	released   bool       // the connection may be serving another request
+	lastHeader http.Header
+}
+
+func newHTTPWire(w http.ResponseWriter, r *http.Request, g *guard) *httpWire {
+	x := &httpWire{w: w, flush: flusher(w), guard: g, base: r.Context(), inner: r.Context(), major: r.ProtoMajor, rearmAt: math.MinInt64}
+	direct := w
+	if g != nil {
+		x.base, direct = g.base, g.ResponseWriter
+	}
+	x.direct = *http.NewResponseController(direct)
+	return x
+}
+
+func (x *httpWire) self() *wire {
+	x.me = x
+	return &x.me
+}
+
+// open writes the head before it flushes anything: a flush would write a head of its own.
+// It fails if no byte of the first frame, or no flush, has reached the guard.
+func (x *httpWire) open(r *http.Request, first []byte, began, timeout time.Duration) error {
+	if x.major > 1 && r.ContentLength != 0 {
+		_ = x.direct.SetReadDeadline(time.Time{}) // HTTP/2 can go on reading a body, beyond http.Server.ReadTimeout
+	}
+	x.writeHead(r)
+	if err := x.write(first, began, timeout); err != nil {
+		return err
+	}
+	if g := x.guard; g != nil && (g.written == 0 || !g.flushed) {
+		return fmt.Errorf("%w: a middleware holds back what is flushed (the handler writes to a %T)", ErrUnsupported, x.w)
+	}
+	return nil
+}
+
+func (x *httpWire) writeHead(r *http.Request) { writeHead(x.w, r, x.guard, x.last) }
+
+// write bounds the write by a deadline.
+//
+// On HTTP/1.x the deadline is the connection's. It does no harm between writes, and
+// net/http lifts it in the end. So it stays set, and is set anew only when a sixteenth of
+// the timeout has passed: setting it for each event costs a twelfth of a small send.
+//
+// On HTTP/2 a deadline that passes would end the idle stream, and to set one is a message
+// to the connection's goroutine. There a timer sets the deadline when the time is up. The
+// timer is stopped after the write.
+func (x *httpWire) write(frame []byte, began, timeout time.Duration) error {
+	if x.major != 1 {
+		x.watch(timeout)
+		defer x.watchdog.Stop()
+	} else if began >= x.rearmAt {
+		x.rearmAt = began + timeout/16
+		_ = x.direct.SetWriteDeadline(time.Now().Add(timeout)) // a writer without deadlines has no slow client
+	}
+	_, err := x.w.Write(frame)
+	if err == nil {
+		err = x.flush()
+	}
+	if err != nil {
+		err = writeError(err, began, timeout, x.major != 1 || isDeadline(err))
+	}
+	return err
+}
+
+// watch starts the timer of a write on HTTP/2. When it fires, it ends the session before it
+// sets the deadline: the error of the write would look as if the client had left.
+func (x *httpWire) watch(timeout time.Duration) {
+	if x.watchdog != nil {
+		x.watchdog.Reset(timeout)
+		return
+	}
+	x.watchdog = time.AfterFunc(timeout, func() {
+		x.session.end(fmt.Errorf("%w after %v", ErrWriteTimeout, x.session.route.writeTimeout))
+		x.interrupt()
+	})
+}
+
+func (x *httpWire) clientLeft(err error) bool {
+	return !errors.Is(err, ErrWriteTimeout) && x.base.Err() != nil // net/http ends base with the connection
+}
+
+// header returns a copy once the wire is released, because the writer is net/http's again:
+// that of HTTP/2 panics.
+func (x *httpWire) header() http.Header {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.released {
+		return x.lastHeader
+	}
+	return x.w.Header()
+}
+
+func (x *httpWire) interrupt() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.released {
+		_ = x.direct.SetWriteDeadline(longAgo) // a writer without deadlines has to fail by itself
+	}
+}
+
+// allowWrite makes the next write set its deadline anew.
+func (x *httpWire) allowWrite() { x.rearmAt = math.MinInt64 }
+
+// finish does nothing: net/http ends the response when the handler has returned.
+func (x *httpWire) finish(bool, time.Duration) (late lateFrames) { return late }
+
+// release leaves the connection to net/http, and bounds what net/http still writes of the
+// response. Of a broken stream net/http can write nothing, so that the end stays broken
+// even if a middleware recovers from the panic that follows.
+func (x *httpWire) release(broken bool, timeout time.Duration) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.released = true
+	x.lastHeader = x.w.Header().Clone()
+	deadline := time.Now().Add(timeout)
+	if broken {
+		deadline = longAgo
+	}
+	_ = x.direct.SetWriteDeadline(deadline) // without deadlines, the panic alone breaks the stream
+}
+
+// hijack takes the connection from net/http, which works over HTTP/1.x.
+func (x *httpWire) hijack() (net.Conn, error) {
+	conn, _, err := x.direct.Hijack()
+	return conn, err
+}
+
+// drop forgets the connection after it has been hijacked.
+func (x *httpWire) drop() {
+	x.guard.handOver()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.released = true
+}
+
+// canStream returns nil if what is written and flushed reaches the client at once.
+// Otherwise its error matches ErrUnsupported.
+func (x *httpWire) canStream() error {
+	w := innermost(x.w)
+	if x.guard != nil && canFlush(w) {
+		w = innermost(x.guard.ResponseWriter) // a writer outside the plugin, which x.w may not lead to
+	}
+	if encoding := x.w.Header().Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return fmt.Errorf("%w: a middleware has set Content-Encoding to %s beforehand; use it after sse.Install, or keep it off streams with middleware.Except", ErrUnsupported, encoding)
+	}
+	if canFlush(w) {
+		return nil
+	}
+	return fmt.Errorf("%w: a %T, which has no Flush method, is between the handler and the connection", ErrUnsupported, w)
+}
+
+func canFlush(w http.ResponseWriter) bool {
+	switch w.(type) {
+	case http.Flusher, interface{ FlushError() error }:
+		return true
+	}
+	return false
+}
+
+// innermost unwraps w as far as http.ResponseController does.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = u.Unwrap()
+	}
+}
+
+// flusher returns w's flush, as http.ResponseController finds it, without a search at each
+// call.
+func flusher(w http.ResponseWriter) func() error {
+	switch f := w.(type) {
+	case interface{ FlushError() error }:
+		return f.FlushError
+	case http.Flusher:
+		return func() error { f.Flush(); return nil }
+	}
+	return http.NewResponseController(w).Flush
+}

@@ -1,0 +1,176 @@
+package sse
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/chi-sse/sse/internal/socket"
+)
+
+// socketWire writes to a connection that net/http has handed over, in the framing that the
+// head of the response has promised. The head has been written by then.
+//
+// It is small: an idle detached session is a ServerSession, a socketWire and a socket. It
+// has no goroutine, no buffer, and nothing of net/http.
+type socketWire struct {
+	me    wire // the wire itself; see ServerSession.setWire
+	conn  socket.Conn
+	token uint64 // of the watch for the client's leaving
+	rest  *rest  // what the client has not taken yet
+
+	interrupted atomic.Bool // set before the deadline is
+	chunked     bool        // chunks frame the response; otherwise it ends with the connection
+	unfinished  bool        // the end of the response could not be written
+}
+
+// rest is the end of one or more frames that a client has not taken. It is written before
+// anything else.
+type rest struct {
+	b    []byte
+	late lateFrames // the frames that b is the end of
+}
+
+func newSocketWire(conn net.Conn, chunked bool) *socketWire {
+	return &socketWire{conn: socket.New(conn), chunked: chunked}
+}
+
+// leavings ends detached sessions whose clients have left.
+var leavings = socket.NewWatch(func(s *ServerSession) {
+	s.end(ErrClientGone)
+	s.interruptWrite()
+})
+
+func (w *socketWire) self() *wire {
+	w.me = w
+	return &w.me
+}
+
+// open only writes first: the head was written before the connection was handed over.
+func (w *socketWire) open(_ *http.Request, first []byte, began, timeout time.Duration) error {
+	return w.write(first, began, timeout)
+}
+
+func (w *socketWire) write(frame []byte, began, timeout time.Duration) error {
+	if w.chunked && len(frame) > 0 {
+		buf := frames.get()
+		defer frames.put(buf)
+		buf.b = strconv.AppendUint(buf.b, uint64(len(frame)), 16)
+		buf.b = append(buf.b, "\r\n"...)
+		buf.b = append(buf.b, frame...)
+		buf.b = append(buf.b, "\r\n"...)
+		frame = buf.b
+	}
+	return w.writeError(w.writeAll(frame, timeout), began, timeout)
+}
+
+func (w *socketWire) writeError(err error, began, timeout time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return writeError(err, began, timeout, isDeadline(err))
+}
+
+// writeAll writes the rest, and then p. It waits for the client no longer than timeout.
+func (w *socketWire) writeAll(p []byte, timeout time.Duration) error {
+	if w.rest == nil {
+		n, err := w.conn.TryWrite(p)
+		if p = p[n:]; err != nil || len(p) == 0 {
+			return err
+		}
+	}
+	if err := w.conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	if w.interrupted.Load() { // an interruption whose deadline has just been replaced
+		_ = w.conn.SetWriteDeadline(longAgo)
+	}
+	if w.rest != nil {
+		if _, err := w.conn.Write(w.rest.b); err != nil {
+			return err
+		}
+		w.rest.b = nil // writeRest has still to account for it
+	}
+	if len(p) > 0 {
+		if _, err := w.conn.Write(p); err != nil {
+			return err
+		}
+	}
+	return w.conn.SetWriteDeadline(time.Time{}) // it must not end a later write that does not wait
+}
+
+// tryWrite writes as much of p as the client takes at once, and keeps a copy of the rest:
+// other sessions are sent p as well. p is frames, in chunked form if w is chunked. It
+// reports whether there is a rest.
+func (w *socketWire) tryWrite(p []byte, frames lateFrames) (pending bool, err error) {
+	n := 0
+	if w.rest == nil {
+		n, err = w.conn.TryWrite(p)
+	}
+	if err != nil || n == len(p) {
+		return false, err
+	}
+	if w.rest == nil {
+		w.rest = new(rest)
+	}
+	w.rest.b = append(w.rest.b, p[n:]...)
+	w.rest.late.bytes += frames.bytes
+	w.rest.late.events += frames.events
+	return true, nil
+}
+
+// writeRest writes the rest, if there is one, and what must follow it. It returns the
+// frames that are complete with that.
+func (w *socketWire) writeRest(then []byte, timeout time.Duration) (late lateFrames, err error) {
+	if err := w.writeAll(then, timeout); err != nil {
+		return late, err
+	}
+	if w.rest != nil {
+		late, w.rest = w.rest.late, nil
+	}
+	return late, nil
+}
+
+// clientLeft reports true for every error but that of a deadline, which is a timeout or an
+// interruption.
+func (w *socketWire) clientLeft(err error) bool {
+	return !errors.Is(err, ErrWriteTimeout) && !isDeadline(err)
+}
+
+// header returns an empty header: the real one went with net/http's response.
+func (w *socketWire) header() http.Header { return http.Header{} }
+
+func (w *socketWire) interrupt() {
+	w.interrupted.Store(true)
+	_ = w.conn.SetWriteDeadline(longAgo) // fails if the connection is closed
+}
+
+func (w *socketWire) allowWrite() { w.interrupted.Store(false) }
+
+// finish writes the rest and the end of the response.
+func (w *socketWire) finish(clientLeft bool, timeout time.Duration) (late lateFrames) {
+	if clientLeft && w.rest != nil {
+		return late
+	}
+	var last []byte
+	if w.chunked {
+		last = []byte("0\r\n\r\n")
+	}
+	late, err := w.writeRest(last, timeout)
+	w.unfinished = err != nil
+	return late
+}
+
+// release closes the connection. A broken stream needs no more to look broken, because it
+// has no last chunk.
+func (w *socketWire) release(broken bool, _ time.Duration) {
+	leavings.Remove(w.token)
+	if broken || w.unfinished {
+		_ = w.conn.Abort()
+		return
+	}
+	_ = w.conn.Close()
+}

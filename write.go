@@ -1,0 +1,161 @@
+package sse
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/chi-sse/sse/event"
+)
+
+// The write path of a session: from an encoded frame to its wire, under the session's lock.
+// Nothing reaches the client by another way, but for the farewell (ending.go) and the
+// frames of a hub that must not wait (engine.go). Those share the accounting here.
+
+// writeKind is what a write is for.
+type writeKind uint8
+
+const (
+	ofHandler   writeKind = iota // a send
+	ofOpening                    // only to open the session
+	ofOpenDelay                  // likewise, unless the handler has the header
+	ofHeartbeat
+)
+
+// write writes frame, which holds that many events, and calls the hooks. It opens the
+// session if it is not open. A nil frame only opens it.
+func (s *ServerSession) write(frame []byte, events int, kind writeKind) error {
+	var sent Sent
+	opened, err := s.writeFrame(frame, events, kind, &sent)
+	if opened || sent.Bytes > 0 {
+		s.callHooks(sent, opened)
+	}
+	return err
+}
+
+// callHooks tells of a write for which hooks has been raised. The end of the session waits
+// for that, so that OnClose comes last.
+func (s *ServerSession) callHooks(sent Sent, opened bool) {
+	defer s.hooks.Done()
+	cfg := &s.route.plugin.cfg
+	if opened && cfg.OnOpen != nil {
+		cfg.OnOpen(s)
+	}
+	if cfg.OnSend != nil {
+		cfg.OnSend(s, sent)
+	}
+}
+
+// writeFrame is the part of write under mu. If there is an OnSend to call, it sets sent to
+// the argument. (To return a Sent would copy it twice for each event, mostly for nobody.)
+func (s *ServerSession) writeFrame(frame []byte, events int, kind writeKind, sent *Sent) (opened bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == closed || s.ended.Load() {
+		return false, s.closedError()
+	}
+	opens := s.state == pending
+	switch {
+	case opens && kind == ofOpenDelay && (s.headerTaken || s.beating):
+		return false, nil // the handler, or the heartbeat, opens the session
+	case opens:
+		frame = s.firstFrame(frame)
+		err = s.openLocked(frame)
+	case frame == nil:
+		return false, nil
+	default:
+		s.lastWrite = sinceEpoch()
+		err = s.wire().write(frame, s.lastWrite, s.route.writeTimeout)
+	}
+	err = s.account(len(frame), events, err)
+	opened = opens && err == nil
+	if s.route.plugin.cfg.OnSend != nil {
+		*sent = s.sent(len(frame), kind, err)
+	}
+	if opened || sent.Bytes > 0 {
+		s.hooks.Add(1)
+	}
+	return opened, err
+}
+
+// firstFrame returns the frame that opens the session: what goes before frame, and frame.
+func (s *ServerSession) firstFrame(frame []byte) []byte {
+	var first []byte
+	if retry := s.route.retry; retry != 0 {
+		first, _ = Event{Retry: retry}.AppendText(first) // checked when it was set
+	}
+	if frame == nil {
+		first, _ = event.AppendComment(first, "open") // cannot fail
+	}
+	if first == nil {
+		return frame
+	}
+	return append(first, frame...)
+}
+
+// openLocked writes the head and the first frame, and starts the heartbeat.
+func (s *ServerSession) openLocked(first []byte) error {
+	s.state = opening
+	s.lastWrite = sinceEpoch()
+	if err := s.wire().open(s.Call(), first, s.lastWrite, s.route.writeTimeout); err != nil {
+		return err
+	}
+	s.state = open
+	s.startHeartbeat()
+	return nil
+}
+
+// account counts a write of n bytes that holds that many events. If the write failed with
+// err, account ends the session, and returns err with ErrClientGone if the client has left.
+func (s *ServerSession) account(n, events int, err error) error {
+	if err == nil {
+		s.bytes += int64(n)
+		s.events += int64(events)
+		return nil
+	}
+	if s.wire().clientLeft(err) {
+		err = fmt.Errorf("%w: %w", ErrClientGone, err)
+	}
+	s.state = torn
+	s.end(err)
+	return err
+}
+
+// sent returns the argument of OnSend for the write that began last.
+func (s *ServerSession) sent(n int, kind writeKind, err error) Sent {
+	return Sent{Bytes: n, Duration: sinceEpoch() - s.lastWrite, Heartbeat: kind == ofHeartbeat, Err: err}
+}
+
+// closedError returns the error of a write after the end.
+func (s *ServerSession) closedError() error {
+	if s.ended.Load() {
+		<-s.ctx.Done() // at once: end is about to set the cause
+	}
+	cause := context.Cause(s.ctx)
+	if cause == nil || cause == ErrClosed { //nolint:errorlint // the sentinel itself
+		return ErrClosed
+	}
+	return &closedError{cause}
+}
+
+// frames are the buffers that events are encoded in.
+var frames framePool
+
+type framePool struct{ pool sync.Pool }
+
+type frame struct{ b []byte }
+
+func (p *framePool) get() *frame {
+	if f, ok := p.pool.Get().(*frame); ok {
+		f.b = f.b[:0]
+		return f
+	}
+	return &frame{make([]byte, 0, 512)}
+}
+
+// put takes f back, unless a large event has made it grow.
+func (p *framePool) put(f *frame) {
+	if cap(f.b) <= 64<<10 {
+		p.pool.Put(f)
+	}
+}
