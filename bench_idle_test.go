@@ -2,6 +2,8 @@ package sse_test
 
 import (
 	"bufio"
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -20,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/engine"
 )
 
 // BenchmarkIdle measures what an open session costs that has nothing to do, beside
@@ -128,4 +132,64 @@ func init() {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	runtime.KeepAlive(conns)
 	os.Exit(0)
+}
+
+// BenchmarkIdleDetached measures, as BenchmarkIdle does, what an open session costs
+// that has nothing to do, once it is detached. The clients are another process. RSS
+// is what the system says that the process has, after all is returned to it.
+func BenchmarkIdleDetached(b *testing.B) {
+	const n = 10_000
+	for range b.N {
+		var open atomic.Int64
+		r := sse.Install(chi.NewRouter(), sse.Config{})
+		r.SSE("/", func(s *sse.ServerSession) error {
+			if err := s.Open(); err != nil {
+				return err
+			}
+			if !engine.Of(s).Detach() {
+				return errors.New("cannot be detached")
+			}
+			open.Add(1)
+			return nil
+		})
+		srv := httptest.NewServer(r)
+		rss := residentBytes()
+		goroutines, heap, stack := footprint()
+		client := exec.Command(os.Args[0])
+		client.Env = append(os.Environ(), idleClientEnv+"="+srv.Listener.Addr().String()+" "+strconv.Itoa(n))
+		client.Stderr = os.Stderr
+		stdin, err := client.StdinPipe()
+		require.NoError(b, err)
+		stdout, err := client.StdoutPipe()
+		require.NoError(b, err)
+		require.NoError(b, client.Start())
+		_, err = bufio.NewReader(stdout).ReadString('\n') // all are open
+		require.NoError(b, err)
+		eventually(b, func() bool { return open.Load() == n }, "all sessions")
+		goroutines2, heap2, stack2 := footprint()
+		rss2 := residentBytes()
+		b.ReportMetric(float64(heap2-heap+stack2-stack)/n, "B/session")
+		b.ReportMetric(float64(heap2-heap)/n, "heap-B/session")
+		b.ReportMetric(float64(stack2-stack)/n, "stack-B/session")
+		b.ReportMetric(float64(rss2-rss)/n, "RSS-B/session")
+		b.ReportMetric(float64(goroutines2-goroutines), "goroutines")
+		require.NoError(b, stdin.Close())
+		require.NoError(b, client.Wait())
+		eventually(b, func() bool { return r.Plugin().Len() == 0 }, "the end of all sessions")
+		srv.Close()
+	}
+}
+
+// residentBytes returns the process's resident memory, or 0 where nobody says.
+func residentBytes() (n int64) {
+	time.Sleep(100 * time.Millisecond)
+	debug.FreeOSMemory()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	if _, after, ok := bytes.Cut(status, []byte("VmRSS:")); ok {
+		_, _ = fmt.Fscan(bytes.NewReader(after), &n)
+	}
+	return n << 10
 }

@@ -540,3 +540,36 @@ func TestHeartbeatTakesNoGoroutine(t *testing.T) {
 	ours := count(r)
 	require.InDelta(t, bare, ours, clients/10, "goroutines for %d clients", clients)
 }
+
+func TestDetachHeartbeats(t *testing.T) {
+	t.Parallel()
+	onAll(t, func(t *testing.T, tr transport) {
+		t.Helper()
+		d := newDetacher(t, tr, sse.Config{Heartbeat: sse.Heartbeat{Period: 10 * time.Millisecond}})
+		_, w := d.connectReturned()
+		for range 5 {
+			w.expect(chunk(": heartbeat\n\n"))
+		}
+	})
+}
+
+// A panic of a heartbeat, or of a hook that a heartbeat calls, is one of the session.
+func TestDetachHeartbeatThatPanics(t *testing.T) {
+	t.Parallel()
+	onAll(t, func(t *testing.T, tr transport) {
+		t.Helper()
+		var beats atomic.Int64
+		d := newDetacher(t, tr, sse.Config{Heartbeat: sse.Heartbeat{Period: time.Millisecond, Provider: func() sse.Event {
+			if beats.Add(1) > 3 {
+				panic(errOwn)
+			}
+			return sse.Event{Comment: "beat"}
+		}}})
+		s := receiveSession(t, d)
+		e := d.ended(s)
+		require.Equal(t, sse.EndPanic, e.Reason)
+		var p *sse.PanicError
+		require.ErrorAs(t, e.Err, &p)
+		require.Equal(t, errOwn, p.Value)
+	})
+}

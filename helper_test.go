@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -457,4 +459,37 @@ func (l *logbook) entries(text string) []entry {
 		}
 	}
 	return found
+}
+
+var errOwn = errors.New("an error of the handler")
+
+// where sends the pattern that matched, and the URL parameters.
+func where(s *sse.ServerSession) error {
+	rctx := chi.RouteContext(s.Context())
+	text := rctx.RoutePattern()
+	for i, key := range rctx.URLParams.Keys {
+		if key != "*" || rctx.URLParams.Values[i] != "" {
+			text += fmt.Sprintf(" %s=%s", key, rctx.URLParams.Values[i])
+		}
+	}
+	return s.SendData(text)
+}
+
+func plain(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "plain") }
+
+// fields writes a value as its fields, and says what type it got.
+var fields = sse.SerializerFunc(func(dst []byte, v any) ([]byte, error) {
+	return fmt.Appendf(dst, "%T %+v", v, v), nil
+})
+
+// sendsOf are the verbs of a session that write.
+func sendsOf(s *sse.ServerSession) map[string]func() error {
+	return map[string]func() error{
+		"Send":      func() error { return s.Send(sse.Event{Data: "late"}) },
+		"SendData":  func() error { return s.SendData(1) },
+		"SendTyped": func() error { return s.SendTyped(sse.TypedEvent{ID: "1", Data: 1}) },
+		"Comment":   func() error { return s.Comment("late") },
+		"Open":      s.Open,
+		"Heartbeat": func() error { return s.Heartbeat(sse.Heartbeat{}) },
+	}
 }

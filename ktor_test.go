@@ -202,11 +202,6 @@ type (
 	ktorNumber struct{ Number int64 }
 )
 
-// fields writes a value as its fields, and says what type it got.
-var fields = sse.SerializerFunc(func(dst []byte, v any) ([]byte, error) {
-	return fmt.Appendf(dst, "%T %+v", v, v), nil
-})
-
 func TestKtor07SerializerOfTheRoute(t *testing.T) {
 	t.Parallel()
 	r := newRouter(sse.Config{})
@@ -619,18 +614,6 @@ func TestKtorSendsAfterTheEndFail(t *testing.T) {
 			}
 			late.Wait()
 		})
-	}
-}
-
-// sendsOf are the verbs of a session that write.
-func sendsOf(s *sse.ServerSession) map[string]func() error {
-	return map[string]func() error{
-		"Send":      func() error { return s.Send(sse.Event{Data: "late"}) },
-		"SendData":  func() error { return s.SendData(1) },
-		"SendTyped": func() error { return s.SendTyped(sse.TypedEvent{ID: "1", Data: 1}) },
-		"Comment":   func() error { return s.Comment("late") },
-		"Open":      s.Open,
-		"Heartbeat": func() error { return s.Heartbeat(sse.Heartbeat{}) },
 	}
 }
 

@@ -1,46 +1,20 @@
 package sse_test
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/go-chi/chi/v5/middleware"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
 )
-
-// tellIsStream says in a header whether sse.IsStream took the request for a stream.
-func tellIsStream(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Add("Is-Stream", strconv.FormatBool(sse.IsStream(r)))
-		next.ServeHTTP(w, r)
-	})
-}
-
-// where sends the pattern that matched, and the URL parameters.
-func where(s *sse.ServerSession) error {
-	rctx := chi.RouteContext(s.Context())
-	text := rctx.RoutePattern()
-	for i, key := range rctx.URLParams.Keys {
-		if key != "*" || rctx.URLParams.Values[i] != "" {
-			text += fmt.Sprintf(" %s=%s", key, rctx.URLParams.Values[i])
-		}
-	}
-	return s.SendData(text)
-}
-
-func plain(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "plain") }
 
 // mark is a middleware that leaves its name in a header.
 func mark(name string) func(http.Handler) http.Handler {
@@ -166,128 +140,6 @@ func TestRoutePatterns(t *testing.T) {
 	}
 }
 
-func TestRouteIsStreamTellsNeighboursApart(t *testing.T) {
-	t.Parallel()
-	r := newRouter(sse.Config{})
-	r.Use(tellIsStream)
-	r.SSE("/rooms/{room}", where)
-	r.Get("/rooms/list", plain)
-	r.Post("/rooms/{room}", plain)
-	r.Get("/rooms/{room}/members", plain)
-	r.Get("/users/{user}", plain)
-	r.SSE("/users/online", where)
-	r.Route("/nested", func(r chi.Router) {
-		r.Get("/", plain)
-		sse.From(r).SSE("/{x}", where)
-		r.Get("/static", plain)
-		r.Mount("/mounted", http.HandlerFunc(plain))
-	})
-	r.SSE("/num/{n:[0-9]+}", where)
-	r.Get("/num/{word:[a-z]+}", plain)
-	r.SSE("/all/*", where)
-	r.Get("/all/but/this", plain)
-	r.Handle("/any", http.HandlerFunc(plain))
-
-	for _, tt := range []struct {
-		method, path string
-		stream       bool
-	}{
-		{"GET", "/rooms/1", true},
-		{"HEAD", "/rooms/1", true},
-		{"GET", "/rooms/list", false},
-		{"POST", "/rooms/1", false},
-		{"GET", "/rooms/1/members", false},
-		{"GET", "/users/1", false},
-		{"GET", "/users/online", true},
-		{"GET", "/nested", false},
-		{"GET", "/nested/", false},
-		{"GET", "/nested/1", true},
-		{"GET", "/nested/static", false},
-		{"GET", "/nested/mounted/1", false},
-		{"GET", "/num/1", true},
-		{"GET", "/num/one", false},
-		{"GET", "/all/other", true},
-		{"GET", "/all/but/that", true},
-		{"GET", "/all/but/this", false},
-		{"GET", "/any", false},
-	} {
-		rec := record(r, tt.method, tt.path)
-		require.Equal(t, http.StatusOK, rec.Code, "%s %s", tt.method, tt.path)
-		require.Equal(t, strconv.FormatBool(tt.stream), rec.Header().Get("Is-Stream"), "%s %s", tt.method, tt.path)
-		require.Equal(t, tt.stream, rec.Header().Get("Content-Type") == "text/event-stream", "%s %s", tt.method, tt.path)
-	}
-	for _, path := range []string{"/", "/none", "/rooms", "/num/1x"} {
-		rec := record(r, "GET", path)
-		require.Equal(t, http.StatusNotFound, rec.Code)
-		require.Equal(t, "false", rec.Header().Get("Is-Stream"), path)
-	}
-	require.False(t, sse.IsStream(newRequest(t, "GET", "/rooms/1")), "of a request that is with no plugin")
-}
-
-// A path that a middleware rewrites leads elsewhere than it seemed at the guard.
-func TestRouteIsStreamAfterARewrite(t *testing.T) {
-	t.Parallel()
-	r := newRouter(sse.Config{})
-	r.Use(middleware.StripSlashes, middleware.PathRewrite("/old", "/new"), tellIsStream)
-	r.SSE("/events", where)
-	r.SSE("/new/events", where)
-	r.Get("/plain", plain)
-	for path, stream := range map[string]string{
-		"/events": "true", "/events/": "true", "/plain": "false", "/plain/": "false", "/old/events": "true",
-	} {
-		rec := record(r, "GET", path)
-		require.Equal(t, http.StatusOK, rec.Code, path)
-		require.Equal(t, stream, rec.Header().Get("Is-Stream"), path)
-	}
-}
-
-// The catch-all of a single-page application takes the path as it comes; the
-// stream is there only behind the rewrite.
-func TestRouteIsStreamAfterARewriteBesideACatchAll(t *testing.T) {
-	t.Parallel()
-	r := newRouter(sse.Config{})
-	r.Use(middleware.StripSlashes, tellIsStream)
-	r.SSE("/events", where)
-	r.Get("/*", plain)
-	for path, stream := range map[string]string{"/events": "true", "/events/": "true", "/page": "false", "/page/": "false"} {
-		rec := record(r, "GET", path)
-		require.Equal(t, stream, strconv.FormatBool(rec.Header().Get("Content-Type") == "text/event-stream"), path)
-		require.Equal(t, stream, rec.Header().Get("Is-Stream"), path)
-	}
-}
-
-func TestRoutePathlessHandlersAreKnownIfMountedAsThey(t *testing.T) {
-	t.Parallel()
-	r := newRouter(sse.Config{})
-	r.Use(tellIsStream)
-	h := r.SSEHandler(where)
-	r.Handle("/handle", h)
-	r.Method("POST", "/method", h)
-	r.Get("/function", h.ServeHTTP)
-	r.With(mark("a")).Handle("/with", h)
-	r.Get("/choice", func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Accept") == "text/event-stream" {
-			h.ServeHTTP(w, r)
-			return
-		}
-		plain(w, r)
-	})
-	for _, tt := range []struct{ method, path, isStream string }{
-		{"GET", "/handle", "true"},
-		{"PUT", "/handle", "true"},
-		{"POST", "/method", "true"},
-		{"GET", "/with", "true"},
-		{"GET", "/function", "false"}, // not known beforehand, as documented
-		{"GET", "/choice", "false"},
-	} {
-		rec := record(r, tt.method, tt.path, "Accept", "text/event-stream")
-		require.Equal(t, "text/event-stream", rec.Header().Get("Content-Type"), tt.path)
-		require.Equal(t, "data: "+tt.path+"\n\n", rec.Body.String())
-		require.Equal(t, tt.isStream, rec.Header().Get("Is-Stream"), tt.path)
-	}
-	require.Equal(t, "plain", record(r, "GET", "/choice").Body.String())
-}
-
 func TestRouteWithMethods(t *testing.T) {
 	t.Parallel()
 	r := newRouter(sse.Config{})
@@ -322,151 +174,6 @@ func TestRouteWithMethods(t *testing.T) {
 		}
 	}
 	require.Panics(t, func() { r.SSE("/odd", method, sse.WithMethods("NO SUCH")) })
-}
-
-func TestRouteAddedAfterServingBegan(t *testing.T) {
-	t.Parallel()
-	r := newRouter(sse.Config{})
-	r.Use(tellIsStream)
-	r.SSE("/first", where)
-	var later chi.Router
-	r.Route("/nested", func(r chi.Router) {
-		r.Get("/plain", plain)
-		later = r
-	})
-	expect := func(path, isStream string) {
-		t.Helper()
-		rec := record(r, "GET", path)
-		require.Equal(t, http.StatusOK, rec.Code, path)
-		require.Equal(t, isStream, rec.Header().Get("Is-Stream"), path)
-	}
-	expect("/first", "true")
-	expect("/nested/plain", "false")
-
-	r.SSE("/second", where)
-	expect("/second", "true")
-	sse.From(later).SSE("/{id}", where)
-	expect("/nested/7", "true")
-	expect("/nested/plain", "false")
-	r.Get("/third", plain)
-	expect("/third", "false")
-
-	sub := chi.NewRouter()
-	sub.Get("/plain", plain)
-	sub.Handle("/sse", r.SSEHandler(where))
-	r.Mount("/mounted", sub)
-	expect("/mounted/plain", "false")
-	expect("/mounted/sse", "true")
-	expect("/first", "true")
-}
-
-func TestRoutePluginOnASubRouterOfAPlainOne(t *testing.T) {
-	t.Parallel()
-	sub := newRouter(sse.Config{})
-	sub.Use(tellIsStream, middleware.Compress(5))
-	sub.SSE("/events/{id}", where)
-	sub.SSE("", where, sse.WithMethods("GET"))
-	sub.Get("/page", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html")
-		io.WriteString(w, strings.Repeat("page ", 1000))
-	})
-	r := chi.NewRouter()
-	r.Use(middleware.RequestID)
-	r.Get("/", plain)
-	r.Mount("/{tenant}/api", sub)
-	srv := serve(t, r)
-
-	for path, want := range map[string]string{
-		"/acme/api/events/7": "/{tenant}/api/events/{id} tenant=acme id=7",
-		"/acme/api":          "/{tenant}/api tenant=acme",
-		"/acme/api/":         "/{tenant}/api tenant=acme",
-	} {
-		a := get(t, srv, path, "Accept-Encoding", "gzip")
-		require.Equal(t, "data: "+want+"\n\n", a.Body, path)
-		require.Equal(t, "true", a.Header.Get("Is-Stream"), path)
-		require.NotContains(t, a.Header, "Content-Encoding", path)
-	}
-	a := get(t, srv, "/acme/api/page", "Accept-Encoding", "gzip")
-	require.Equal(t, "false", a.Header.Get("Is-Stream"))
-	require.Equal(t, "gzip", a.Header.Get("Content-Encoding"))
-	require.Equal(t, "plain", get(t, srv, "/").Body)
-}
-
-func TestRouteTwoPluginsSideBySide(t *testing.T) {
-	t.Parallel()
-	a, b := newRouter(sse.Config{Retry: time.Second}), newRouter(sse.Config{Retry: 2 * time.Second})
-	for _, r := range []*sse.Router{a, b} {
-		r.Use(tellIsStream)
-		r.SSE("/events", untilDone)
-		r.Get("/plain", plain)
-	}
-	r := chi.NewRouter()
-	r.Mount("/a", a)
-	r.Mount("/b", b)
-	srv := serve(t, r)
-
-	sa, sb := connect(t, srv, "/a/events"), connect(t, srv, "/b/events")
-	require.Equal(t, time.Second, sa.next().Retry)
-	require.Equal(t, 2*time.Second, sb.next().Retry)
-	for _, s := range []*stream{sa, sb} {
-		require.Equal(t, "true", s.Header.Get("Is-Stream"))
-		require.Equal(t, "open", s.next().Data)
-	}
-	require.Equal(t, 1, a.Plugin().Len())
-	require.Equal(t, 1, b.Plugin().Len())
-	require.Equal(t, "false", get(t, srv, "/b/plain").Header.Get("Is-Stream"))
-
-	require.NoError(t, a.Plugin().Shutdown(t.Context()))
-	require.NotZero(t, sa.next().Retry)
-	sa.end()
-	require.Equal(t, 1, b.Plugin().Len(), "the other's sessions go on")
-	require.Equal(t, http.StatusServiceUnavailable, get(t, srv, "/a/events").Status)
-	require.Equal(t, "open", connect(t, srv, "/b/events").nextData())
-}
-
-func TestRouteTwoPluginsOneInTheOther(t *testing.T) {
-	t.Parallel()
-	outer, inner := newRouter(sse.Config{}), newRouter(sse.Config{})
-	inner.Use(tellIsStream)
-	inner.SSE("/events", untilDone)
-	inner.SSE("/{id}", where)
-	inner.Get("/plain", plain)
-	inner.Post("/function", inner.SSEHandler(where).ServeHTTP)
-	outer.Use(tellIsStream, middleware.Compress(5))
-	outer.SSE("/events", untilDone)
-	outer.Mount("/inner", inner)
-	srv := serve(t, outer)
-
-	for path, isStream := range map[string]string{"/inner/7": "true", "/inner/plain": "false"} {
-		a := get(t, srv, path, "Accept-Encoding", "gzip")
-		require.Equal(t, []string{isStream, isStream}, a.Header["Is-Stream"], path)
-	}
-	a := request(t, srv, "POST", "/inner/function", "Accept-Encoding", "gzip")
-	require.Equal(t, "data: /inner/function\n\n", a.Body)
-	require.NotEqual(t, "gzip", a.Header.Get("Content-Encoding"))
-
-	so, si := connect(t, srv, "/events"), connect(t, srv, "/inner/events")
-	require.Equal(t, "open", so.nextData())
-	require.Equal(t, "open", si.nextData())
-	require.Equal(t, 1, outer.Plugin().Len())
-	require.Equal(t, 1, inner.Plugin().Len(), "its sessions are in its own plugin")
-	require.NoError(t, inner.Plugin().Shutdown(t.Context()))
-	si.next()
-	si.end()
-	require.Equal(t, 1, outer.Plugin().Len())
-}
-
-func TestRouteAddedToTheInnerOfTwoPluginsAfterServingBegan(t *testing.T) {
-	t.Parallel()
-	outer, inner := newRouter(sse.Config{}), newRouter(sse.Config{})
-	inner.SSE("/first", where)
-	outer.Use(tellIsStream)
-	outer.Mount("/inner", inner)
-	require.Equal(t, "true", record(outer, "GET", "/inner/first").Header().Get("Is-Stream"))
-	inner.SSE("/second", where)
-	rec := record(outer, "GET", "/inner/second")
-	require.Equal(t, "data: /inner/second\n\n", rec.Body.String())
-	require.Equal(t, "true", rec.Header().Get("Is-Stream"))
 }
 
 func TestRouteChiWalkListsTheRoutes(t *testing.T) {
@@ -504,75 +211,6 @@ func TestRouteChiWalkListsTheRoutes(t *testing.T) {
 	}, routes)
 	require.True(t, r.Match(chi.NewRouteContext(), "GET", "/rooms/1/2"))
 	require.False(t, r.Match(chi.NewRouteContext(), "POST", "/rooms/1/2"))
-}
-
-// No middleware is tempted to compress a stream, or holds an encoder for it; the
-// handler sees the request as it came.
-func TestRouteMiddlewareSeesNoAcceptEncodingOfAStream(t *testing.T) {
-	t.Parallel()
-	var seen string
-	see := func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			seen = r.Header.Get("Accept-Encoding")
-			next.ServeHTTP(w, r)
-		})
-	}
-	r := newRouter(sse.Config{})
-	r.Use(see, middleware.Compress(5, "text/*"))
-	r.SSE("/events", func(s *sse.ServerSession) error { return s.SendData(s.Call().Header.Get("Accept-Encoding")) })
-	r.Get("/plain", plain)
-	rec := record(r, http.MethodGet, "/events", "Accept-Encoding", "gzip")
-	require.Empty(t, seen)
-	require.Equal(t, "data: gzip\n\n", rec.Body.String())
-	require.NotContains(t, rec.Header(), "Content-Encoding")
-	record(r, http.MethodGet, "/plain", "Accept-Encoding", "gzip")
-	require.Equal(t, "gzip", seen)
-}
-
-// Handlers that are no streams keep what net/http's writers can do, though the
-// guard is on their way.
-func TestRouteOrdinaryHandlersKeepTheirWriter(t *testing.T) {
-	t.Parallel()
-	r := newRouter(sse.Config{})
-	r.Get("/function", r.SSEHandler(where).ServeHTTP)
-	r.Get("/interfaces", func(w http.ResponseWriter, _ *http.Request) {
-		_, flusher := w.(http.Flusher)
-		_, hijacker := w.(http.Hijacker)
-		_, readerFrom := w.(io.ReaderFrom)
-		_, stringWriter := w.(io.StringWriter)
-		_, pusher := w.(http.Pusher)
-		fmt.Fprint(w, flusher, hijacker, readerFrom, stringWriter, pusher)
-	})
-	r.Get("/hijack", func(w http.ResponseWriter, _ *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if noError(t, err) {
-			defer conn.Close()
-			io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhijacked")
-		}
-	})
-	r.Get("/copy", func(w http.ResponseWriter, _ *http.Request) {
-		_, err := io.Copy(w, io.LimitReader(strings.NewReader("copied and more"), 6))
-		noError(t, err)
-	})
-	r.Get("/status", func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusEarlyHints)
-		w.WriteHeader(http.StatusCreated)
-		io.WriteString(w, "created")
-	})
-	for _, proto := range protocols {
-		srv := serve(t, r, proto.setup)
-		require.Equal(t, "copied", get(t, srv, "/copy").Body)
-		a := get(t, srv, "/status")
-		require.Equal(t, http.StatusCreated, a.Status)
-		require.Equal(t, "created", a.Body)
-		require.Equal(t, "data: /function\n\n", get(t, srv, "/function").Body)
-		if proto.proto == "HTTP/1.1" {
-			require.Equal(t, "true true true true false", get(t, srv, "/interfaces").Body)
-			require.Equal(t, "hijacked", get(t, srv, "/hijack").Body)
-		} else {
-			require.Equal(t, "true false false true true", get(t, srv, "/interfaces").Body)
-		}
-	}
 }
 
 func TestRouteMisusePanicsWithAdvice(t *testing.T) {
@@ -659,56 +297,6 @@ func TestRouteNotFoundAndMethodNotAllowedAreInherited(t *testing.T) {
 	} {
 		require.Equal(t, tt.want, record(r, tt.method, tt.path).Body.String(), "%s %s", tt.method, tt.path)
 	}
-}
-
-// chi takes its route contexts from a pool and gives them to other requests.
-func TestRouteParametersOfCallOutliveTheHandler(t *testing.T) {
-	t.Parallel()
-	r := newRouter(sse.Config{})
-	type kept struct {
-		s    *sse.ServerSession
-		want string
-	}
-	keep := make(chan kept, 10_000)
-	r.Route("/rooms/{room}", func(r chi.Router) {
-		sse.From(r).SSE("/members/{member}", func(s *sse.ServerSession) error {
-			keep <- kept{s, chi.URLParam(s.Call(), "room") + "/" + chi.URLParam(s.Call(), "member")}
-			return nil
-		})
-	})
-	r.Get("/other/{room}/{member}/{more}", plain)
-	r.Get("/*", plain)
-
-	check := func(k kept) {
-		got := chi.URLParam(k.s.Call(), "room") + "/" + chi.URLParamFromCtx(k.s.Context(), "member")
-		assert.Equal(t, k.want, got)
-		assert.Equal(t, k.want, k.s.Call().PathValue("room")+"/"+k.s.Call().PathValue("member"))
-		assert.Equal(t, "/rooms/{room}/members/{member}", chi.RouteContext(k.s.Context()).RoutePattern())
-		assert.Empty(t, chi.RouteContext(k.s.Context()).URLParam("more"))
-	}
-	var clients, readers sync.WaitGroup
-	for range 2 {
-		readers.Go(func() {
-			for k := range keep {
-				for range 3 {
-					check(k)
-				}
-			}
-		})
-	}
-	for c := range 4 {
-		clients.Go(func() {
-			for i := range 300 {
-				path := fmt.Sprintf("/rooms/r%d-%d/members/m%d", c, i, i)
-				assert.Equal(t, http.StatusOK, record(r, "GET", path).Code)
-				assert.Equal(t, "plain", record(r, "GET", fmt.Sprintf("/other/x%d/y/z", i)).Body.String())
-				assert.Equal(t, "plain", record(r, "GET", "/what/ever").Body.String())
-			}
-		})
-	}
-	clients.Wait()
-	close(keep)
-	readers.Wait()
 }
 
 func TestRouteWithMethodsKeepsACopy(t *testing.T) {

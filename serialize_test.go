@@ -169,7 +169,8 @@ type (
 func (textAppend) AppendText(dst []byte) ([]byte, error) { return append(dst, "appended"...), nil }
 
 func (m textMarshal) MarshalText() ([]byte, error) { return []byte("marshaled"), m.err }
-func (s textStringer) String() string              { return fmt.Sprint("stringer ", s.n) }
+
+func (s textStringer) String() string { return fmt.Sprint("stringer ", s.n) }
 
 func TestSerializeText(t *testing.T) {
 	t.Parallel()

@@ -3,12 +3,11 @@ package sse_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,9 +19,6 @@ import (
 
 	"github.com/chi-sse/sse"
 )
-
-// browser are the headers by which a browser's EventSource is known.
-var browser = []string{"Accept", "text/event-stream", "Sec-Fetch-Mode", "cors"}
 
 func TestShutdownEndsOpenSessions(t *testing.T) {
 	t.Parallel()
@@ -356,44 +352,6 @@ func TestShutdownOfTheServerIsTold(t *testing.T) {
 	})
 }
 
-// requireRefused looks at what each kind of client is told for whom there is no
-// session.
-func requireRefused(t *testing.T, srv *httptest.Server, path, why string) {
-	t.Helper()
-	for name, header := range map[string][]string{
-		"Chromium": {"Accept", "text/event-stream", "Sec-Fetch-Mode", "cors", "User-Agent", "Mozilla/5.0 Chrome"},
-		"Safari":   {"Accept", "text/event-stream", "User-Agent", "Mozilla/5.0 (Macintosh)"},
-		"no agent": {"Accept", "text/event-stream", "Sec-Fetch-Mode", "same-origin", "User-Agent", ""},
-	} {
-		a := get(t, srv, path, header...)
-		require.NoError(t, a.Err)
-		require.Equal(t, http.StatusOK, a.Status, name)
-		require.Equal(t, "text/event-stream", a.Header.Get("Content-Type"), name)
-		dec := newStream(t, &http.Response{Body: io.NopCloser(strings.NewReader(a.Body))}, nil)
-		ev := dec.next()
-		require.Equal(t, sse.Event{Retry: ev.Retry, Comment: why}, ev, name)
-		require.GreaterOrEqual(t, ev.Retry, 3*time.Second)
-		require.Less(t, ev.Retry, 8*time.Second)
-		dec.end()
-	}
-	for name, header := range map[string][]string{
-		"nothing":      nil,
-		"a program":    {"Accept", "text/event-stream", "User-Agent", "curl/8"},
-		"a page":       {"Accept", "text/html", "Sec-Fetch-Mode", "navigate", "User-Agent", "Mozilla/5.0"},
-		"fetch":        {"Accept", "*/*", "Sec-Fetch-Mode", "cors", "User-Agent", "Mozilla/5.0"},
-		"several kind": {"Accept", "text/event-stream, */*", "User-Agent", "Mozilla/5.0"},
-	} {
-		a := get(t, srv, path, header...)
-		require.Equal(t, http.StatusServiceUnavailable, a.Status, name)
-		seconds, err := strconv.Atoi(a.Header.Get("Retry-After"))
-		require.NoError(t, err, name)
-		require.GreaterOrEqual(t, seconds, 3)
-		require.LessOrEqual(t, seconds, 8)
-		require.JSONEq(t, fmt.Sprintf(`{"status":503,"error":"sse: %s"}`, why), a.Body, name)
-		require.NotContains(t, a.Header, "X-Accel-Buffering", name)
-	}
-}
-
 func TestShutdownRefusesSessionsAfterwards(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
@@ -418,93 +376,6 @@ func TestShutdownRefusesSessionsAfterwards(t *testing.T) {
 	}
 }
 
-func TestSessionLimits(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		cfg     sse.Config
-		options []sse.RouteOption
-	}{
-		"of the plugin": {sse.Config{MaxSessions: 3}, nil},
-		"of the route":  {sse.Config{}, []sse.RouteOption{sse.WithSessionLimit(3)}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newRouter(tt.cfg)
-			r.SSE("/", untilDone, tt.options...)
-			r.SSE("/other", untilDone, tt.options...)
-			srv := serve(t, r)
-			p := r.Plugin()
-			var streams []*stream
-			for i := range 3 {
-				s := connect(t, srv, "/")
-				require.Equal(t, "open", s.nextData())
-				streams = append(streams, s)
-				require.Equal(t, i+1, p.Len())
-			}
-			requireRefused(t, srv, "/", "too many sessions")
-			require.Equal(t, 3, p.Len())
-			if tt.cfg.MaxSessions > 0 {
-				requireRefused(t, srv, "/other", "too many sessions")
-			} else {
-				s := connect(t, srv, "/other")
-				require.Equal(t, "open", s.nextData())
-				require.Equal(t, 4, p.Len())
-				s.leave()
-			}
-
-			streams[1].leave() // makes room for one
-			eventually(t, func() bool { return p.Len() == 2 }, "the end of one")
-			s := connect(t, srv, "/")
-			require.Equal(t, "open", s.nextData())
-			requireRefused(t, srv, "/", "too many sessions")
-
-			seen := make(map[*sse.ServerSession]bool)
-			for s := range p.Sessions() {
-				require.Equal(t, "/", s.Call().URL.Path)
-				require.False(t, seen[s])
-				seen[s] = true
-			}
-			require.Len(t, seen, 3)
-			for s := range p.Sessions() {
-				require.NoError(t, s.Close())
-				break // one is enough
-			}
-			eventually(t, func() bool { return p.Len() == 2 }, "the end of the closed one")
-			for _, s := range append(streams, s) {
-				s.leave()
-			}
-			eventually(t, func() bool { return p.Len() == 0 }, "the end of all")
-			require.Empty(t, slices.Collect(p.Sessions()))
-			for range 3 {
-				require.Equal(t, "open", connect(t, srv, "/").nextData(), "the count is right after all that")
-			}
-		})
-	}
-}
-
-// Handlers that fail or panic give their place back as well.
-func TestSessionLimitCountsBrokenEnds(t *testing.T) {
-	t.Parallel()
-	r := newRouter(sse.Config{MaxSessions: 1})
-	for name, tt := range brokenEnds {
-		r.SSE("/open/"+strings.ReplaceAll(name, " ", "-"), func(s *sse.ServerSession) error { return errors.Join(s.Open(), tt.end(s)) })
-		r.SSE("/pending/"+strings.ReplaceAll(name, " ", "-"), tt.end, sse.WithSessionLimit(1))
-	}
-	srv := serve(t, r)
-	for range 3 {
-		for name := range brokenEnds {
-			for _, path := range []string{"/open/", "/pending/"} {
-				resp, err := srv.Client().Do(newRequest(t, "GET", srv.URL+path+strings.ReplaceAll(name, " ", "-")))
-				if err == nil {
-					a := readAnswer(resp)
-					require.NotEqual(t, http.StatusServiceUnavailable, a.Status)
-				}
-				eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
-			}
-		}
-	}
-}
-
 // OnSend is told of each write, and so of the farewell.
 func TestShutdownFarewellIsToldToOnSend(t *testing.T) {
 	t.Parallel()
@@ -526,4 +397,109 @@ func TestShutdownFarewellIsToldToOnSend(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	require.Equal(t, e.Bytes, sent)
+}
+
+func TestDetachShutdown(t *testing.T) {
+	t.Parallel()
+	onAll(t, func(t *testing.T, tr transport) {
+		t.Helper()
+		const n = 20
+		d := newDetacher(t, tr, sse.Config{})
+		sessions := make(map[*sse.ServerSession]bool)
+		clients := make([]*wire, n)
+		owners := make([]*stubHub, n)
+		for i := range clients {
+			s, w := d.connectReturned()
+			sessions[s.ServerSession], clients[i], owners[i] = true, w, s.owner
+		}
+		p := d.Plugin()
+		require.Equal(t, n, p.Len())
+		for s := range p.Sessions() {
+			require.True(t, sessions[s])
+			delete(sessions, s)
+		}
+		require.Empty(t, sessions)
+		require.NoError(t, p.Shutdown(t.Context()))
+		require.Zero(t, p.Len())
+		require.Empty(t, slices.Collect(p.Sessions()))
+		for i, w := range clients {
+			require.Regexp(t, `^d\r\nretry: \d{4}\n\n\r\n0\r\n\r\n$`, w.rest())
+			require.Equal(t, sse.ErrShutdown, receive(t, owners[i].ended))
+		}
+		for range n {
+			e := receive(t, d.ends)
+			require.Equal(t, sse.EndShutdown, e.Reason)
+			require.NoError(t, e.Err)
+		}
+		require.Equal(t, http.StatusServiceUnavailable, readStatus(t, tr.ask(t, d.srv, plainRequest)))
+	})
+}
+
+// The plugin gives a write that is under way its time, and interrupts it then. A
+// handler that returns later still has its client told when to come back.
+func TestDetachShutdownAndAHandlerThatIsLate(t *testing.T) {
+	t.Parallel()
+	onAll(t, func(t *testing.T, tr transport) {
+		t.Helper()
+		interrupted := make(chan struct{})
+		d := newDetacher(t, tr, sse.Config{}, func(d *detacher) {
+			d.after = func(s *detached) error {
+				<-interrupted
+				return nil
+			}
+		})
+		s, w := d.connect()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		require.ErrorIs(t, d.Plugin().Shutdown(ctx), context.DeadlineExceeded)
+		close(interrupted)
+		require.Regexp(t, `^d\r\nretry: \d{4}\n\n\r\n0\r\n\r\n$`, w.rest())
+		require.Equal(t, sse.EndShutdown, d.ended(s).Reason)
+	})
+}
+
+func TestDetachShutdownEndsAStalledSession(t *testing.T) {
+	t.Parallel()
+	onAll(t, func(t *testing.T, tr transport) {
+		t.Helper()
+		d := newDetacher(t, tr, sse.Config{WriteTimeout: time.Hour})
+		s, w := d.connectReturned()
+		failed := make(chan error, 1)
+		go func() {
+			var err error
+			for err == nil {
+				err = s.SendData(strings.Repeat("x", 1<<20))
+			}
+			failed <- err
+		}()
+		w.expect(chunk("data: " + strings.Repeat("x", 1<<20) + "\n\n")[:100_000]) // it is in the middle
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		require.NoError(t, d.Plugin().Shutdown(ctx))
+		require.Less(t, time.Since(began), 4*time.Second)
+		require.ErrorIs(t, receive(t, failed), os.ErrDeadlineExceeded)
+		e := d.ended(s)
+		require.Equal(t, sse.EndShutdown, e.Reason)
+		require.False(t, strings.HasSuffix(w.rest(), lastChunk), "half an event must not look like an end")
+	})
+}
+
+func TestDetachShutdownOfTheServer(t *testing.T) {
+	t.Parallel()
+	d := newDetacher(t, overTCP, sse.Config{})
+	d.Plugin().ShutdownWith(d.srv.Config)
+	var clients []*wire
+	for range 5 {
+		_, w := d.connectReturned()
+		clients = append(clients, w)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	require.NoError(t, d.srv.Config.Shutdown(ctx))
+	for _, w := range clients {
+		require.Regexp(t, `^d\r\nretry: \d{4}\n\n\r\n0\r\n\r\n$`, w.rest())
+	}
+	require.NoError(t, d.Plugin().Shutdown(ctx))
+	require.Zero(t, d.Plugin().Len())
 }

@@ -1,0 +1,256 @@
+package sse_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/engine"
+)
+
+// chi takes its route contexts from a pool and gives them to other requests.
+func TestRouteParametersOfCallOutliveTheHandler(t *testing.T) {
+	t.Parallel()
+	r := newRouter(sse.Config{})
+	type kept struct {
+		s    *sse.ServerSession
+		want string
+	}
+	keep := make(chan kept, 10_000)
+	r.Route("/rooms/{room}", func(r chi.Router) {
+		sse.From(r).SSE("/members/{member}", func(s *sse.ServerSession) error {
+			keep <- kept{s, chi.URLParam(s.Call(), "room") + "/" + chi.URLParam(s.Call(), "member")}
+			return nil
+		})
+	})
+	r.Get("/other/{room}/{member}/{more}", plain)
+	r.Get("/*", plain)
+
+	check := func(k kept) {
+		got := chi.URLParam(k.s.Call(), "room") + "/" + chi.URLParamFromCtx(k.s.Context(), "member")
+		assert.Equal(t, k.want, got)
+		assert.Equal(t, k.want, k.s.Call().PathValue("room")+"/"+k.s.Call().PathValue("member"))
+		assert.Equal(t, "/rooms/{room}/members/{member}", chi.RouteContext(k.s.Context()).RoutePattern())
+		assert.Empty(t, chi.RouteContext(k.s.Context()).URLParam("more"))
+	}
+	var clients, readers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() {
+			for k := range keep {
+				for range 3 {
+					check(k)
+				}
+			}
+		})
+	}
+	for c := range 4 {
+		clients.Go(func() {
+			for i := range 300 {
+				path := fmt.Sprintf("/rooms/r%d-%d/members/m%d", c, i, i)
+				assert.Equal(t, http.StatusOK, record(r, "GET", path).Code)
+				assert.Equal(t, "plain", record(r, "GET", fmt.Sprintf("/other/x%d/y/z", i)).Body.String())
+				assert.Equal(t, "plain", record(r, "GET", "/what/ever").Body.String())
+			}
+		})
+	}
+	clients.Wait()
+	close(keep)
+	readers.Wait()
+}
+
+type tenantKey struct{}
+
+// chi uses its contexts, and net/http its buffers, for the next request.
+func TestDetachCallStaysValid(t *testing.T) {
+	t.Parallel()
+	d := newDetacher(t, overTCP, sse.Config{}, func(d *detacher) {
+		d.Use(func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), tenantKey{}, r.URL.Query().Get("t")), time.Hour)
+				defer cancel()
+				next.ServeHTTP(w, r.WithContext(ctx))
+			})
+		})
+		d.Get("/plain/{a}/{b}/{c}", func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, chi.URLParam(r, "a")+chi.URLParam(r, "c"))
+		})
+	})
+	const n = 30
+	var all []*detached
+	byID := make(map[*detached]int)
+	for i := range n {
+		w := overTCP.ask(t, d.srv, fmt.Sprintf("GET /a%d/b%d?t=t%d HTTP/1.1\r\nHost: h%d\r\nLast-Event-ID: %d\r\nX-My: x%d\r\nCookie: c=%d\r\n\r\n", i, i, i, i, i, i, i))
+		w.head()
+		w.expect(chunk(openFrame))
+		s := receive(t, d.sessions)
+		receive(t, s.returned)
+		byID[s] = i
+		all = append(all, s)
+	}
+	check := func(s *detached, i int) {
+		r := s.Call()
+		assert.Equal(t, fmt.Sprint("a", i), chi.URLParam(r, "a"))
+		assert.Equal(t, fmt.Sprint("b", i), chi.URLParam(r, "b"))
+		assert.Equal(t, fmt.Sprint("b", i), chi.URLParamFromCtx(s.Context(), "b"))
+		assert.Equal(t, "/{a}/{b}", chi.RouteContext(r.Context()).RoutePattern())
+		assert.Nil(t, s.Context().Value(tenantKey{}), "documented to be gone")
+		assert.Equal(t, fmt.Sprintf("/a%d/b%d", i, i), r.URL.Path)
+		assert.Equal(t, fmt.Sprint("h", i), r.Host)
+		assert.Equal(t, fmt.Sprint("x", i), r.Header.Get("X-My"))
+		assert.Equal(t, strconv.Itoa(i), s.LastEventID())
+		assert.Equal(t, http.MethodGet, r.Method)
+		assert.Equal(t, "HTTP/1.1", r.Proto)
+		assert.NotEmpty(t, r.RemoteAddr)
+		assert.Equal(t, fmt.Sprintf("t=t%d", i), r.URL.RawQuery)
+		assert.Equal(t, fmt.Sprintf("/a%d/b%d?t=t%d", i, i, i), r.RequestURI)
+		cookie, err := r.Cookie("c")
+		noError(t, err)
+		assert.Equal(t, strconv.Itoa(i), cookie.Value)
+		b, err := io.ReadAll(r.Clone(context.Background()).Body)
+		noError(t, err)
+		assert.Empty(t, b)
+		assert.Empty(t, s.Header(), "of a session that is detached")
+		s.Header().Set("X", "of no effect")
+		_, hasDeadline := s.Context().Deadline()
+		assert.False(t, hasDeadline)
+		noError(t, s.Context().Err())
+		assert.Equal(t, s.Context(), r.Context())
+		assert.Equal(t, s.Context().Done(), s.Done())
+	}
+	var work sync.WaitGroup
+	for range 4 {
+		work.Go(func() {
+			for i := range 100 {
+				a := get(t, d.srv, fmt.Sprintf("/plain/q%d/r/s%d", i, i))
+				assert.Equal(t, fmt.Sprintf("q%ds%d", i, i), a.Body)
+			}
+		})
+	}
+	work.Go(func() {
+		for range 10 {
+			for _, s := range all {
+				check(s, byID[s])
+			}
+		}
+	})
+	work.Wait()
+	for i, s := range all {
+		check(s, i)
+		require.NoError(t, s.Close())
+	}
+	for i, s := range all {
+		require.Equal(t, sse.ErrClosed, receive(t, s.owner.ended))
+		receive(t, d.ends)
+		require.Equal(t, fmt.Sprint("a", i), chi.URLParam(s.Call(), "a"), "after the end")
+		require.Empty(t, s.Header())
+		require.NotPanics(t, func() { s.Header().Set("X", "of no effect") })
+	}
+}
+
+// Others may look at the request at any time, be it the moment when the handler
+// returns.
+func TestDetachCallWhileTheHandlerReturns(t *testing.T) {
+	t.Parallel()
+	d := newDetacher(t, overTCP, sse.Config{}, func(d *detacher) { d.Post("/", d.SSEHandler(d.handler).ServeHTTP) })
+	for range 20 {
+		w := overTCP.ask(t, d.srv, "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody")
+		w.head()
+		w.expect(chunk(openFrame))
+		s := receive(t, d.sessions)
+		for done := false; !done; {
+			select {
+			case <-s.returned:
+				done = true
+			default:
+			}
+			require.Equal(t, http.MethodPost, s.Call().WithContext(t.Context()).Method)
+			require.NotNil(t, s.Call().Body)
+		}
+	}
+}
+
+// A call that is packed is the same to who looks at it.
+func TestDetachPackedCall(t *testing.T) {
+	t.Parallel()
+	type view struct {
+		Method, URL, Path, RawPath, Query, Proto, Host, RequestURI, RemoteAddr, LastEventID, A, B, Pattern, RouteMethod string
+
+		Major, Minor int
+		Header       http.Header
+		TLS          bool
+	}
+	look := func(s *sse.ServerSession) view {
+		r := s.Call()
+		rctx := chi.RouteContext(r.Context())
+		return view{
+			r.Method, r.URL.String(), r.URL.Path, r.URL.RawPath, r.URL.RawQuery, r.Proto, r.Host, r.RequestURI, r.RemoteAddr, s.LastEventID(),
+			chi.URLParam(r, "a"), chi.URLParam(r, "b"), rctx.RoutePattern(), rctx.RouteMethod,
+			r.ProtoMajor, r.ProtoMinor, r.Header, r.TLS != nil && r.TLS.HandshakeComplete,
+		}
+	}
+	for name, request := range map[string]string{
+		"plain":          "GET /x/y HTTP/1.1\r\nHost: test\r\n\r\n",
+		"HTTP/1.0":       "GET /x/y HTTP/1.0\r\n\r\n",
+		"query":          "GET /x/y?a=1&a=2&b=%00%20+ HTTP/1.1\r\nHost: test\r\n\r\n",
+		"escaped":        "GET /x%2Fx/%C3%A9%20y HTTP/1.1\r\nHost: test\r\n\r\n",
+		"odd":            "GET /x:%21//y HTTP/1.1\r\nHost: test\r\n\r\n",
+		"absolute":       "GET http://other:1/x/y?z HTTP/1.1\r\nHost: test\r\n\r\n",
+		"many headers":   "GET /x/y HTTP/1.1\r\nHost: test\r\nX-A: 1\r\nx-a: 2\r\nX-B:\r\nX-A: 3\r\nCookie: a=b; c=d\r\n\r\n",
+		"last event id":  "GET /x/y HTTP/1.1\r\nHost: test\r\nLast-Event-ID: \xc3\xa9 7\r\n\r\n",
+		"with encodings": "GET /x/y HTTP/1.1\r\nHost: test\r\nAccept-Encoding: gzip, br\r\n\r\n",
+		"a body":         "POST /post HTTP/1.1\r\nHost: test\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nbody",
+	} {
+		for _, tr := range transports {
+			t.Run(name+" over "+tr.name, func(t *testing.T) {
+				t.Parallel()
+				views := make(chan view, 3)
+				r := newRouter(sse.Config{})
+				r.Use(func(next http.Handler) http.Handler {
+					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), tenantKey{}, "t")))
+					})
+				})
+				goOn := make(chan struct{})
+				stop := sync.OnceFunc(func() { close(goOn) })
+				t.Cleanup(stop)
+				h := func(s *sse.ServerSession) error {
+					views <- look(s)
+					engine.Of(s).Pack()
+					engine.Of(s).Pack()
+					views <- look(s)
+					one, other := s.Call(), s.Call()
+					assert.NotSame(t, one, other)
+					assert.Equal(t, "t", s.Context().Value(tenantKey{}), "it is not detached")
+					assert.Equal(t, "t", s.Call().Context().Value(tenantKey{}))
+					s.Call().Header.Set("X", "of no effect")
+					s.Call().URL.Path = "likewise"
+					chi.RouteContext(s.Context()).URLParams.Add("a", "likewise")
+					noError(t, s.SendData("open"))
+					views <- look(s)
+					<-goOn
+					return nil
+				}
+				r.SSE("/{a}/{b}", h)
+				r.SSE("/x:!//{b}", h)
+				r.SSE("/post", h, sse.WithMethods(http.MethodPost))
+				srv := serve(t, r, tr.setup)
+				tr.ask(t, srv, request)
+				before := receive(t, views)
+				require.Equal(t, tr.tls, before.TLS)
+				require.Equal(t, before, receive(t, views))
+				require.Equal(t, before, receive(t, views))
+				stop()
+			})
+		}
+	}
+}

@@ -1,0 +1,305 @@
+package sse_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+)
+
+func TestDetachEnds(t *testing.T) {
+	t.Parallel()
+	kicked := fmt.Errorf("kicked: %w", sse.ErrClosed)
+	behind := fmt.Errorf("behind: %w", sse.ErrSlow)
+	panicked := &sse.PanicError{Value: "of a filter", Stack: []byte("somewhere")}
+	quit := &sse.PanicError{Value: http.ErrAbortHandler}
+	canceled := fmt.Errorf("%w: %w", sse.ErrCanceled, errOwn)
+	moved := fmt.Errorf("moved: %w", sse.ErrShutdown)
+	for name, tt := range map[string]struct {
+		cause  error // nil: Close
+		reason sse.EndReason
+		err    error
+		level  slog.Level
+		whole  bool
+	}{
+		"Close":              {nil, sse.EndClosed, nil, slog.LevelDebug, true},
+		"ErrClosed":          {sse.ErrClosed, sse.EndClosed, nil, slog.LevelDebug, true},
+		"a wrapped closed":   {kicked, sse.EndClosed, kicked, slog.LevelInfo, true},
+		"ErrSlow":            {sse.ErrSlow, sse.EndSlow, sse.ErrSlow, slog.LevelWarn, true},
+		"a wrapped slow":     {behind, sse.EndSlow, behind, slog.LevelWarn, true},
+		"ErrShutdown":        {sse.ErrShutdown, sse.EndShutdown, nil, slog.LevelDebug, true},
+		"a wrapped shutdown": {moved, sse.EndShutdown, moved, slog.LevelInfo, true},
+		"ErrClientGone":      {sse.ErrClientGone, sse.EndClientGone, nil, slog.LevelDebug, true},
+		"canceled":           {canceled, sse.EndCanceled, canceled, slog.LevelDebug, false},
+		"an error":           {errOwn, sse.EndWriteError, errOwn, slog.LevelInfo, false},
+		"a panic":            {panicked, sse.EndPanic, panicked, slog.LevelError, false},
+		"a quiet panic":      {quit, sse.EndPanic, quit, slog.LevelDebug, false},
+	} {
+		for _, tr := range transports {
+			t.Run(name+" over "+tr.name, func(t *testing.T) {
+				t.Parallel()
+				d := newDetacher(t, tr, sse.Config{})
+				s, w := d.connectReturned()
+				require.NoError(t, s.SendData("x"))
+				if tt.cause == nil {
+					require.NoError(t, s.Close())
+				} else {
+					s.hub.End(tt.cause)
+				}
+				receive(t, s.Done())
+				s.hub.End(errors.New("too late")) // the first cause holds
+				require.NoError(t, s.Close())
+				w.expect(chunk("data: x\n\n"))
+				rest := w.rest()
+				switch {
+				case !tt.whole:
+					require.Empty(t, rest)
+				case tt.reason == sse.EndShutdown:
+					require.Regexp(t, `^d\r\nretry: \d{4}\n\n\r\n0\r\n\r\n$`, rest)
+				default:
+					require.Equal(t, lastChunk, rest)
+				}
+				e := d.ended(s)
+				require.Equal(t, tt.reason, e.Reason)
+				require.Equal(t, tt.err, e.Err)
+				require.True(t, e.Opened)
+				require.EqualValues(t, 2, e.Events)
+				require.Positive(t, e.Duration)
+				logged := d.book.entries("session ended")
+				require.Len(t, logged, 1)
+				require.Equal(t, tt.level, logged[0].Level)
+				require.Equal(t, name == "a panic", logged[0].Attrs["stack"].String() == "somewhere")
+				err := s.SendData("late")
+				require.ErrorIs(t, err, sse.ErrClosed)
+				require.ErrorIs(t, err, cmp.Or(tt.cause, sse.ErrClosed))
+				require.Equal(t, err, s.Comment("late"))
+				require.ErrorIs(t, s.Heartbeat(sse.Heartbeat{Period: time.Hour}), sse.ErrClosed)
+				require.ErrorIs(t, s.Open(), sse.ErrClosed)
+			})
+		}
+	}
+}
+
+// A client of package net/http sees the difference too.
+func TestDetachEndsAsAClientSeesThem(t *testing.T) {
+	t.Parallel()
+	for cause, want := range map[error]error{sse.ErrClosed: nil, sse.ErrSlow: nil, errOwn: io.ErrUnexpectedEOF} {
+		d := newDetacher(t, overTCP, sse.Config{})
+		c := connect(t, d.srv, "/")
+		s := receive(t, d.sessions)
+		s.hub.End(cause)
+		body, err := c.rest()
+		require.Equal(t, openFrame, body)
+		require.Equal(t, want, err)
+	}
+}
+
+func TestDetachHandlerThatFails(t *testing.T) {
+	t.Parallel()
+	ends := map[string]struct {
+		end    func(s *sse.ServerSession) error
+		reason sse.EndReason
+	}{
+		"another's cancellation": {func(*sse.ServerSession) error { return context.Canceled }, sse.EndHandlerError},
+		"another's close":        {func(*sse.ServerSession) error { return fmt.Errorf("pool: %w", sse.ErrClosed) }, sse.EndHandlerError},
+	}
+	maps.Copy(ends, brokenEnds)
+	for name, tt := range ends {
+		for _, detach := range []bool{false, true} { // it is the same
+			t.Run(fmt.Sprint(name, " detached ", detach), func(t *testing.T) {
+				t.Parallel()
+				tr := overTCP
+				var panics atomic.Int64
+				d := newDetacher(t, tr, sse.Config{}, func(d *detacher) {
+					d.Use(func(next http.Handler) http.Handler {
+						return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+							defer func() {
+								if recover() != nil {
+									panics.Add(1)
+									w.WriteHeader(http.StatusInternalServerError)
+									io.WriteString(w, "sorry")
+								}
+							}()
+							next.ServeHTTP(w, r)
+						})
+					})
+					d.after = func(s *detached) error { return tt.end(s.ServerSession) }
+					d.SSE("/ordinary", func(s *sse.ServerSession) error {
+						noError(t, s.SendData("open"))
+						return tt.end(s)
+					})
+				})
+				path := "/ordinary"
+				if detach {
+					path = "/"
+				}
+				w := tr.ask(t, d.srv, "GET "+path+" HTTP/1.1\r\nHost: test\r\n\r\n")
+				w.head()
+				w.expect(chunk(openFrame))
+				require.Empty(t, w.rest(), "a broken end has no last chunk, and nothing else")
+				e := receive(t, d.ends)
+				require.Equal(t, tt.reason, e.Reason)
+				require.Error(t, e.Err)
+				logged := d.book.entries("session ended")
+				require.Len(t, logged, 1)
+				if name != "abort" {
+					require.Equal(t, slog.LevelError, logged[0].Level)
+				}
+				if detach {
+					s := receive(t, d.sessions)
+					receive(t, s.returned)
+					matches(t, receive(t, s.owner.ended), context.Cause(s.Context()))
+					require.Zero(t, panics.Load())
+				}
+				require.Empty(t, d.ends, "OnClose was called twice")
+				require.Empty(t, d.complaints.String())
+			})
+		}
+	}
+}
+
+// Close ends the session, and the handler's return the response.
+func TestDetachSessionEndsBeforeTheHandlerReturns(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		returns func(s *detached) error
+		reason  sse.EndReason
+		rest    string
+	}{
+		"nil":           {func(*detached) error { return nil }, sse.EndClosed, lastChunk},
+		"what it knows": {func(s *detached) error { return s.SendData("x") }, sse.EndClosed, lastChunk},
+		"an error":      {func(*detached) error { return errOwn }, sse.EndHandlerError, ""},
+		"a panic":       {func(*detached) error { panic(errOwn) }, sse.EndPanic, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			goOn := make(chan struct{})
+			d := newDetacher(t, overTCP, sse.Config{}, func(d *detacher) {
+				d.after = func(s *detached) error {
+					noError(t, s.Close())
+					<-goOn
+					return tt.returns(s)
+				}
+			})
+			s, w := d.connect()
+			receive(t, s.Done())
+			require.Equal(t, 1, d.Plugin().Len())
+			require.Equal(t, []*sse.ServerSession{s.ServerSession}, slices.Collect(d.Plugin().Sessions()))
+			require.NoError(t, w.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+			_, err := w.r.ReadByte()
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded, "nothing may come yet")
+			require.NoError(t, w.SetReadDeadline(time.Now().Add(patience)))
+			require.Empty(t, d.ends)
+			require.Empty(t, s.owner.ended)
+			close(goOn)
+			require.Equal(t, tt.rest, w.rest())
+			require.Equal(t, tt.reason, d.ended(s).Reason)
+		})
+	}
+}
+
+func TestDetachEndRacesWithTheReturn(t *testing.T) {
+	t.Parallel()
+	const rounds = 120
+	var closed atomic.Int64
+	var cfg sse.Config
+	cfg.OnClose = func(*sse.ServerSession, sse.End) { closed.Add(1) }
+	var w atomic.Pointer[wire]
+	enders := []struct {
+		end    func(s *detached)
+		reason []sse.EndReason
+	}{
+		{func(s *detached) { s.Close() }, []sse.EndReason{sse.EndClosed}},
+		{func(s *detached) { s.hub.End(errOwn) }, []sse.EndReason{sse.EndWriteError}},
+		{func(*detached) { w.Load().tcp.Close() }, []sse.EndReason{sse.EndClientGone}},
+		{func(s *detached) { s.hub.End(errOwn); s.hub.Interrupt(); s.hub.End(sse.ErrSlow) }, []sse.EndReason{sse.EndWriteError}},
+		{func(s *detached) { go s.Close(); s.hub.End(errOwn) }, []sse.EndReason{sse.EndClosed, sse.EndWriteError}},
+	}
+	ready := make(chan struct{})
+	d := newDetacher(t, overTCP, cfg, func(d *detacher) {
+		d.after = func(*detached) error {
+			<-ready
+			return nil
+		}
+	})
+	for i := range rounds {
+		for _, e := range enders {
+			s, c := d.connect()
+			w.Store(c)
+			var writers sync.WaitGroup
+			writers.Go(func() {
+				for range i % 3 {
+					_ = s.SendData("x")
+				}
+			})
+			writers.Go(func() { e.end(s) })
+			ready <- struct{}{}
+			writers.Wait()
+			require.Contains(t, e.reason, d.ended(s).Reason)
+			receive(t, s.returned)
+			c.Close()
+		}
+	}
+	require.EqualValues(t, rounds*len(enders), closed.Load())
+	require.Zero(t, d.Plugin().Len())
+}
+
+// As long as the handler runs, the request's context counts as ever.
+func TestDetachHandlerThatIsCanceled(t *testing.T) {
+	t.Parallel()
+	for name, deadline := range map[string]bool{"by a middleware": false, "by a deadline": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			goOn := make(chan struct{})
+			d := newDetacher(t, overTCP, sse.Config{}, func(d *detacher) {
+				d.Use(func(next http.Handler) http.Handler {
+					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						ctx, cancel := context.WithCancelCause(r.Context())
+						if deadline {
+							var stop func()
+							ctx, stop = context.WithTimeout(ctx, time.Millisecond)
+							defer stop()
+						} else {
+							go func() { <-goOn; cancel(errOwn) }()
+						}
+						next.ServeHTTP(w, r.WithContext(context.WithValue(ctx, tenantKey{}, ctx)))
+						cancel(errOwn)
+					})
+				})
+				d.after = func(s *detached) error {
+					<-s.Context().Value(tenantKey{}).(context.Context).Done()
+					if !deadline {
+						<-s.Done()
+					}
+					return nil
+				}
+			})
+			s, w := d.connect()
+			close(goOn)
+			receive(t, s.returned)
+			if deadline {
+				require.NoError(t, s.SendData("x"))
+				w.expect(chunk("data: x\n\n"))
+				return
+			}
+			require.Empty(t, w.rest(), "a broken end")
+			e := d.ended(s)
+			require.Equal(t, sse.EndCanceled, e.Reason)
+			require.ErrorIs(t, e.Err, errOwn)
+		})
+	}
+}

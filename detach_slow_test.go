@@ -1,0 +1,197 @@
+package sse_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+)
+
+// What the client has not taken yet belongs to the stream, and comes before its end.
+func TestDetachEndWithAWritePending(t *testing.T) {
+	t.Parallel()
+	if overTCP.mayBlock() {
+		t.Skip("writes block here")
+	}
+	for name, end := range map[string]func(d *detacher, s *detached){
+		"Close":    func(_ *detacher, s *detached) { s.Close() },
+		"slow":     func(_ *detacher, s *detached) { s.hub.End(sse.ErrSlow) },
+		"shutdown": func(d *detacher, _ *detached) { go func() { _ = d.Plugin().Shutdown(context.Background()) }() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var told atomic.Int64
+			d := newDetacher(t, overTCP, sse.Config{WriteTimeout: time.Hour, ShutdownSpread: 1, OnSend: func(_ *sse.ServerSession, s sse.Sent) {
+				noError(t, s.Err)
+				told.Add(int64(s.Bytes))
+			}})
+			s, w := d.connectReturned()
+			want, events := s.fill(t)
+			end(d, s)
+			receive(t, s.Done())
+			w.expect(want)
+			rest := w.rest()
+			require.True(t, strings.HasSuffix(rest, lastChunk), rest)
+			require.Equal(t, name == "shutdown", strings.Contains(rest, "retry: "))
+			e := d.ended(s)
+			require.EqualValues(t, 1+events, e.Events, "all that the client was sent")
+			body, err := io.ReadAll(newChunkedReader(bufio.NewReader(strings.NewReader(want + rest))))
+			require.NoError(t, err)
+			require.EqualValues(t, len(openFrame)+len(body), e.Bytes)
+			require.Equal(t, e.Bytes, told.Load())
+			require.Error(t, s.hub.Finish())
+			_, err = s.hub.TryWrite(framesOf("late"))
+			require.ErrorIs(t, err, sse.ErrClosed)
+			require.ErrorIs(t, err, context.Cause(s.Context()))
+		})
+	}
+}
+
+// A client that is too slow for the last words gets fewer of them, but no others.
+func TestDetachSlowClientAtTheEnd(t *testing.T) {
+	t.Parallel()
+	if overTCP.mayBlock() {
+		t.Skip("writes block here")
+	}
+	for name, end := range map[string]func(d *detacher, s *detached){
+		"Close":    func(_ *detacher, s *detached) { s.Close() },
+		"shutdown": func(d *detacher, _ *detached) { go func() { _ = d.Plugin().Shutdown(context.Background()) }() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDetacher(t, overTCP, sse.Config{WriteTimeout: 200 * time.Millisecond, ShutdownSpread: 1})
+			s, w := d.connectReturned()
+			var data strings.Builder
+			for i := range 1 << 20 {
+				fmt.Fprintf(&data, "%08x", i) // no two parts are alike
+			}
+			pending, err := s.hub.TryWrite(framesOf(data.String()))
+			require.NoError(t, err)
+			require.True(t, pending)
+			end(d, s)
+			// It takes a little at a time, until it is cut off.
+			var got strings.Builder
+			part := make([]byte, 10_000)
+			for err == nil {
+				var n int
+				n, err = w.r.Read(part)
+				got.Write(part[:n])
+				if len(d.ends) == 0 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			want := chunk("data: " + data.String() + "\n\n")
+			require.Less(t, got.Len(), len(want))
+			require.True(t, strings.HasPrefix(want, got.String()), "something is doubled, or left out")
+			require.EqualValues(t, 1, d.ended(s).Events)
+		})
+	}
+}
+
+// However well a session ends, the half of an event must not pass for its whole.
+func TestDetachHalfAnEventIsNoEnd(t *testing.T) {
+	t.Parallel()
+	onAll(t, func(t *testing.T, tr transport) {
+		t.Helper()
+		d := newDetacher(t, tr, sse.Config{WriteTimeout: time.Hour})
+		s, w := d.connectReturned()
+		data := strings.Repeat("x", 8<<20)
+		failed := make(chan error, 1)
+		go func() { failed <- s.SendData(data) }()
+		want := chunk("data: " + data + "\n\n")
+		w.expect(want[:50_000]) // it is in the middle
+		require.NoError(t, s.Close())
+		s.hub.Interrupt()
+		require.ErrorIs(t, receive(t, failed), os.ErrDeadlineExceeded)
+		rest := w.rest()
+		require.True(t, strings.HasPrefix(want[50_000:], rest), "something else has come")
+		require.Equal(t, sse.EndClosed, d.ended(s).Reason)
+	})
+}
+
+func TestDetachClientThatNeverReads(t *testing.T) {
+	before := runtime.NumGoroutine()
+	t.Run("all", func(t *testing.T) {
+		for _, tr := range transports {
+			for _, by := range []string{"Send", "a heartbeat", "a hub"} {
+				if by == "a hub" && tr.mayBlock() {
+					continue
+				}
+				t.Run(by+" over "+tr.name, func(t *testing.T) {
+					t.Parallel()
+					const timeout = 300 * time.Millisecond
+					d := newDetacher(t, tr, sse.Config{WriteTimeout: timeout})
+					s, w := d.connectReturned()
+					var began time.Time
+					var err error
+					switch by {
+					case "Send":
+						for err == nil {
+							began = time.Now()
+							err = s.SendData(strings.Repeat("x", 100_000))
+						}
+					case "a heartbeat":
+						for err == nil {
+							began = time.Now()
+							err = s.Heartbeat(sse.Heartbeat{Period: time.Hour, Event: sse.Event{Data: strings.Repeat("x", 100_000)}})
+						}
+					default:
+						s.fill(t)
+						began = time.Now()
+						err = s.hub.Finish()
+					}
+					require.ErrorIs(t, err, sse.ErrWriteTimeout)
+					require.Greater(t, time.Since(began), timeout*9/10)
+					failed := time.Now()
+					e := d.ended(s)
+					require.Less(t, time.Since(failed), 3*time.Second, "nothing is left to wait for")
+					require.Equal(t, sse.EndWriteTimeout, e.Reason)
+					require.ErrorIs(t, e.Err, sse.ErrWriteTimeout)
+					logged := d.book.entries("session ended")
+					require.Len(t, logged, 1)
+					require.Equal(t, slog.LevelWarn, logged[0].Level)
+					require.False(t, strings.HasSuffix(w.rest(), lastChunk))
+					require.ErrorIs(t, s.hub.Finish(), sse.ErrClosed)
+					require.ErrorIs(t, s.SendData("x"), sse.ErrWriteTimeout)
+					require.Zero(t, d.Plugin().Len())
+				})
+			}
+		}
+	})
+	goroutinesBackTo(t, before)
+}
+
+// A timeout is of a write, and not of the writes after it.
+func TestDetachWriteTimeoutIsOfEachWrite(t *testing.T) {
+	t.Parallel()
+	onAll(t, func(t *testing.T, tr transport) {
+		t.Helper()
+		const timeout = 500 * time.Millisecond
+		d := newDetacher(t, tr, sse.Config{WriteTimeout: timeout})
+		s, w := d.connectReturned()
+		for range 2 {
+			data := strings.Repeat("x", 256<<10) // which waits for the client
+			sent := make(chan error, 1)
+			go func() { sent <- s.SendData(data) }()
+			w.expect(chunk("data: " + data + "\n\n"))
+			require.NoError(t, receive(t, sent))
+			time.Sleep(timeout + timeout/10) // a deadline that was left armed has passed
+			pending, err := s.hub.TryWrite(framesOf("x"))
+			require.NoError(t, err)
+			require.False(t, pending)
+			w.expect(chunk("data: x\n\n"))
+		}
+		require.NoError(t, s.Context().Err())
+	})
+}

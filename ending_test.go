@@ -1,0 +1,271 @@
+package sse_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+)
+
+// brokenEnds are the ways to end an open session that must not look like an end.
+var brokenEnds = map[string]struct {
+	end    func(s *sse.ServerSession) error
+	reason sse.EndReason
+}{
+	"error":          {func(*sse.ServerSession) error { return errOwn }, sse.EndHandlerError},
+	"late status":    {func(*sse.ServerSession) error { return sse.Error(403, errOwn) }, sse.EndHandlerError},
+	"panic":          {func(*sse.ServerSession) error { panic(errOwn) }, sse.EndPanic},
+	"abort":          {func(*sse.ServerSession) error { panic(http.ErrAbortHandler) }, sse.EndPanic},
+	"Goexit":         {func(*sse.ServerSession) error { runtime.Goexit(); return nil }, sse.EndPanic},
+	"error at Close": {func(s *sse.ServerSession) error { return errors.Join(s.Close(), errOwn) }, sse.EndHandlerError},
+}
+
+func TestSessionBrokenEndLooksBroken(t *testing.T) {
+	t.Parallel()
+	// recoverAll takes a panic for a request that went wrong, and answers.
+	recoverAll := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer func() {
+				if v := recover(); v != nil {
+					w.WriteHeader(http.StatusInternalServerError)
+					io.WriteString(w, "data: sorry\n\n")
+				}
+			}()
+			next.ServeHTTP(w, r)
+		})
+	}
+	for wrapped, use := range map[string]func(*sse.Router){
+		"bare":                       func(*sse.Router) {},
+		"behind chi's Recoverer":     func(r *sse.Router) { r.Use(middleware.Recoverer) },
+		"behind one that takes all":  func(r *sse.Router) { r.Use(recoverAll) },
+		"behind chi's Timeout, too":  func(r *sse.Router) { r.Use(recoverAll, middleware.Timeout(time.Nanosecond)) },
+		"behind a buffer of a Write": func(r *sse.Router) { r.Use(middleware.Compress(5)) },
+	} {
+		for name, tt := range brokenEnds {
+			for _, proto := range protocols {
+				t.Run(fmt.Sprint(name, " ", wrapped, " over ", proto.name), func(t *testing.T) {
+					t.Parallel()
+					var cfg sse.Config
+					ends := endsOf(&cfg)
+					r := newRouter(cfg)
+					use(r)
+					r.SSE("/", func(s *sse.ServerSession) error {
+						noError(t, s.SendData("before"))
+						return tt.end(s)
+					})
+					a := get(t, serve(t, r, proto.setup), "/")
+					require.Equal(t, http.StatusOK, a.Status)
+					require.Equal(t, "data: before\n\n", a.Body)
+					require.Error(t, a.Err, "the client must not take this for the end")
+					if proto.proto == "HTTP/1.1" {
+						require.Equal(t, io.ErrUnexpectedEOF, a.Err)
+					}
+					e := receive(t, ends)
+					require.Equal(t, tt.reason, e.Reason)
+					require.True(t, e.Opened)
+					require.Zero(t, r.Plugin().Len())
+				})
+			}
+		}
+	}
+}
+
+func TestSessionWholeEndLooksWhole(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(s *sse.ServerSession) error{
+		"nil":                      func(*sse.ServerSession) error { return nil },
+		"Close":                    func(s *sse.ServerSession) error { return s.Close() },
+		"ErrClosed after Close":    func(s *sse.ServerSession) error { s.Close(); return s.SendData("x") },
+		"a wrapped one":            func(s *sse.ServerSession) error { s.Close(); return fmt.Errorf("send: %w", s.SendData("x")) },
+		"nil behind late writes":   func(s *sse.ServerSession) error { return nil },
+		"Close by another routine": func(s *sse.ServerSession) error { go s.Close(); <-s.Done(); return nil },
+	} {
+		for _, proto := range protocols {
+			t.Run(name+" over "+proto.name, func(t *testing.T) {
+				t.Parallel()
+				var complaints syncBuffer
+				r := newRouter(sse.Config{})
+				r.Use(func(next http.Handler) http.Handler {
+					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						next.ServeHTTP(w, r)
+						w.WriteHeader(http.StatusGatewayTimeout)
+						io.WriteString(w, "data: of a middleware\n\n")
+						_ = http.NewResponseController(w).Flush()
+					})
+				})
+				r.SSE("/", func(s *sse.ServerSession) error {
+					noError(t, s.SendData("before"))
+					return end(s)
+				})
+				srv := serve(t, r, proto.setup, func(srv *httptest.Server) { srv.Config.ErrorLog = log.New(&complaints, "", 0) })
+				a := get(t, srv, "/")
+				require.NoError(t, a.Err)
+				require.Equal(t, "data: before\n\n", a.Body)
+				require.Empty(t, complaints.String(), "of net/http, on a second head")
+			})
+		}
+	}
+}
+
+// halfWriter writes half of what it is to write, closes the session, and fails.
+type halfWriter struct {
+	http.ResponseWriter
+	session *atomic.Pointer[sse.ServerSession]
+}
+
+func (w *halfWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *halfWriter) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+
+func (w *halfWriter) Write(p []byte) (int, error) {
+	if !strings.Contains(string(p), "torn") {
+		return w.ResponseWriter.Write(p)
+	}
+	w.session.Load().Close()
+	n, _ := w.ResponseWriter.Write(p[:len(p)/2])
+	return n, errOwn
+}
+
+// However well a session ends, the half of an event must not pass for its whole.
+func TestSessionHalfAnEventIsNoEnd(t *testing.T) {
+	t.Parallel()
+	for _, proto := range protocols {
+		t.Run(proto.name, func(t *testing.T) {
+			t.Parallel()
+			var session atomic.Pointer[sse.ServerSession]
+			r := newRouter(sse.Config{})
+			r.Use(func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(&halfWriter{w, &session}, r) })
+			})
+			r.SSE("/", func(s *sse.ServerSession) error {
+				session.Store(s)
+				noError(t, s.SendData("whole"))
+				matches(t, s.SendData("torn in two"), errOwn)
+				return nil
+			})
+			a := get(t, serve(t, r, proto.setup), "/")
+			require.Contains(t, a.Body, "data: whole\n\n")
+			require.Error(t, a.Err)
+		})
+	}
+}
+
+// A middleware that takes all panics cannot make a broken end a whole one, where
+// there is no connection to break as well.
+func TestSessionBrokenEndIsThePanicOfTheServer(t *testing.T) {
+	t.Parallel()
+	r := newRouter(sse.Config{})
+	r.Use(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer func() { _ = recover() }()
+			next.ServeHTTP(w, r)
+		})
+	})
+	r.SSE("/", func(s *sse.ServerSession) error {
+		noError(t, s.SendData("x"))
+		return errOwn
+	})
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() { record(r, http.MethodGet, "/") })
+}
+
+func TestSessionPanicBeforeItOpensReachesARecoverer(t *testing.T) {
+	t.Parallel()
+	t.Run("its own", func(t *testing.T) {
+		t.Parallel()
+		panics := make(chan any, 1)
+		var cfg sse.Config
+		ends := endsOf(&cfg)
+		r := newRouter(cfg)
+		r.Use(func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer func() {
+					panics <- recover()
+					w.WriteHeader(http.StatusTeapot)
+					io.WriteString(w, "recovered")
+				}()
+				next.ServeHTTP(w, r)
+			})
+		})
+		r.SSE("/", func(*sse.ServerSession) error { panic(errOwn) })
+		a := get(t, serve(t, r), "/")
+		require.Equal(t, http.StatusTeapot, a.Status)
+		require.Equal(t, "recovered", a.Body)
+		require.Equal(t, errOwn, <-panics)
+		e := receive(t, ends)
+		require.Equal(t, sse.EndPanic, e.Reason)
+		require.False(t, e.Opened)
+		var p *sse.PanicError
+		require.ErrorAs(t, e.Err, &p)
+		require.Equal(t, errOwn, p.Value)
+		require.Contains(t, string(p.Stack), "TestSessionPanicBeforeItOpensReachesARecoverer")
+		require.EqualError(t, p, "sse: handler panicked: an error of the handler")
+	})
+	t.Run("chi's", func(t *testing.T) {
+		t.Parallel()
+		r := newRouter(sse.Config{})
+		r.Use(func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				middleware.Recoverer(next).ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), middleware.LogEntryCtxKey, silentEntry{})))
+			})
+		})
+		r.SSE("/", func(*sse.ServerSession) error { panic(errOwn) })
+		require.Equal(t, http.StatusInternalServerError, get(t, serve(t, r), "/").Status)
+	})
+	t.Run("none", func(t *testing.T) {
+		t.Parallel()
+		r := newRouter(sse.Config{})
+		r.SSE("/", func(*sse.ServerSession) error { panic(errOwn) })
+		srv := serve(t, r)
+		resp, err := srv.Client().Do(newRequest(t, "GET", srv.URL))
+		if err == nil {
+			resp.Body.Close()
+		}
+		require.Error(t, err)
+		eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
+	})
+}
+
+// silentEntry keeps chi's Recoverer from printing.
+type silentEntry struct{}
+
+func (silentEntry) Write(int, int, http.Header, time.Duration, any) {}
+
+func (silentEntry) Panic(any, []byte) {}
+
+func TestSessionGoexitBeforeItOpens(t *testing.T) {
+	t.Parallel()
+	for _, proto := range protocols {
+		t.Run(proto.name, func(t *testing.T) {
+			t.Parallel()
+			var cfg sse.Config
+			ends := endsOf(&cfg)
+			r := newRouter(cfg)
+			r.SSE("/", func(*sse.ServerSession) error { runtime.Goexit(); return nil })
+			srv := serve(t, r, proto.setup)
+			resp, err := srv.Client().Do(newRequest(t, "GET", srv.URL))
+			if err == nil {
+				a := readAnswer(resp)
+				require.True(t, a.Err != nil || a.Status == http.StatusInternalServerError, "%+v", a)
+			}
+			e := receive(t, ends)
+			require.Equal(t, sse.EndPanic, e.Reason)
+			var p *sse.PanicError
+			require.ErrorAs(t, e.Err, &p)
+			require.Nil(t, p.Value)
+			require.Zero(t, r.Plugin().Len())
+		})
+	}
+}

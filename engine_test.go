@@ -1,0 +1,344 @@
+package sse_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/engine"
+)
+
+func TestDetachClientThatPauses(t *testing.T) {
+	t.Parallel()
+	if overTCP.mayBlock() {
+		t.Skip("writes block here")
+	}
+	for name, tt := range map[string]struct {
+		// then is what follows when a write is pending. It returns what the client is to be
+		// sent, and how many events that is. reads has the client read on; if it waits, until
+		// the client has all that can come now.
+		then func(t *testing.T, s *detached, reads func(wait bool)) (more string, events int)
+	}{
+		"Finish": {func(t *testing.T, s *detached, reads func(wait bool)) (string, int) {
+			t.Helper()
+			reads(false)
+			require.NoError(t, s.hub.Finish())
+			return "", 0
+		}},
+		"Send has its turn": {func(t *testing.T, s *detached, reads func(wait bool)) (string, int) {
+			t.Helper()
+			sent := make(chan error, 1)
+			go func() { sent <- s.SendData("later") }()
+			select {
+			case err := <-sent:
+				require.NoError(t, err)
+				require.FailNow(t, "sent, before what is to be sent first")
+			case <-time.After(50 * time.Millisecond):
+			}
+			reads(false)
+			require.NoError(t, receive(t, sent))
+			require.NoError(t, s.hub.Finish(), "nothing is left")
+			return chunk("data: later\n\n"), 1
+		}},
+		"Finish and Send": {func(t *testing.T, s *detached, reads func(wait bool)) (string, int) {
+			t.Helper()
+			results := make(chan error, 9)
+			go func() { results <- s.hub.Finish() }()
+			for range 8 {
+				go func() { results <- s.SendData("later") }()
+			}
+			reads(false)
+			for range cap(results) {
+				require.NoError(t, receive(t, results))
+			}
+			return strings.Repeat(chunk("data: later\n\n"), 8), 8
+		}},
+		"more of the hub": {func(t *testing.T, s *detached, reads func(wait bool)) (string, int) {
+			t.Helper()
+			f := framesOf("a", "b")
+			for range 2 {
+				pending, err := s.hub.TryWrite(f)
+				require.NoError(t, err)
+				require.True(t, pending, "it stands behind what is")
+			}
+			reads(false)
+			require.NoError(t, s.hub.Finish())
+			return strings.Repeat(chunk("data: a\n\ndata: b\n\n"), 2), 4
+		}},
+		"more of the hub, when there is room": {func(t *testing.T, s *detached, reads func(wait bool)) (string, int) {
+			t.Helper()
+			reads(true)
+			pending, err := s.hub.TryWrite(framesOf("a"))
+			require.NoError(t, err)
+			require.True(t, pending, "it stands behind what is")
+			require.NoError(t, s.hub.Finish())
+			return chunk("data: a\n\n"), 1
+		}},
+		"Send, when there is room": {func(t *testing.T, s *detached, reads func(wait bool)) (string, int) {
+			t.Helper()
+			reads(true)
+			require.NoError(t, s.SendData("a"))
+			require.NoError(t, s.hub.Finish())
+			return chunk("data: a\n\n"), 1
+		}},
+		"a heartbeat": {func(t *testing.T, s *detached, reads func(wait bool)) (string, int) {
+			t.Helper()
+			reads(false)
+			require.NoError(t, s.Heartbeat(sse.Heartbeat{Period: time.Hour}))
+			require.NoError(t, s.hub.Finish())
+			return chunk(": heartbeat\n\n"), 0
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			var bytes, errs int
+			d := newDetacher(t, overTCP, sse.Config{WriteTimeout: time.Hour, OnSend: func(_ *sse.ServerSession, s sse.Sent) {
+				mu.Lock()
+				defer mu.Unlock()
+				bytes += s.Bytes
+				if s.Err != nil {
+					errs++
+				}
+			}})
+			s, w := d.connectReturned()
+			want, events := s.fill(t)
+			var count atomic.Int64
+			read := make(chan []byte, 1)
+			reads := func(wait bool) {
+				go func() {
+					b, _ := io.ReadAll(io.TeeReader(w.r, writerFunc(func(p []byte) { count.Add(int64(len(p))) })))
+					read <- b
+				}()
+				if wait { // at the most the last event is pending
+					eventually(t, func() bool { return count.Load() >= int64(len(want)-11_000) }, "what it can have")
+				}
+			}
+			more, n := tt.then(t, s, reads)
+			pending, err := s.hub.TryWrite(framesOf("end"))
+			require.NoError(t, err)
+			if pending {
+				require.NoError(t, s.hub.Finish())
+			}
+			require.NoError(t, s.Close())
+			want += more + chunk("data: end\n\n") + lastChunk
+			got := string(receive(t, read))
+			if got != want {
+				require.Equal(t, excerpt(want), excerpt(got))
+				require.FailNow(t, "other bytes than expected")
+			}
+			e := d.ended(s)
+			require.Equal(t, sse.EndClosed, e.Reason)
+			require.EqualValues(t, 1+events+n+1, e.Events)
+			mu.Lock()
+			defer mu.Unlock()
+			require.EqualValues(t, bytes, e.Bytes)
+			require.Zero(t, errs)
+		})
+	}
+}
+
+// noHijack is a writer of a middleware that cannot be hijacked, as some are.
+type noHijack struct {
+	http.ResponseWriter
+	err error
+}
+
+func (w *noHijack) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+
+// failingHijack has one that fails.
+type failingHijack struct{ noHijack }
+
+func (w *failingHijack) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errOwn }
+
+func TestDetachRefuses(t *testing.T) {
+	t.Parallel()
+	h2c := func(srv *httptest.Server) {
+		srv.Config.Protocols = new(http.Protocols)
+		srv.Config.Protocols.SetUnencryptedHTTP2(true)
+	}
+	wrap := func(f func(http.ResponseWriter) http.ResponseWriter) func(http.Handler) http.Handler {
+		return func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(f(w), r) })
+		}
+	}
+	for name, tt := range map[string]struct {
+		setup   func(*httptest.Server)
+		outside func(http.Handler) http.Handler
+		proto   string
+	}{
+		"HTTP/2":           {overHTTP2, nil, "HTTP/2.0"},
+		"h2c":              {h2c, nil, "HTTP/2.0"},
+		"a writer without": {nil, wrap(func(w http.ResponseWriter) http.ResponseWriter { return &noHijack{w, nil} }), "HTTP/1.1"},
+		"one that fails":   {nil, wrap(func(w http.ResponseWriter) http.ResponseWriter { return &failingHijack{noHijack{w, nil}} }), "HTTP/1.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var cfg sse.Config
+			ends := endsOf(&cfg)
+			cfg.Heartbeat.Period = time.Hour
+			r := newRouter(cfg)
+			goOn := make(chan struct{})
+			r.SSE("/", func(s *sse.ServerSession) error {
+				e := engine.Of(s)
+				h := &stubHub{ended: make(chan error, 1)}
+				assert.True(t, e.Attach(h))
+				assert.False(t, e.Attach(h), "it has an owner")
+				noError(t, s.SendData("open"))
+				for range 3 {
+					assert.False(t, e.Detach())
+				}
+				assert.True(t, e.MayBlock())
+				pending, err := e.TryWrite(framesOf("a", "b"))
+				noError(t, err)
+				assert.False(t, pending)
+				noError(t, s.Heartbeat(sse.Heartbeat{}))
+				assert.EqualValues(t, 1, h.begun.Load())
+				e.Release()
+				noError(t, s.Heartbeat(sse.Heartbeat{}))
+				assert.EqualValues(t, 1, h.begun.Load(), "it has no owner anymore")
+				assert.True(t, e.Attach(h))
+				select {
+				case <-goOn:
+				case <-s.Done():
+				}
+				assert.Equal(t, "text/event-stream", s.Header().Get("Content-Type"))
+				e.End(sse.ErrSlow)
+				<-s.Done()
+				assert.Empty(t, h.ended, "the handler knows by itself")
+				return nil
+			})
+			var h http.Handler = r
+			if tt.outside != nil {
+				h = tt.outside(h)
+			}
+			options := []func(*httptest.Server){}
+			if tt.setup != nil {
+				options = append(options, tt.setup)
+			}
+			srv := serve(t, h, options...)
+			if name == "h2c" {
+				p := new(http.Protocols)
+				p.SetUnencryptedHTTP2(true)
+				srv.Client().Transport.(*http.Transport).Protocols = p
+			}
+			c := connect(t, srv, "/")
+			require.Equal(t, tt.proto, c.Proto)
+			for _, data := range []string{"open", "a", "b"} {
+				require.Equal(t, data, c.nextData())
+			}
+			require.Equal(t, "heartbeat", c.next().Comment)
+			require.Equal(t, "heartbeat", c.next().Comment)
+			close(goOn)
+			c.end()
+			e := receive(t, ends)
+			require.Equal(t, sse.EndSlow, e.Reason)
+			require.EqualValues(t, 3, e.Events)
+		})
+	}
+}
+
+func TestDetachAtTheWrongTime(t *testing.T) {
+	t.Parallel()
+	t.Run("before it is open", func(t *testing.T) {
+		t.Parallel()
+		r := newRouter(sse.Config{OpenDelay: -1})
+		r.SSE("/", func(s *sse.ServerSession) error {
+			assert.False(t, engine.Of(s).Detach())
+			s.Header().Set("X-Own", "1")
+			assert.False(t, engine.Of(s).Detach())
+			if s.Call().URL.RawQuery != "" {
+				return sse.Error(http.StatusTeapot, nil)
+			}
+			return s.SendData("x")
+		})
+		srv := serve(t, r)
+		a := get(t, srv, "/")
+		require.NoError(t, a.Err)
+		require.Equal(t, "data: x\n\n", a.Body)
+		require.Equal(t, "1", a.Header.Get("X-Own"))
+		require.Equal(t, http.StatusTeapot, get(t, srv, "/?refuse").Status)
+	})
+	t.Run("after its end", func(t *testing.T) {
+		t.Parallel()
+		r := newRouter(sse.Config{})
+		sessions := make(chan *sse.ServerSession, 1)
+		r.SSE("/", func(s *sse.ServerSession) error {
+			noError(t, s.SendData("x"))
+			noError(t, s.Close())
+			assert.False(t, engine.Of(s).Detach())
+			sessions <- s
+			return nil
+		})
+		a := get(t, serve(t, r), "/")
+		require.NoError(t, a.Err)
+		require.Equal(t, "data: x\n\n", a.Body)
+		s := receive(t, sessions)
+		eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
+		require.False(t, engine.Of(s).Detach(), "the handler has returned")
+	})
+	t.Run("twice", func(t *testing.T) {
+		t.Parallel()
+		d := newDetacher(t, overTCP, sse.Config{}, func(d *detacher) {
+			d.after = func(s *detached) error {
+				assert.False(t, s.hub.Detach())
+				return nil
+			}
+		})
+		s, w := d.connectReturned()
+		require.False(t, s.hub.Detach())
+		require.False(t, s.hub.Attach(s.owner))
+		require.NoError(t, s.SendData("x"))
+		w.expect(chunk("data: x\n\n"))
+		require.NoError(t, s.Close())
+		require.Equal(t, lastChunk, w.rest())
+		d.ended(s)
+		require.False(t, s.hub.Detach())
+	})
+	t.Run("while the client leaves", func(t *testing.T) {
+		t.Parallel()
+		var cfg sse.Config
+		ends := endsOf(&cfg)
+		r := newRouter(cfg)
+		var detached atomic.Int64
+		r.SSE("/", func(s *sse.ServerSession) error {
+			_ = s.SendData("open")
+			if engine.Of(s).Detach() {
+				detached.Add(1)
+			}
+			return nil
+		})
+		srv := serve(t, r)
+		for i := range 100 {
+			w := overTCP.ask(t, srv, plainRequest)
+			if i%2 == 0 {
+				w.head()
+			}
+			w.tcp.Close()
+			e := receive(t, ends)
+			require.Contains(t, []sse.EndReason{sse.EndClientGone, sse.EndReturned}, e.Reason)
+		}
+		require.Positive(t, detached.Load())
+	})
+	t.Run("without a connection", func(t *testing.T) {
+		t.Parallel()
+		r := newRouter(sse.Config{})
+		r.SSE("/", func(s *sse.ServerSession) error {
+			noError(t, s.SendData("open"))
+			assert.False(t, engine.Of(s).Detach())
+			return s.SendData("more")
+		})
+		require.Equal(t, "data: open\n\ndata: more\n\n", record(r, http.MethodGet, "/").Body.String())
+	})
+}

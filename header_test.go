@@ -1,0 +1,107 @@
+package sse_test
+
+import (
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+)
+
+func TestSessionWhoseHeaderIsTakenWaitsForTheHandler(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(sse.Config{})
+		r.SSE("/events", func(s *sse.ServerSession) error {
+			h := s.Header()
+			time.Sleep(time.Minute)
+			h.Set("X-Late", "yes")
+			h.Set("Content-Type", "text/plain") // is set at the opening, whatever it was
+			if err := s.SendData("hello"); err != nil {
+				return err
+			}
+			later := s.Header()
+			assert.Equal(t, "yes", later.Get("X-Late"))
+			assert.Equal(t, "text/event-stream", later.Get("Content-Type"))
+			later.Set("X-Late", "no") // a copy
+			assert.Equal(t, "yes", s.Header().Get("X-Late"))
+			return nil
+		})
+		r.SSE("/status", func(s *sse.ServerSession) error {
+			s.Header().Set("Www-Authenticate", "Bearer")
+			time.Sleep(time.Minute)
+			return sse.Error(http.StatusUnauthorized, nil)
+		})
+		p := servePipe(t, r)
+		began := time.Now()
+		s := p.connect("/events")
+		require.Equal(t, time.Minute, time.Since(began))
+		require.Equal(t, "yes", s.Response.Header.Get("X-Late"))
+		require.Equal(t, "hello", s.next().Data)
+		s.end()
+
+		s = p.get("/status")
+		require.Equal(t, http.StatusUnauthorized, s.StatusCode)
+		require.Equal(t, "Bearer", s.Response.Header.Get("Www-Authenticate"))
+		s.leave()
+	})
+}
+
+// The header's map must never be in the hands of the handler and of the opening
+// at the same time.
+func TestSessionHeaderAndOpenDelayDoNotMeet(t *testing.T) {
+	r := newRouter(sse.Config{})
+	const delay = 50 * time.Microsecond
+	r.SSE("/", func(s *sse.ServerSession) error {
+		began := time.Now()
+		var stop atomic.Bool
+		var others sync.WaitGroup
+		for range 2 { // whoever wants the session must wait for it
+			others.Go(func() {
+				for !stop.Load() {
+					assert.NoError(t, s.Heartbeat(sse.Heartbeat{Period: -1}))
+				}
+			})
+		}
+		for time.Since(began) < delay {
+			runtime.Gosched()
+		}
+		h := s.Header()
+		for range 500 {
+			h.Set("X-Mine", "1")
+		}
+		stop.Store(true)
+		others.Wait()
+		return nil
+	}, sse.WithOpenDelay(delay))
+	for range 200 {
+		record(r, "GET", "/")
+	}
+}
+
+// Header is safe at any time; over HTTP/2 net/http's own panics by then.
+func TestSessionHeaderAfterTheHandlerReturned(t *testing.T) {
+	for _, proto := range protocols {
+		t.Run(proto.name, func(t *testing.T) {
+			sessions := make(chan *sse.ServerSession, 1)
+			r := newRouter(sse.Config{})
+			r.SSE("/", func(s *sse.ServerSession) error {
+				sessions <- s
+				return s.SendData("x")
+			})
+			require.Equal(t, "data: x\n\n", get(t, serve(t, r, proto.setup), "/").Body)
+			s := receive(t, sessions)
+			eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
+			require.NotPanics(t, func() {
+				require.Equal(t, "text/event-stream", s.Header().Get("Content-Type"))
+			})
+		})
+	}
+}

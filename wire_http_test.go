@@ -1,0 +1,190 @@
+package sse_test
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+)
+
+// No deadline of one write, or of a short request, may reach into the silence
+// after it.
+func TestSessionSilenceLongerThanAnyTimeout(t *testing.T) {
+	t.Parallel()
+	for _, proto := range protocols {
+		t.Run(proto.name, func(t *testing.T) {
+			t.Parallel()
+			const timeout, silence = 200 * time.Millisecond, 500 * time.Millisecond
+			r := newRouter(sse.Config{WriteTimeout: timeout, OpenDelay: -1, Heartbeat: sse.Heartbeat{Period: -1}})
+			r.SSE("/", func(s *sse.ServerSession) error {
+				for i := range 3 {
+					select {
+					case <-s.Done():
+						return errors.New("ended")
+					case <-time.After(silence):
+					}
+					if err := s.SendData(i); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			srv := serve(t, r, proto.setup, func(srv *httptest.Server) {
+				srv.Config.ReadTimeout, srv.Config.WriteTimeout, srv.Config.IdleTimeout = timeout, timeout, timeout
+			})
+			a := get(t, srv, "/")
+			require.NoError(t, a.Err)
+			require.Equal(t, "data: 0\n\ndata: 1\n\ndata: 2\n\n", a.Body)
+		})
+	}
+}
+
+func TestSessionServerTimeoutsDoNotEndIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(sse.Config{})
+		r.SSE("/", func(s *sse.ServerSession) error {
+			for i := range 3 {
+				time.Sleep(50 * time.Second) // no multiple of the heartbeat's
+				if err := s.SendData(i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		s := servePipe(t, r, func(srv *http.Server) {
+			srv.ReadTimeout, srv.WriteTimeout, srv.IdleTimeout = time.Second, time.Second, time.Second
+		}).connect("/")
+		require.Equal(t, "0", s.nextData())
+		require.Equal(t, "1", s.nextData())
+		require.Equal(t, "2", s.nextData())
+		s.end()
+	})
+}
+
+// What cannot stream is found out before, or at the first write at the latest.
+func TestSessionUnsupportedWriter(t *testing.T) {
+	t.Parallel()
+	t.Run("without Flush", func(t *testing.T) {
+		t.Parallel()
+		var end sse.End
+		book := newLogbook()
+		r := newRouter(sse.Config{Logger: book.logger(), OnClose: func(_ *sse.ServerSession, e sse.End) { end = e }})
+		r.Use(func(next http.Handler) http.Handler { return http.TimeoutHandler(next, time.Minute, "") })
+		r.SSE("/", func(*sse.ServerSession) error { assert.Fail(t, "the handler ran"); return nil })
+		rec := record(r, http.MethodGet, "/")
+		require.Equal(t, http.StatusInternalServerError, rec.Code)
+		require.Contains(t, rec.Body.String(), "no Flush")
+		require.Zero(t, end, "there was no session")
+		logged := book.entries("timeoutWriter") // names the type
+		require.Len(t, logged, 1)
+		require.Equal(t, slog.LevelError, logged[0].Level)
+	})
+	t.Run("that keeps all back", func(t *testing.T) {
+		t.Parallel()
+		var end sse.End
+		sends := make(chan error, 1)
+		r := newRouter(sse.Config{OnClose: func(_ *sse.ServerSession, e sse.End) { end = e }})
+		r.Use(func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(&hoarder{ResponseWriter: w}, r) })
+		})
+		r.SSE("/", func(s *sse.ServerSession) error {
+			err := s.SendData("x")
+			sends <- err
+			return err
+		})
+		require.PanicsWithValue(t, http.ErrAbortHandler, func() { record(r, "GET", "/") })
+		err := <-sends
+		require.ErrorIs(t, err, sse.ErrUnsupported)
+		require.ErrorContains(t, err, "hoarder")
+		require.Equal(t, sse.EndWriteError, end.Reason)
+	})
+}
+
+// hoarder buffers a response whole.
+type hoarder struct {
+	http.ResponseWriter
+	kept []byte
+}
+
+func (h *hoarder) Flush() {}
+
+func (h *hoarder) Write(p []byte) (int, error) {
+	h.kept = append(h.kept, p...)
+	return len(p), nil
+}
+
+// A handler that has read its body may think for longer than ReadTimeout before it
+// opens the session, as one that waits for a language model does.
+func TestSessionOutlivesReadTimeoutBeforeItOpens(t *testing.T) {
+	t.Parallel()
+	const timeout = 100 * time.Millisecond
+	r := sse.Install(chi.NewRouter(), sse.Config{OpenDelay: -1})
+	r.Method(http.MethodPost, "/", r.SSEHandler(func(s *sse.ServerSession) error {
+		question, err := io.ReadAll(s.Call().Body)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-s.Done():
+			return sse.Error(http.StatusTeapot, s.Context().Err())
+		case <-time.After(3 * timeout):
+		}
+		return s.SendData(question)
+	}))
+	srv := httptest.NewUnstartedServer(r)
+	srv.Config.ReadTimeout = timeout
+	srv.Start()
+	defer srv.Close()
+
+	resp, err := http.Post(srv.URL, "text/plain", strings.NewReader("why?"))
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, "data: why?\n\n", string(body))
+}
+
+// A client that is slow to send its body is still cut off.
+func TestSessionKeepsReadTimeoutForTheBody(t *testing.T) {
+	t.Parallel()
+	read := make(chan error, 1)
+	r := sse.Install(chi.NewRouter(), sse.Config{OpenDelay: -1})
+	r.Method(http.MethodPost, "/", r.SSEHandler(func(s *sse.ServerSession) error {
+		_, err := io.ReadAll(s.Call().Body)
+		read <- err
+		return sse.Error(http.StatusRequestTimeout, nil)
+	}))
+	srv := httptest.NewUnstartedServer(r)
+	srv.Config.ReadTimeout = 100 * time.Millisecond
+	srv.Start()
+	defer srv.Close()
+
+	body, slow := io.Pipe()
+	defer slow.Close()
+	go func() {
+		resp, err := http.Post(srv.URL, "text/plain", body)
+		if err == nil {
+			resp.Body.Close()
+		}
+	}()
+	_, err := io.WriteString(slow, "wh")
+	require.NoError(t, err)
+	select {
+	case err := <-read:
+		require.Error(t, err)
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "the body is waited for without end")
+	}
+}
