@@ -24,6 +24,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/internal/engine"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // BenchmarkIdle measures what an open session costs that has nothing to do, beside
@@ -66,24 +67,14 @@ func measureIdle(b *testing.B, n int, h http.Handler) {
 			h.ServeHTTP(w, r)
 		}))
 		goroutines, heap, stack := footprint()
-		client := exec.Command(os.Args[0])
-		client.Env = append(os.Environ(), idleClientEnv+"="+srv.Listener.Addr().String()+" "+strconv.Itoa(n))
-		client.Stderr = os.Stderr
-		stdin, err := client.StdinPipe()
-		require.NoError(b, err)
-		stdout, err := client.StdoutPipe()
-		require.NoError(b, err)
-		require.NoError(b, client.Start())
-		_, err = bufio.NewReader(stdout).ReadString('\n') // all are open
-		require.NoError(b, err)
+		leave := startIdleClients(b, srv, n)
 		require.EqualValues(b, n, open.Load())
 		goroutines2, heap2, stack2 := footprint()
 		b.ReportMetric(float64(heap2-heap+stack2-stack)/float64(n), "B/session")
 		b.ReportMetric(float64(heap2-heap)/float64(n), "heap-B/session")
 		b.ReportMetric(float64(stack2-stack)/float64(n), "stack-B/session")
 		b.ReportMetric(float64(goroutines2-goroutines)/float64(n), "goroutines/session")
-		require.NoError(b, stdin.Close())
-		require.NoError(b, client.Wait())
+		leave()
 		srv.Close()
 	}
 }
@@ -97,8 +88,29 @@ func footprint() (goroutines int, heap, stack int64) {
 	return runtime.NumGoroutine(), int64(m.HeapAlloc), int64(m.StackInuse)
 }
 
-// The process of the clients: it opens n streams, says so, and holds them until
-// its standard input ends.
+// startIdleClients starts another process, which opens n streams at srv, and waits until
+// all of them are open. The function that it returns ends the process.
+func startIdleClients(b *testing.B, srv *httptest.Server, n int) (leave func()) {
+	b.Helper()
+	client := exec.Command(os.Args[0])
+	client.Env = append(os.Environ(), idleClientEnv+"="+srv.Listener.Addr().String()+" "+strconv.Itoa(n))
+	client.Stderr = os.Stderr
+	stdin, err := client.StdinPipe()
+	require.NoError(b, err)
+	stdout, err := client.StdoutPipe()
+	require.NoError(b, err)
+	require.NoError(b, client.Start())
+	_, err = bufio.NewReader(stdout).ReadString('\n')
+	require.NoError(b, err)
+	return func() {
+		require.NoError(b, stdin.Close())
+		require.NoError(b, client.Wait())
+	}
+}
+
+// idleClientEnv is set in the environment of the clients' process, to the server's address
+// and the number of streams. The init function below is that process: it opens the
+// streams, prints a line, and holds the streams until its standard input ends.
 const idleClientEnv = "SSE_BENCH_IDLE_CLIENT"
 
 func init() {
@@ -155,17 +167,8 @@ func BenchmarkIdleDetached(b *testing.B) {
 		srv := httptest.NewServer(r)
 		rss := residentBytes()
 		goroutines, heap, stack := footprint()
-		client := exec.Command(os.Args[0])
-		client.Env = append(os.Environ(), idleClientEnv+"="+srv.Listener.Addr().String()+" "+strconv.Itoa(n))
-		client.Stderr = os.Stderr
-		stdin, err := client.StdinPipe()
-		require.NoError(b, err)
-		stdout, err := client.StdoutPipe()
-		require.NoError(b, err)
-		require.NoError(b, client.Start())
-		_, err = bufio.NewReader(stdout).ReadString('\n') // all are open
-		require.NoError(b, err)
-		eventually(b, func() bool { return open.Load() == n }, "all sessions")
+		leave := startIdleClients(b, srv, n)
+		testkit.Eventually(b, func() bool { return open.Load() == n }, "all sessions")
 		goroutines2, heap2, stack2 := footprint()
 		rss2 := residentBytes()
 		b.ReportMetric(float64(heap2-heap+stack2-stack)/n, "B/session")
@@ -173,9 +176,8 @@ func BenchmarkIdleDetached(b *testing.B) {
 		b.ReportMetric(float64(stack2-stack)/n, "stack-B/session")
 		b.ReportMetric(float64(rss2-rss)/n, "RSS-B/session")
 		b.ReportMetric(float64(goroutines2-goroutines), "goroutines")
-		require.NoError(b, stdin.Close())
-		require.NoError(b, client.Wait())
-		eventually(b, func() bool { return r.Plugin().Len() == 0 }, "the end of all sessions")
+		leave()
+		testkit.Eventually(b, func() bool { return r.Plugin().Len() == 0 }, "the end of all sessions")
 		srv.Close()
 	}
 }

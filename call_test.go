@@ -16,6 +16,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/internal/engine"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // chi takes its route contexts from a pool and gives them to other requests.
@@ -92,8 +93,8 @@ func TestDetachCallStaysValid(t *testing.T) {
 		w := overTCP.ask(t, d.srv, fmt.Sprintf("GET /a%d/b%d?t=t%d HTTP/1.1\r\nHost: h%d\r\nLast-Event-ID: %d\r\nX-My: x%d\r\nCookie: c=%d\r\n\r\n", i, i, i, i, i, i, i))
 		w.head()
 		w.expect(chunk(openFrame))
-		s := receive(t, d.sessions)
-		receive(t, s.returned)
+		s := testkit.Receive(t, d.sessions)
+		testkit.Receive(t, s.returned)
 		byID[s] = i
 		all = append(all, s)
 	}
@@ -114,16 +115,16 @@ func TestDetachCallStaysValid(t *testing.T) {
 		assert.Equal(t, fmt.Sprintf("t=t%d", i), r.URL.RawQuery)
 		assert.Equal(t, fmt.Sprintf("/a%d/b%d?t=t%d", i, i, i), r.RequestURI)
 		cookie, err := r.Cookie("c")
-		noError(t, err)
+		testkit.NoError(t, err)
 		assert.Equal(t, strconv.Itoa(i), cookie.Value)
 		b, err := io.ReadAll(r.Clone(context.Background()).Body)
-		noError(t, err)
+		testkit.NoError(t, err)
 		assert.Empty(t, b)
 		assert.Empty(t, s.Header(), "of a session that is detached")
 		s.Header().Set("X", "of no effect")
 		_, hasDeadline := s.Context().Deadline()
 		assert.False(t, hasDeadline)
-		noError(t, s.Context().Err())
+		testkit.NoError(t, s.Context().Err())
 		assert.Equal(t, s.Context(), r.Context())
 		assert.Equal(t, s.Context().Done(), s.Done())
 	}
@@ -149,8 +150,8 @@ func TestDetachCallStaysValid(t *testing.T) {
 		require.NoError(t, s.Close())
 	}
 	for i, s := range all {
-		require.Equal(t, sse.ErrClosed, receive(t, s.owner.ended))
-		receive(t, d.ends)
+		require.Equal(t, sse.ErrClosed, testkit.Receive(t, s.owner.ended))
+		testkit.Receive(t, d.ends)
 		require.Equal(t, fmt.Sprint("a", i), chi.URLParam(s.Call(), "a"), "after the end")
 		require.Empty(t, s.Header())
 		require.NotPanics(t, func() { s.Header().Set("X", "of no effect") })
@@ -166,7 +167,7 @@ func TestDetachCallWhileTheHandlerReturns(t *testing.T) {
 		w := overTCP.ask(t, d.srv, "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody")
 		w.head()
 		w.expect(chunk(openFrame))
-		s := receive(t, d.sessions)
+		s := testkit.Receive(t, d.sessions)
 		for done := false; !done; {
 			select {
 			case <-s.returned:
@@ -235,7 +236,7 @@ func TestDetachPackedCall(t *testing.T) {
 					s.Call().Header.Set("X", "of no effect")
 					s.Call().URL.Path = "likewise"
 					chi.RouteContext(s.Context()).URLParams.Add("a", "likewise")
-					noError(t, s.SendData("open"))
+					testkit.NoError(t, s.SendData("open"))
 					views <- look(s)
 					<-goOn
 					return nil
@@ -245,10 +246,10 @@ func TestDetachPackedCall(t *testing.T) {
 				r.SSE("/post", h, sse.WithMethods(http.MethodPost))
 				srv := serve(t, r, tr.setup)
 				tr.ask(t, srv, request)
-				before := receive(t, views)
+				before := testkit.Receive(t, views)
 				require.Equal(t, tr.tls, before.TLS)
-				require.Equal(t, before, receive(t, views))
-				require.Equal(t, before, receive(t, views))
+				require.Equal(t, before, testkit.Receive(t, views))
+				require.Equal(t, before, testkit.Receive(t, views))
 				stop()
 			})
 		}

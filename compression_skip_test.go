@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // tellIsStream says in a header whether sse.IsStream took the request for a stream.
@@ -233,14 +234,14 @@ func TestRouteOrdinaryHandlersKeepTheirWriter(t *testing.T) {
 	})
 	r.Get("/hijack", func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
-		if noError(t, err) {
+		if testkit.NoError(t, err) {
 			defer conn.Close()
 			io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhijacked")
 		}
 	})
 	r.Get("/copy", func(w http.ResponseWriter, _ *http.Request) {
 		_, err := io.Copy(w, io.LimitReader(strings.NewReader("copied and more"), 6))
-		noError(t, err)
+		testkit.NoError(t, err)
 	})
 	r.Get("/status", func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusEarlyHints)
@@ -248,13 +249,13 @@ func TestRouteOrdinaryHandlersKeepTheirWriter(t *testing.T) {
 		io.WriteString(w, "created")
 	})
 	for _, proto := range protocols {
-		srv := serve(t, r, proto.setup)
+		srv := serve(t, r, proto.Setup)
 		require.Equal(t, "copied", get(t, srv, "/copy").Body)
 		a := get(t, srv, "/status")
 		require.Equal(t, http.StatusCreated, a.Status)
 		require.Equal(t, "created", a.Body)
 		require.Equal(t, "data: /function\n\n", get(t, srv, "/function").Body)
-		if proto.proto == "HTTP/1.1" {
+		if proto.Proto == "HTTP/1.1" {
 			require.Equal(t, "true true true true false", get(t, srv, "/interfaces").Body)
 			require.Equal(t, "hijacked", get(t, srv, "/hijack").Body)
 		} else {

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestDetachEnds(t *testing.T) {
@@ -60,7 +61,7 @@ func TestDetachEnds(t *testing.T) {
 				} else {
 					s.hub.End(tt.cause)
 				}
-				receive(t, s.Done())
+				testkit.Receive(t, s.Done())
 				s.hub.End(errors.New("too late")) // the first cause holds
 				require.NoError(t, s.Close())
 				w.expect(chunk("data: x\n\n"))
@@ -79,7 +80,7 @@ func TestDetachEnds(t *testing.T) {
 				require.True(t, e.Opened)
 				require.EqualValues(t, 2, e.Events)
 				require.Positive(t, e.Duration)
-				logged := d.book.entries("session ended")
+				logged := d.book.Entries("session ended")
 				require.Len(t, logged, 1)
 				require.Equal(t, tt.level, logged[0].Level)
 				require.Equal(t, name == "a panic", logged[0].Attrs["stack"].String() == "somewhere")
@@ -100,7 +101,7 @@ func TestDetachEndsAsAClientSeesThem(t *testing.T) {
 	for cause, want := range map[error]error{sse.ErrClosed: nil, sse.ErrSlow: nil, errOwn: io.ErrUnexpectedEOF} {
 		d := newDetacher(t, overTCP, sse.Config{})
 		c := connect(t, d.srv, "/")
-		s := receive(t, d.sessions)
+		s := testkit.Receive(t, d.sessions)
 		s.hub.End(cause)
 		body, err := c.rest()
 		require.Equal(t, openFrame, body)
@@ -139,7 +140,7 @@ func TestDetachHandlerThatFails(t *testing.T) {
 					})
 					d.after = func(s *detached) error { return tt.end(s.ServerSession) }
 					d.SSE("/ordinary", func(s *sse.ServerSession) error {
-						noError(t, s.SendData("open"))
+						testkit.NoError(t, s.SendData("open"))
 						return tt.end(s)
 					})
 				})
@@ -151,18 +152,18 @@ func TestDetachHandlerThatFails(t *testing.T) {
 				w.head()
 				w.expect(chunk(openFrame))
 				require.Empty(t, w.rest(), "a broken end has no last chunk, and nothing else")
-				e := receive(t, d.ends)
+				e := testkit.Receive(t, d.ends)
 				require.Equal(t, tt.reason, e.Reason)
 				require.Error(t, e.Err)
-				logged := d.book.entries("session ended")
+				logged := d.book.Entries("session ended")
 				require.Len(t, logged, 1)
 				if name != "abort" {
 					require.Equal(t, slog.LevelError, logged[0].Level)
 				}
 				if detach {
-					s := receive(t, d.sessions)
-					receive(t, s.returned)
-					matches(t, receive(t, s.owner.ended), context.Cause(s.Context()))
+					s := testkit.Receive(t, d.sessions)
+					testkit.Receive(t, s.returned)
+					testkit.ErrorIs(t, testkit.Receive(t, s.owner.ended), context.Cause(s.Context()))
 					require.Zero(t, panics.Load())
 				}
 				require.Empty(t, d.ends, "OnClose was called twice")
@@ -190,19 +191,19 @@ func TestDetachSessionEndsBeforeTheHandlerReturns(t *testing.T) {
 			goOn := make(chan struct{})
 			d := newDetacher(t, overTCP, sse.Config{}, func(d *detacher) {
 				d.after = func(s *detached) error {
-					noError(t, s.Close())
+					testkit.NoError(t, s.Close())
 					<-goOn
 					return tt.returns(s)
 				}
 			})
 			s, w := d.connect()
-			receive(t, s.Done())
+			testkit.Receive(t, s.Done())
 			require.Equal(t, 1, d.Plugin().Len())
 			require.Equal(t, []*sse.ServerSession{s.ServerSession}, slices.Collect(d.Plugin().Sessions()))
 			require.NoError(t, w.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
 			_, err := w.r.ReadByte()
 			require.ErrorIs(t, err, os.ErrDeadlineExceeded, "nothing may come yet")
-			require.NoError(t, w.SetReadDeadline(time.Now().Add(patience)))
+			require.NoError(t, w.SetReadDeadline(time.Now().Add(testkit.Patience)))
 			require.Empty(t, d.ends)
 			require.Empty(t, s.owner.ended)
 			close(goOn)
@@ -250,7 +251,7 @@ func TestDetachEndRacesWithTheReturn(t *testing.T) {
 			ready <- struct{}{}
 			writers.Wait()
 			require.Contains(t, e.reason, d.ended(s).Reason)
-			receive(t, s.returned)
+			testkit.Receive(t, s.returned)
 			c.Close()
 		}
 	}
@@ -290,7 +291,7 @@ func TestDetachHandlerThatIsCanceled(t *testing.T) {
 			})
 			s, w := d.connect()
 			close(goOn)
-			receive(t, s.returned)
+			testkit.Receive(t, s.returned)
 			if deadline {
 				require.NoError(t, s.SendData("x"))
 				w.expect(chunk("data: x\n\n"))

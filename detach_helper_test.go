@@ -18,13 +18,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/internal/engine"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // transport is a kind of connection that a session may be detached on.
@@ -87,17 +87,14 @@ type wire struct {
 // ask connects to srv and sends a request as it stands.
 func (tr transport) ask(t testing.TB, srv *httptest.Server, request string) *wire {
 	t.Helper()
-	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", srv.Listener.Addr().String())
-	require.NoError(t, err)
-	t.Cleanup(func() { conn.Close() })
-	w := &wire{Conn: conn, t: t, tcp: conn.(*net.TCPConn)}
-	require.NoError(t, w.tcp.SetReadBuffer(32<<10))
-	require.NoError(t, w.tcp.SetDeadline(time.Now().Add(2*patience)))
+	conn := testkit.Dial(t, srv)
+	w := &wire{Conn: conn, t: t, tcp: conn}
+	require.NoError(t, conn.SetReadBuffer(32<<10))
 	if tr.tls {
 		w.Conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 	}
 	w.r = bufio.NewReader(w.Conn)
-	_, err = io.WriteString(w.Conn, request)
+	_, err := io.WriteString(w.Conn, request)
 	require.NoError(t, err)
 	return w
 }
@@ -173,8 +170,8 @@ type detacher struct {
 	srv        *httptest.Server
 	sessions   chan *detached
 	ends       <-chan sse.End
-	book       *logbook
-	complaints syncBuffer // of the http.Server
+	book       *testkit.Log
+	complaints testkit.Buffer // of the http.Server
 
 	outside []func(http.Handler) http.Handler // of the plugin
 
@@ -222,7 +219,7 @@ type returnedKey struct{}
 
 func newDetacher(t testing.TB, tr transport, cfg sse.Config, setup ...func(*detacher)) *detacher {
 	t.Helper()
-	d := &detacher{t: t, tr: tr, sessions: make(chan *detached, 10_000), book: newLogbook()}
+	d := &detacher{t: t, tr: tr, sessions: make(chan *detached, 10_000), book: testkit.NewLog()}
 	d.after = func(*detached) error { return nil }
 	onClose := cfg.OnClose
 	ends := make(chan sse.End, 10_000)
@@ -233,7 +230,7 @@ func newDetacher(t testing.TB, tr transport, cfg sse.Config, setup ...func(*deta
 		ends <- e
 	}
 	d.ends = ends
-	cfg.Logger = d.book.logger()
+	cfg.Logger = d.book.Logger()
 	d.Router = newRouter(cfg)
 	for _, f := range setup {
 		f(d)
@@ -250,7 +247,7 @@ func newDetacher(t testing.TB, tr transport, cfg sse.Config, setup ...func(*deta
 		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), returnedKey{}, returned)))
 	}), tr.setup, func(srv *httptest.Server) { srv.Config.ErrorLog = log.New(&d.complaints, "", 0) })
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 		defer cancel()
 		assert.NoError(t, d.Plugin().Shutdown(ctx))
 		assert.Empty(t, d.complaints.String(), "of net/http")
@@ -286,22 +283,22 @@ func (d *detacher) connect() (*detached, *wire) {
 	w := d.tr.ask(d.t, d.srv, plainRequest)
 	require.True(d.t, strings.HasPrefix(w.head(), "HTTP/1.1 200 OK\r\n"))
 	w.expect(chunk(openFrame))
-	return receive(d.t, d.sessions), w
+	return testkit.Receive(d.t, d.sessions), w
 }
 
 // connectReturned is connect for a session whose handler has returned.
 func (d *detacher) connectReturned() (*detached, *wire) {
 	d.t.Helper()
 	s, w := d.connect()
-	receive(d.t, s.returned)
+	testkit.Receive(d.t, s.returned)
 	return s, w
 }
 
 // ended expects the end of s, which its owner is told of once.
 func (d *detacher) ended(s *detached) sse.End {
 	d.t.Helper()
-	e := receive(d.t, d.ends)
-	require.Equal(d.t, context.Cause(s.Context()), receive(d.t, s.owner.ended))
+	e := testkit.Receive(d.t, d.ends)
+	require.Equal(d.t, context.Cause(s.Context()), testkit.Receive(d.t, s.owner.ended))
 	require.Empty(d.t, s.owner.ended, "told twice")
 	require.Empty(d.t, d.ends, "OnClose was called twice")
 	return e
@@ -379,5 +376,5 @@ func receiveSession(t testing.TB, d *detacher) *detached {
 	t.Helper()
 	w := d.tr.ask(t, d.srv, plainRequest)
 	w.head()
-	return receive(t, d.sessions)
+	return testkit.Receive(t, d.sessions)
 }

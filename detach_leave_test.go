@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 var leavers = []struct {
@@ -58,7 +59,7 @@ func TestDetachClientLeaves(t *testing.T) {
 					require.Equal(t, sse.ErrClientGone, context.Cause(s.Context()))
 					require.ErrorIs(t, s.SendData("x"), sse.ErrClientGone)
 					require.Equal(t, 1, d.Plugin().Len())
-					logged := d.book.entries("session ended")
+					logged := d.book.Entries("session ended")
 					require.Len(t, logged, 1)
 					require.Equal(t, slog.LevelDebug, logged[0].Level)
 					require.NoError(t, other.SendData("still here"))
@@ -68,7 +69,7 @@ func TestDetachClientLeaves(t *testing.T) {
 			}
 		}
 	})
-	goroutinesBackTo(t, before)
+	testkit.GoroutinesBackTo(t, before)
 }
 
 // A write that is under way does not keep the session, for the client will not take
@@ -87,7 +88,7 @@ func TestDetachClientLeavesWhileItIsWrittenTo(t *testing.T) {
 				_, err := io.ReadFull(w.r, make([]byte, 50_000)) // it is in the middle
 				require.NoError(t, err)
 				require.NoError(t, how.leave(w))
-				require.Error(t, receive(t, failed))
+				require.Error(t, testkit.Receive(t, failed))
 				e := d.ended(s)
 				require.Equal(t, sse.EndClientGone, e.Reason)
 			})
@@ -104,7 +105,7 @@ func TestDetachClientThatTalks(t *testing.T) {
 		w := tr.ask(t, d.srv, plainRequest+plainRequest)
 		w.head()
 		w.expect(chunk(openFrame))
-		s := receive(t, d.sessions)
+		s := testkit.Receive(t, d.sessions)
 		for i := range 50 {
 			_, err := io.WriteString(w.Conn, plainRequest+"\x00")
 			require.NoError(t, err)
@@ -134,7 +135,7 @@ func TestDetachAllLeaveAtOnce(t *testing.T) {
 	}
 	all.Wait()
 	for range n {
-		require.Equal(t, sse.EndClientGone, receive(t, d.ends).Reason)
+		require.Equal(t, sse.EndClientGone, testkit.Receive(t, d.ends).Reason)
 	}
 	require.Zero(t, d.Plugin().Len())
 }

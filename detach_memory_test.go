@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // A session that is detached holds nothing of the request but what Call returns.
@@ -99,10 +100,10 @@ func TestDetachHoldsNothingOfTheRequest(t *testing.T) {
 					body = chunk(body)
 				}
 				w.expect(body)
-				s := receive(t, d.sessions)
-				receive(t, s.returned)
+				s := testkit.Receive(t, d.sessions)
+				testkit.Receive(t, s.returned)
 				all := held.Load()
-				for deadline := time.Now().Add(patience / 2); held.Load() > 0 && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+				for deadline := time.Now().Add(testkit.Patience / 2); held.Load() > 0 && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 					runtime.GC()
 				}
 				kinds.Range(func(what, _ any) bool {
@@ -149,7 +150,7 @@ func TestDetachSessionIsCollectedAtItsEnd(t *testing.T) {
 			}
 			d.ended(s)
 		}
-		eventually(t, func() bool { runtime.GC(); return collected.Load() == n }, "their collection")
+		testkit.Eventually(t, func() bool { runtime.GC(); return collected.Load() == n }, "their collection")
 		require.NoError(t, survivor.SendData("x"))
 	})
 }
@@ -192,15 +193,15 @@ func TestDetachLeaksNothing(t *testing.T) {
 				clients.Wait()
 				require.NoError(t, d.Plugin().Shutdown(t.Context()))
 				for range 40 {
-					receive(t, d.ends)
+					testkit.Receive(t, d.ends)
 				}
 				require.Empty(t, d.ends)
 			}
 		})
 	})
-	goroutinesBackTo(t, before)
+	testkit.GoroutinesBackTo(t, before)
 	if descriptors > 0 {
-		eventually(t, func() bool { return openDescriptors() <= descriptors }, "the end of all connections")
+		testkit.Eventually(t, func() bool { return openDescriptors() <= descriptors }, "the end of all connections")
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // trespasser is a middleware that writes when all is over.
@@ -40,7 +41,7 @@ func trespasser(next http.Handler) http.Handler {
 
 func TestDetachMiddleware(t *testing.T) {
 	t.Parallel()
-	var logged syncBuffer
+	var logged testkit.Buffer
 	logger := func() func(http.Handler) http.Handler {
 		return middleware.RequestLogger(&middleware.DefaultLogFormatter{Logger: log.New(&logged, "", 0), NoColor: true})
 	}
@@ -107,9 +108,9 @@ func TestDetachMiddleware(t *testing.T) {
 				w := tr.ask(t, d.srv, "GET / HTTP/1.1\r\nHost: test\r\nAccept-Encoding: gzip\r\n\r\n")
 				require.NotContains(t, w.head(), "gzip")
 				w.expect(chunk(openFrame))
-				s := receive(t, d.sessions)
-				receive(t, s.returned)
-				receive(t, receive(t, contexts).Done()) // a deadline has passed, and the request is over
+				s := testkit.Receive(t, d.sessions)
+				testkit.Receive(t, s.returned)
+				testkit.Receive(t, testkit.Receive(t, contexts).Done()) // a deadline has passed, and the request is over
 				require.NoError(t, s.Context().Err())
 				other, _ := d.connectReturned() // there is room
 				require.NoError(t, s.SendData("x"))
@@ -135,8 +136,8 @@ func TestDetachMiddlewareHasNoConnection(t *testing.T) {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				next.ServeHTTP(w, r)
 				c := http.NewResponseController(w)
-				matches(t, c.SetWriteDeadline(time.Unix(1, 0)), http.ErrNotSupported)
-				matches(t, c.SetReadDeadline(time.Unix(1, 0)), http.ErrNotSupported)
+				testkit.ErrorIs(t, c.SetWriteDeadline(time.Unix(1, 0)), http.ErrNotSupported)
+				testkit.ErrorIs(t, c.SetReadDeadline(time.Unix(1, 0)), http.ErrNotSupported)
 				_, _, err := c.Hijack()
 				assert.Error(t, err)
 				_, err = w.Write([]byte("x"))

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // What the client has not taken yet belongs to the stream, and comes before its end.
@@ -33,13 +34,13 @@ func TestDetachEndWithAWritePending(t *testing.T) {
 			t.Parallel()
 			var told atomic.Int64
 			d := newDetacher(t, overTCP, sse.Config{WriteTimeout: time.Hour, ShutdownSpread: 1, OnSend: func(_ *sse.ServerSession, s sse.Sent) {
-				noError(t, s.Err)
+				testkit.NoError(t, s.Err)
 				told.Add(int64(s.Bytes))
 			}})
 			s, w := d.connectReturned()
 			want, events := s.fill(t)
 			end(d, s)
-			receive(t, s.Done())
+			testkit.Receive(t, s.Done())
 			w.expect(want)
 			rest := w.rest()
 			require.True(t, strings.HasSuffix(rest, lastChunk), rest)
@@ -113,7 +114,7 @@ func TestDetachHalfAnEventIsNoEnd(t *testing.T) {
 		w.expect(want[:50_000]) // it is in the middle
 		require.NoError(t, s.Close())
 		s.hub.Interrupt()
-		require.ErrorIs(t, receive(t, failed), os.ErrDeadlineExceeded)
+		require.ErrorIs(t, testkit.Receive(t, failed), os.ErrDeadlineExceeded)
 		rest := w.rest()
 		require.True(t, strings.HasPrefix(want[50_000:], rest), "something else has come")
 		require.Equal(t, sse.EndClosed, d.ended(s).Reason)
@@ -158,7 +159,7 @@ func TestDetachClientThatNeverReads(t *testing.T) {
 					require.Less(t, time.Since(failed), 3*time.Second, "nothing is left to wait for")
 					require.Equal(t, sse.EndWriteTimeout, e.Reason)
 					require.ErrorIs(t, e.Err, sse.ErrWriteTimeout)
-					logged := d.book.entries("session ended")
+					logged := d.book.Entries("session ended")
 					require.Len(t, logged, 1)
 					require.Equal(t, slog.LevelWarn, logged[0].Level)
 					require.False(t, strings.HasSuffix(w.rest(), lastChunk))
@@ -169,7 +170,7 @@ func TestDetachClientThatNeverReads(t *testing.T) {
 			}
 		}
 	})
-	goroutinesBackTo(t, before)
+	testkit.GoroutinesBackTo(t, before)
 }
 
 // A timeout is of a write, and not of the writes after it.
@@ -185,7 +186,7 @@ func TestDetachWriteTimeoutIsOfEachWrite(t *testing.T) {
 			sent := make(chan error, 1)
 			go func() { sent <- s.SendData(data) }()
 			w.expect(chunk("data: " + data + "\n\n"))
-			require.NoError(t, receive(t, sent))
+			require.NoError(t, testkit.Receive(t, sent))
 			time.Sleep(timeout + timeout/10) // a deadline that was left armed has passed
 			pending, err := s.hub.TryWrite(framesOf("x"))
 			require.NoError(t, err)

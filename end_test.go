@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // failingWrites lets no write pass.
@@ -151,9 +152,9 @@ func TestSessionEnds(t *testing.T) {
 				}
 				var session atomic.Pointer[sse.ServerSession]
 				ends := make(chan sse.End, 1)
-				book := newLogbook()
+				book := testkit.NewLog()
 				r := newRouter(sse.Config{
-					Logger:         book.logger(),
+					Logger:         book.Logger(),
 					ShutdownSpread: -1, // no farewell, which would count
 					OnOpen:         func(s *sse.ServerSession) { call("open"); assert.Same(t, session.Load(), s) },
 					OnSend: func(s *sse.ServerSession, e sse.Sent) {
@@ -217,7 +218,7 @@ func TestSessionEnds(t *testing.T) {
 				}
 				require.Empty(t, ends, "once")
 
-				logged := book.entries("session ended")
+				logged := book.Entries("session ended")
 				require.Len(t, logged, 1)
 				require.Equal(t, tt.level, logged[0].Level)
 				require.Equal(t, "pipe", logged[0].Attrs["remote"].String())
@@ -227,7 +228,7 @@ func TestSessionEnds(t *testing.T) {
 				} else {
 					require.False(t, ok)
 				}
-				require.Len(t, book.entries(""), 1, "nothing else is logged")
+				require.Len(t, book.Entries(""), 1, "nothing else is logged")
 			})
 		})
 	}
@@ -257,14 +258,14 @@ func TestEndLogValue(t *testing.T) {
 // http.ErrAbortHandler is how a handler aborts without a word.
 func TestSessionQuietAbort(t *testing.T) {
 	t.Parallel()
-	book := newLogbook()
-	r := newRouter(sse.Config{Logger: book.logger()})
+	book := testkit.NewLog()
+	r := newRouter(sse.Config{Logger: book.Logger()})
 	r.SSE("/", func(s *sse.ServerSession) error {
 		_ = s.SendData("x")
 		panic(http.ErrAbortHandler)
 	})
 	require.PanicsWithValue(t, http.ErrAbortHandler, func() { record(r, http.MethodGet, "/") })
-	logged := book.entries("session ended")
+	logged := book.Entries("session ended")
 	require.Len(t, logged, 1)
 	require.Equal(t, slog.LevelDebug, logged[0].Level)
 	require.NotContains(t, logged[0].Text, "goroutine")

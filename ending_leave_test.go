@@ -19,12 +19,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestSessionIsEndedByTheClientsLeaving(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			var cfg sse.Config
 			ends := endsOf(&cfg)
@@ -38,20 +39,20 @@ func TestSessionIsEndedByTheClientsLeaving(t *testing.T) {
 				<-s.Done()
 				causes <- context.Cause(s.Context())
 				err := s.SendData("y")
-				matches(t, err, sse.ErrClosed)
+				testkit.ErrorIs(t, err, sse.ErrClosed)
 				assert.ErrorIs(t, err, sse.ErrClientGone)
 				return err
 			}
 			r.SSE("/path", h)
 			r.Handle("/handler", r.SSEHandler(h))
 			r.Get("/function", r.SSEHandler(h).ServeHTTP)
-			srv := serve(t, r, proto.setup)
+			srv := serve(t, r, proto.Setup)
 			for _, path := range []string{"/path", "/handler", "/function"} {
 				s := connect(t, srv, path)
 				require.Equal(t, "x", s.next().Data)
 				s.leave()
-				require.ErrorIs(t, receive(t, causes), sse.ErrClientGone)
-				e := receive(t, ends)
+				require.ErrorIs(t, testkit.Receive(t, causes), sse.ErrClientGone)
+				e := testkit.Receive(t, ends)
 				require.Equal(t, sse.EndClientGone, e.Reason)
 				require.NoError(t, e.Err)
 				require.True(t, e.Opened)
@@ -78,7 +79,7 @@ func TestSessionEndsForAClientThatLeavesBeforeItOpens(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, 1, r.Plugin().Len())
 		conn.Close()
-		e := receive(t, ends)
+		e := testkit.Receive(t, ends)
 		require.Equal(t, sse.EndClientGone, e.Reason)
 		require.False(t, e.Opened)
 	})
@@ -100,8 +101,8 @@ func TestSessionWriteUnderWaySaysThatTheClientIsGone(t *testing.T) {
 	_, err := io.ReadFull(conn, make([]byte, 1<<10)) // head and some data: it is being written
 	require.NoError(t, err)
 	require.NoError(t, conn.CloseWrite())
-	err = receive(t, results)
-	require.Equal(t, sse.EndClientGone, receive(t, ends).Reason)
+	err = testkit.Receive(t, results)
+	require.Equal(t, sse.EndClientGone, testkit.Receive(t, ends).Reason)
 	require.Error(t, err)
 	require.NotErrorIs(t, err, sse.ErrWriteTimeout)
 }
@@ -146,25 +147,25 @@ func TestSessionClientThatVanishes(t *testing.T) {
 					} else {
 						require.NoError(t, vanish(conn))
 					}
-					e := receive(t, ends)
+					e := testkit.Receive(t, ends)
 					require.Equal(t, sse.EndClientGone, e.Reason, "%v", e.Err)
 					require.Zero(t, r.Plugin().Len())
 				})
 			}
 		}
 	})
-	goroutinesBackTo(t, before)
+	testkit.GoroutinesBackTo(t, before)
 }
 
 // A client that leaves is nothing to tell anyone, however it does it.
 func TestSessionClientThatLeavesIsNotLoggedAboveInfo(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
-			book := newLogbook()
+			book := testkit.NewLog()
 			var cfg sse.Config
-			cfg.Logger = book.logger()
+			cfg.Logger = book.Logger()
 			ends := endsOf(&cfg)
 			r := newRouter(cfg)
 			r.SSE("/idle", untilDone)
@@ -182,7 +183,7 @@ func TestSessionClientThatLeavesIsNotLoggedAboveInfo(t *testing.T) {
 				<-s.Done()
 				return errOwn // follows from the end
 			})
-			srv := serve(t, r, proto.setup)
+			srv := serve(t, r, proto.Setup)
 			for range 10 {
 				for _, path := range []string{"/idle", "/busy", "/own"} {
 					s := connect(t, srv, path)
@@ -191,10 +192,10 @@ func TestSessionClientThatLeavesIsNotLoggedAboveInfo(t *testing.T) {
 				}
 			}
 			for range 30 {
-				require.Equal(t, sse.EndClientGone, receive(t, ends).Reason)
+				require.Equal(t, sse.EndClientGone, testkit.Receive(t, ends).Reason)
 			}
-			eventually(t, func() bool { return len(book.entries("session ended")) == 30 }, "the log")
-			for _, e := range book.entries("") {
+			testkit.Eventually(t, func() bool { return len(book.Entries("session ended")) == 30 }, "the log")
+			for _, e := range book.Entries("") {
 				require.LessOrEqual(t, e.Level, slog.LevelInfo, e.Text)
 			}
 		})

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // brokenEnds are the ways to end an open session that must not look like an end.
@@ -56,24 +57,24 @@ func TestSessionBrokenEndLooksBroken(t *testing.T) {
 	} {
 		for name, tt := range brokenEnds {
 			for _, proto := range protocols {
-				t.Run(fmt.Sprint(name, " ", wrapped, " over ", proto.name), func(t *testing.T) {
+				t.Run(fmt.Sprint(name, " ", wrapped, " over ", proto.Name), func(t *testing.T) {
 					t.Parallel()
 					var cfg sse.Config
 					ends := endsOf(&cfg)
 					r := newRouter(cfg)
 					use(r)
 					r.SSE("/", func(s *sse.ServerSession) error {
-						noError(t, s.SendData("before"))
+						testkit.NoError(t, s.SendData("before"))
 						return tt.end(s)
 					})
-					a := get(t, serve(t, r, proto.setup), "/")
+					a := get(t, serve(t, r, proto.Setup), "/")
 					require.Equal(t, http.StatusOK, a.Status)
 					require.Equal(t, "data: before\n\n", a.Body)
 					require.Error(t, a.Err, "the client must not take this for the end")
-					if proto.proto == "HTTP/1.1" {
+					if proto.Proto == "HTTP/1.1" {
 						require.Equal(t, io.ErrUnexpectedEOF, a.Err)
 					}
-					e := receive(t, ends)
+					e := testkit.Receive(t, ends)
 					require.Equal(t, tt.reason, e.Reason)
 					require.True(t, e.Opened)
 					require.Zero(t, r.Plugin().Len())
@@ -94,9 +95,9 @@ func TestSessionWholeEndLooksWhole(t *testing.T) {
 		"Close by another routine": func(s *sse.ServerSession) error { go s.Close(); <-s.Done(); return nil },
 	} {
 		for _, proto := range protocols {
-			t.Run(name+" over "+proto.name, func(t *testing.T) {
+			t.Run(name+" over "+proto.Name, func(t *testing.T) {
 				t.Parallel()
-				var complaints syncBuffer
+				var complaints testkit.Buffer
 				r := newRouter(sse.Config{})
 				r.Use(func(next http.Handler) http.Handler {
 					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -107,10 +108,10 @@ func TestSessionWholeEndLooksWhole(t *testing.T) {
 					})
 				})
 				r.SSE("/", func(s *sse.ServerSession) error {
-					noError(t, s.SendData("before"))
+					testkit.NoError(t, s.SendData("before"))
 					return end(s)
 				})
-				srv := serve(t, r, proto.setup, func(srv *httptest.Server) { srv.Config.ErrorLog = log.New(&complaints, "", 0) })
+				srv := serve(t, r, proto.Setup, func(srv *httptest.Server) { srv.Config.ErrorLog = log.New(&complaints, "", 0) })
 				a := get(t, srv, "/")
 				require.NoError(t, a.Err)
 				require.Equal(t, "data: before\n\n", a.Body)
@@ -143,7 +144,7 @@ func (w *halfWriter) Write(p []byte) (int, error) {
 func TestSessionHalfAnEventIsNoEnd(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			var session atomic.Pointer[sse.ServerSession]
 			r := newRouter(sse.Config{})
@@ -152,11 +153,11 @@ func TestSessionHalfAnEventIsNoEnd(t *testing.T) {
 			})
 			r.SSE("/", func(s *sse.ServerSession) error {
 				session.Store(s)
-				noError(t, s.SendData("whole"))
-				matches(t, s.SendData("torn in two"), errOwn)
+				testkit.NoError(t, s.SendData("whole"))
+				testkit.ErrorIs(t, s.SendData("torn in two"), errOwn)
 				return nil
 			})
-			a := get(t, serve(t, r, proto.setup), "/")
+			a := get(t, serve(t, r, proto.Setup), "/")
 			require.Contains(t, a.Body, "data: whole\n\n")
 			require.Error(t, a.Err)
 		})
@@ -175,7 +176,7 @@ func TestSessionBrokenEndIsThePanicOfTheServer(t *testing.T) {
 		})
 	})
 	r.SSE("/", func(s *sse.ServerSession) error {
-		noError(t, s.SendData("x"))
+		testkit.NoError(t, s.SendData("x"))
 		return errOwn
 	})
 	require.PanicsWithValue(t, http.ErrAbortHandler, func() { record(r, http.MethodGet, "/") })
@@ -204,7 +205,7 @@ func TestSessionPanicBeforeItOpensReachesARecoverer(t *testing.T) {
 		require.Equal(t, http.StatusTeapot, a.Status)
 		require.Equal(t, "recovered", a.Body)
 		require.Equal(t, errOwn, <-panics)
-		e := receive(t, ends)
+		e := testkit.Receive(t, ends)
 		require.Equal(t, sse.EndPanic, e.Reason)
 		require.False(t, e.Opened)
 		var p *sse.PanicError
@@ -234,7 +235,7 @@ func TestSessionPanicBeforeItOpensReachesARecoverer(t *testing.T) {
 			resp.Body.Close()
 		}
 		require.Error(t, err)
-		eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
+		testkit.Eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
 	})
 }
 
@@ -248,19 +249,19 @@ func (silentEntry) Panic(any, []byte) {}
 func TestSessionGoexitBeforeItOpens(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			var cfg sse.Config
 			ends := endsOf(&cfg)
 			r := newRouter(cfg)
 			r.SSE("/", func(*sse.ServerSession) error { runtime.Goexit(); return nil })
-			srv := serve(t, r, proto.setup)
+			srv := serve(t, r, proto.Setup)
 			resp, err := srv.Client().Do(newRequest(t, "GET", srv.URL))
 			if err == nil {
 				a := readAnswer(resp)
 				require.True(t, a.Err != nil || a.Status == http.StatusInternalServerError, "%+v", a)
 			}
-			e := receive(t, ends)
+			e := testkit.Receive(t, ends)
 			require.Equal(t, sse.EndPanic, e.Reason)
 			var p *sse.PanicError
 			require.ErrorAs(t, e.Err, &p)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/internal/engine"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestDetachClientThatPauses(t *testing.T) {
@@ -47,7 +48,7 @@ func TestDetachClientThatPauses(t *testing.T) {
 			case <-time.After(50 * time.Millisecond):
 			}
 			reads(false)
-			require.NoError(t, receive(t, sent))
+			require.NoError(t, testkit.Receive(t, sent))
 			require.NoError(t, s.hub.Finish(), "nothing is left")
 			return chunk("data: later\n\n"), 1
 		}},
@@ -60,7 +61,7 @@ func TestDetachClientThatPauses(t *testing.T) {
 			}
 			reads(false)
 			for range cap(results) {
-				require.NoError(t, receive(t, results))
+				require.NoError(t, testkit.Receive(t, results))
 			}
 			return strings.Repeat(chunk("data: later\n\n"), 8), 8
 		}},
@@ -122,7 +123,7 @@ func TestDetachClientThatPauses(t *testing.T) {
 					read <- b
 				}()
 				if wait { // at the most the last event is pending
-					eventually(t, func() bool { return count.Load() >= int64(len(want)-11_000) }, "what it can have")
+					testkit.Eventually(t, func() bool { return count.Load() >= int64(len(want)-11_000) }, "what it can have")
 				}
 			}
 			more, n := tt.then(t, s, reads)
@@ -133,7 +134,7 @@ func TestDetachClientThatPauses(t *testing.T) {
 			}
 			require.NoError(t, s.Close())
 			want += more + chunk("data: end\n\n") + lastChunk
-			got := string(receive(t, read))
+			got := string(testkit.Receive(t, read))
 			if got != want {
 				require.Equal(t, excerpt(want), excerpt(got))
 				require.FailNow(t, "other bytes than expected")
@@ -164,10 +165,6 @@ func (w *failingHijack) Hijack() (net.Conn, *bufio.ReadWriter, error) { return n
 
 func TestDetachRefuses(t *testing.T) {
 	t.Parallel()
-	h2c := func(srv *httptest.Server) {
-		srv.Config.Protocols = new(http.Protocols)
-		srv.Config.Protocols.SetUnencryptedHTTP2(true)
-	}
 	wrap := func(f func(http.ResponseWriter) http.ResponseWriter) func(http.Handler) http.Handler {
 		return func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(f(w), r) })
@@ -178,8 +175,8 @@ func TestDetachRefuses(t *testing.T) {
 		outside func(http.Handler) http.Handler
 		proto   string
 	}{
-		"HTTP/2":           {overHTTP2, nil, "HTTP/2.0"},
-		"h2c":              {h2c, nil, "HTTP/2.0"},
+		"HTTP/2":           {testkit.HTTP2.Setup, nil, "HTTP/2.0"},
+		"h2c":              {testkit.H2C.Setup, nil, "HTTP/2.0"},
 		"a writer without": {nil, wrap(func(w http.ResponseWriter) http.ResponseWriter { return &noHijack{w, nil} }), "HTTP/1.1"},
 		"one that fails":   {nil, wrap(func(w http.ResponseWriter) http.ResponseWriter { return &failingHijack{noHijack{w, nil}} }), "HTTP/1.1"},
 	} {
@@ -195,18 +192,18 @@ func TestDetachRefuses(t *testing.T) {
 				h := &stubHub{ended: make(chan error, 1)}
 				assert.True(t, e.Attach(h))
 				assert.False(t, e.Attach(h), "it has an owner")
-				noError(t, s.SendData("open"))
+				testkit.NoError(t, s.SendData("open"))
 				for range 3 {
 					assert.False(t, e.Detach())
 				}
 				assert.True(t, e.MayBlock())
 				pending, err := e.TryWrite(framesOf("a", "b"))
-				noError(t, err)
+				testkit.NoError(t, err)
 				assert.False(t, pending)
-				noError(t, s.Heartbeat(sse.Heartbeat{}))
+				testkit.NoError(t, s.Heartbeat(sse.Heartbeat{}))
 				assert.EqualValues(t, 1, h.begun.Load())
 				e.Release()
-				noError(t, s.Heartbeat(sse.Heartbeat{}))
+				testkit.NoError(t, s.Heartbeat(sse.Heartbeat{}))
 				assert.EqualValues(t, 1, h.begun.Load(), "it has no owner anymore")
 				assert.True(t, e.Attach(h))
 				select {
@@ -228,11 +225,6 @@ func TestDetachRefuses(t *testing.T) {
 				options = append(options, tt.setup)
 			}
 			srv := serve(t, h, options...)
-			if name == "h2c" {
-				p := new(http.Protocols)
-				p.SetUnencryptedHTTP2(true)
-				srv.Client().Transport.(*http.Transport).Protocols = p
-			}
 			c := connect(t, srv, "/")
 			require.Equal(t, tt.proto, c.Proto)
 			for _, data := range []string{"open", "a", "b"} {
@@ -242,7 +234,7 @@ func TestDetachRefuses(t *testing.T) {
 			require.Equal(t, "heartbeat", c.next().Comment)
 			close(goOn)
 			c.end()
-			e := receive(t, ends)
+			e := testkit.Receive(t, ends)
 			require.Equal(t, sse.EndSlow, e.Reason)
 			require.EqualValues(t, 3, e.Events)
 		})
@@ -275,8 +267,8 @@ func TestDetachAtTheWrongTime(t *testing.T) {
 		r := newRouter(sse.Config{})
 		sessions := make(chan *sse.ServerSession, 1)
 		r.SSE("/", func(s *sse.ServerSession) error {
-			noError(t, s.SendData("x"))
-			noError(t, s.Close())
+			testkit.NoError(t, s.SendData("x"))
+			testkit.NoError(t, s.Close())
 			assert.False(t, engine.Of(s).Detach())
 			sessions <- s
 			return nil
@@ -284,8 +276,8 @@ func TestDetachAtTheWrongTime(t *testing.T) {
 		a := get(t, serve(t, r), "/")
 		require.NoError(t, a.Err)
 		require.Equal(t, "data: x\n\n", a.Body)
-		s := receive(t, sessions)
-		eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
+		s := testkit.Receive(t, sessions)
+		testkit.Eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
 		require.False(t, engine.Of(s).Detach(), "the handler has returned")
 	})
 	t.Run("twice", func(t *testing.T) {
@@ -326,7 +318,7 @@ func TestDetachAtTheWrongTime(t *testing.T) {
 				w.head()
 			}
 			w.tcp.Close()
-			e := receive(t, ends)
+			e := testkit.Receive(t, ends)
 			require.Contains(t, []sse.EndReason{sse.EndClientGone, sse.EndReturned}, e.Reason)
 		}
 		require.Positive(t, detached.Load())
@@ -335,7 +327,7 @@ func TestDetachAtTheWrongTime(t *testing.T) {
 		t.Parallel()
 		r := newRouter(sse.Config{})
 		r.SSE("/", func(s *sse.ServerSession) error {
-			noError(t, s.SendData("open"))
+			testkit.NoError(t, s.SendData("open"))
 			assert.False(t, engine.Of(s).Detach())
 			return s.SendData("more")
 		})

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestSessionWhoseHeaderIsTakenWaitsForTheHandler(t *testing.T) {
@@ -89,16 +90,16 @@ func TestSessionHeaderAndOpenDelayDoNotMeet(t *testing.T) {
 // Header is safe at any time; over HTTP/2 net/http's own panics by then.
 func TestSessionHeaderAfterTheHandlerReturned(t *testing.T) {
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			sessions := make(chan *sse.ServerSession, 1)
 			r := newRouter(sse.Config{})
 			r.SSE("/", func(s *sse.ServerSession) error {
 				sessions <- s
 				return s.SendData("x")
 			})
-			require.Equal(t, "data: x\n\n", get(t, serve(t, r, proto.setup), "/").Body)
-			s := receive(t, sessions)
-			eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
+			require.Equal(t, "data: x\n\n", get(t, serve(t, r, proto.Setup), "/").Body)
+			s := testkit.Receive(t, sessions)
+			testkit.Eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
 			require.NotPanics(t, func() {
 				require.Equal(t, "text/event-stream", s.Header().Get("Content-Type"))
 			})

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // sendAt is a handler that sends an event with the time as its data at each of
@@ -353,9 +354,9 @@ func TestHeartbeatProviderPanics(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				book := newLogbook()
+				book := testkit.NewLog()
 				var cfg sse.Config
-				cfg.Logger = book.logger()
+				cfg.Logger = book.Logger()
 				ends := endsOf(&cfg)
 				r := newRouter(cfg)
 				calls := 0
@@ -389,7 +390,7 @@ func TestHeartbeatProviderPanics(t *testing.T) {
 				require.Equal(t, "no pulse", panicked.Value)
 				require.Contains(t, string(panicked.Stack), "TestHeartbeatProviderPanics")
 				require.EqualValues(t, len(tt.want), e.Bytes)
-				logged := book.entries("session ended")
+				logged := book.Entries("session ended")
 				require.Len(t, logged, 1)
 				require.Equal(t, slog.LevelError, logged[0].Level)
 				require.Contains(t, logged[0].Attrs["stack"].String(), "TestHeartbeatProviderPanics")
@@ -405,8 +406,8 @@ func TestHeartbeatProviderPanics(t *testing.T) {
 func TestHeartbeatEventThatCannotBeSent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		book := newLogbook()
-		r := newRouter(sse.Config{Logger: book.logger()})
+		book := testkit.NewLog()
+		r := newRouter(sse.Config{Logger: book.Logger()})
 		n := 0
 		r.SSE("/", sendAt(0, 35*time.Second), sse.WithHeartbeat(sse.Heartbeat{Period: 10 * time.Second, Provider: func() sse.Event {
 			if n++; n%2 == 0 {
@@ -415,7 +416,7 @@ func TestHeartbeatEventThatCannotBeSent(t *testing.T) {
 			return sse.Event{Name: "beat"}
 		}}))
 		require.Equal(t, []string{"0s 0s", "0s beat ", "10s :heartbeat", "20s beat ", "30s :heartbeat", "35s 35s"}, heard(t, r))
-		logged := book.entries("heartbeat")
+		logged := book.Entries("heartbeat")
 		require.Len(t, logged, 2)
 		require.Equal(t, slog.LevelError, logged[0].Level)
 		require.Contains(t, logged[0].Text, "Name holds a line feed")
@@ -526,7 +527,7 @@ func TestHeartbeatTakesNoGoroutine(t *testing.T) {
 		for _, s := range streams {
 			s.leave()
 		}
-		goroutinesBackTo(t, before)
+		testkit.GoroutinesBackTo(t, before)
 		return taken
 	}
 	bare := count(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

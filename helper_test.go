@@ -2,7 +2,6 @@ package sse_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,23 +11,17 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
-	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/internal/testkit"
 )
-
-// patience is how long a test waits for what must happen. Nothing takes that long.
-const patience = 20 * time.Second
 
 // newRouter installs the plugin on a new router. It logs nothing, unless cfg has a
 // Logger.
@@ -46,58 +39,26 @@ func endsOf(cfg *sse.Config) <-chan sse.End {
 	return ends
 }
 
-// serve serves h on a loopback socket until the test ends.
+// serve is testkit.Serve with a client that gives up, so that a test that fails ends.
 func serve(t testing.TB, h http.Handler, options ...func(*httptest.Server)) *httptest.Server {
 	t.Helper()
-	srv := httptest.NewUnstartedServer(h)
-	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
-	for _, option := range options {
-		option(srv)
-	}
-	if srv.EnableHTTP2 {
-		srv.StartTLS()
-	} else {
-		srv.Start()
-	}
-	srv.Client().Timeout = 2 * patience // a test that fails should not hang
-	t.Cleanup(func() {
-		srv.CloseClientConnections()
-		srv.Close()
-	})
+	srv := testkit.Serve(t, h, options...)
+	srv.Client().Timeout = 2 * testkit.Patience
 	return srv
 }
 
-// overHTTP2 makes serve speak HTTP/2.
-func overHTTP2(srv *httptest.Server) { srv.EnableHTTP2 = true }
+// smallSendBuffer makes the server notice soon that a client does not read.
+var smallSendBuffer = testkit.SendBuffer(4 << 10)
 
-// smallSendBuffer lets the server notice soon that a client does not read.
-func smallSendBuffer(srv *httptest.Server) {
-	srv.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		if tcp, ok := c.(*net.TCPConn); ok {
-			_ = tcp.SetWriteBuffer(4 << 10)
-		}
-		return ctx
-	}
-}
-
-// protocols are those that a test runs over.
-var protocols = []struct {
-	name  string
-	proto string
-	setup func(*httptest.Server)
-}{
-	{"HTTP/1.1", "HTTP/1.1", func(*httptest.Server) {}},
-	{"h2", "HTTP/2.0", overHTTP2},
-}
+// protocols are the protocols that most tests run over.
+var protocols = []testkit.Protocol{testkit.HTTP1, testkit.HTTP2}
 
 // newRequest takes the header as pairs of name and value.
 func newRequest(t testing.TB, method, url string, header ...string) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
 	require.NoError(t, err)
-	for pair := range slices.Chunk(header, 2) {
-		r.Header.Add(pair[0], pair[1])
-	}
+	r.Header = testkit.Header(header...)
 	return r
 }
 
@@ -204,9 +165,7 @@ func readAnswer(resp *http.Response) answer {
 // record answers a request without a connection.
 func record(h http.Handler, method, path string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, http.NoBody)
-	for pair := range slices.Chunk(header, 2) {
-		r.Header.Add(pair[0], pair[1])
-	}
+	r.Header = testkit.Header(header...)
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, r)
 	return rec
@@ -216,14 +175,9 @@ func record(h http.Handler, method, path string, header ...string) *httptest.Res
 // not by the test.
 func rawClient(t testing.TB, srv *httptest.Server, path string) *net.TCPConn {
 	t.Helper()
-	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", srv.Listener.Addr().String())
-	require.NoError(t, err)
-	t.Cleanup(func() { conn.Close() })
-	tcp, ok := conn.(*net.TCPConn)
-	require.True(t, ok)
+	tcp := testkit.Dial(t, srv)
 	require.NoError(t, tcp.SetReadBuffer(4<<10))
-	require.NoError(t, tcp.SetDeadline(time.Now().Add(2*patience)))
-	_, err = io.WriteString(tcp, "GET "+path+" HTTP/1.1\r\nHost: test\r\n\r\n")
+	_, err := io.WriteString(tcp, "GET "+path+" HTTP/1.1\r\nHost: test\r\n\r\n")
 	require.NoError(t, err)
 	return tcp
 }
@@ -317,40 +271,6 @@ func (l *pipeListener) Close() error {
 
 func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
-// receive waits for a value.
-func receive[T any](t testing.TB, c <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-c:
-		return v
-	case <-time.After(patience):
-		require.FailNow(t, "nothing came")
-		panic("unreachable")
-	}
-}
-
-// eventually waits until f is true.
-func eventually(t testing.TB, f func() bool, what string) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !f(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			require.FailNow(t, "in vain waited for: "+what)
-		}
-	}
-}
-
-// goroutinesBackTo waits until no more than n goroutines are running.
-func goroutinesBackTo(t testing.TB, n int) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); runtime.NumGoroutine() > n; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			stacks := make([]byte, 1<<20)
-			stacks = stacks[:runtime.Stack(stacks, true)]
-			require.FailNowf(t, "goroutines are left", "%d more than the %d before\n%s", runtime.NumGoroutine()-n, n, stacks)
-		}
-	}
-}
-
 // panicOf returns what f panics with, as text.
 func panicOf(t testing.TB, f func()) (text string) {
 	t.Helper()
@@ -364,19 +284,6 @@ func panicOf(t testing.TB, f func()) (text string) {
 	return ""
 }
 
-// In handlers, and in all goroutines but the test's own, require would end the
-// wrong one. noError and matches are for there.
-
-func noError(t testing.TB, err error) bool {
-	t.Helper()
-	return assert.NoError(t, err)
-}
-
-func matches(t testing.TB, err, target error, about ...any) {
-	t.Helper()
-	assert.ErrorIs(t, err, target, about...)
-}
-
 // untilDone is a handler that sends one event, "open", and waits for the end.
 func untilDone(s *sse.ServerSession) error {
 	if err := s.Send(sse.Event{Data: "open"}); err != nil {
@@ -384,81 +291,6 @@ func untilDone(s *sse.ServerSession) error {
 	}
 	<-s.Done()
 	return nil
-}
-
-// syncBuffer is a buffer for more than one goroutine.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-// logbook is a slog.Handler that keeps what is logged.
-type logbook struct {
-	mu   *sync.Mutex
-	all  *[]entry
-	with []slog.Attr
-}
-
-type entry struct {
-	Level   slog.Level
-	Message string
-	Text    string // message and attributes
-	Attrs   map[string]slog.Value
-}
-
-func newLogbook() *logbook { return &logbook{mu: new(sync.Mutex), all: new([]entry)} }
-
-func (l *logbook) logger() *slog.Logger { return slog.New(l) }
-
-func (l *logbook) Enabled(context.Context, slog.Level) bool { return true }
-
-func (l *logbook) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &logbook{l.mu, l.all, slices.Concat(l.with, attrs)}
-}
-
-func (l *logbook) WithGroup(string) slog.Handler { return l }
-
-func (l *logbook) Handle(ctx context.Context, r slog.Record) error {
-	r.AddAttrs(l.with...)
-	e := entry{Level: r.Level, Message: r.Message, Attrs: make(map[string]slog.Value)}
-	r.Attrs(func(a slog.Attr) bool {
-		e.Attrs[a.Key] = a.Value.Resolve()
-		return true
-	})
-	var text bytes.Buffer
-	if err := slog.NewTextHandler(&text, nil).Handle(ctx, r); err != nil {
-		return err
-	}
-	e.Text = text.String()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	*l.all = append(*l.all, e)
-	return nil
-}
-
-// entries returns those that hold text.
-func (l *logbook) entries(text string) []entry {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var found []entry
-	for _, e := range *l.all {
-		if strings.Contains(e.Text, text) {
-			found = append(found, e)
-		}
-	}
-	return found
 }
 
 var errOwn = errors.New("an error of the handler")

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // A hook that is called for the opening is called for the end, and the other way
@@ -95,7 +96,7 @@ func TestDetachHooks(t *testing.T) {
 				sum += int64(s.Bytes)
 			},
 			OnClose: func(s *sse.ServerSession, e sse.End) {
-				matches(t, s.SendData("x"), sse.ErrClosed, "it can be called")
+				testkit.ErrorIs(t, s.SendData("x"), sse.ErrClosed, "it can be called")
 				note("close %v", e.Reason)
 				last = e
 			},
@@ -128,7 +129,7 @@ func TestDetachDurationOfAWrite(t *testing.T) {
 		sent := make(chan sse.Sent, 10)
 		d := newDetacher(t, tr, sse.Config{OnSend: func(_ *sse.ServerSession, s sse.Sent) { sent <- s }})
 		s, _ := d.connectReturned()
-		receive(t, sent)
+		testkit.Receive(t, sent)
 		for name, write := range map[string]func() error{
 			"TryWrite": func() error { _, err := s.hub.TryWrite(framesOf("x")); return err },
 			"Send":     func() error { return s.SendData("x") },
@@ -136,7 +137,7 @@ func TestDetachDurationOfAWrite(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 			began := time.Now()
 			require.NoError(t, write())
-			require.LessOrEqual(t, receive(t, sent).Duration, time.Since(began), name)
+			require.LessOrEqual(t, testkit.Receive(t, sent).Duration, time.Since(began), name)
 		}
 	})
 }
@@ -218,16 +219,16 @@ func TestDetachHookThatPanics(t *testing.T) {
 			d := newDetacher(t, overTCP, tt.cfg)
 			s, w := d.connectReturned()
 			s.owner.onEnded = tt.ended
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 			defer cancel()
 			require.NoError(t, d.Plugin().Shutdown(ctx))
 			require.Zero(t, d.Plugin().Len())
 			require.Regexp(t, `^d\r\nretry: \d{4}\n\n\r\n0\r\n\r\n$`, w.rest())
 			if tt.reason != 0 {
-				require.Equal(t, tt.reason, receive(t, d.ends).Reason)
+				require.Equal(t, tt.reason, testkit.Receive(t, d.ends).Reason)
 			}
-			eventually(t, func() bool { return len(d.book.entries(errOwn.Error())) == 1 }, "a word of it in the log")
-			require.Equal(t, slog.LevelError, d.book.entries(errOwn.Error())[0].Level)
+			testkit.Eventually(t, func() bool { return len(d.book.Entries(errOwn.Error())) == 1 }, "a word of it in the log")
+			require.Equal(t, slog.LevelError, d.book.Entries(errOwn.Error())[0].Level)
 		})
 	}
 }

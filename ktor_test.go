@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // The rules that Ktor's own tests set for its SSE plugin, one test for each, under
@@ -121,7 +122,7 @@ func TestKtor04OneClientAfterTheOther(t *testing.T) {
 func TestKtor05NoHeaderTwiceAndAnEmptyHandlerIsAnEmptyStream(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			r := newRouter(sse.Config{})
 			r.Use(func(next http.Handler) http.Handler {
@@ -138,7 +139,7 @@ func TestKtor05NoHeaderTwiceAndAnEmptyHandlerIsAnEmptyStream(t *testing.T) {
 			})
 			r.SSE("/empty", func(*sse.ServerSession) error { return nil })
 			r.SSE("/full", func(s *sse.ServerSession) error { return s.SendData("x") })
-			srv := serve(t, r, proto.setup)
+			srv := serve(t, r, proto.Setup)
 
 			for path, body := range map[string]string{"/empty": "", "/full": "data: x\n\n"} {
 				a := get(t, srv, path)
@@ -346,15 +347,15 @@ func TestKtor14StreamsOfOthersStayUncompressedToo(t *testing.T) {
 func TestKtor15ConnectionHeaderOnHTTP1Only(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			r := newRouter(sse.Config{})
 			r.SSE("/", func(s *sse.ServerSession) error { return s.SendData("hello") })
-			a := get(t, serve(t, r, proto.setup), "/")
-			require.Equal(t, proto.proto, a.Proto)
+			a := get(t, serve(t, r, proto.Setup), "/")
+			require.Equal(t, proto.Proto, a.Proto)
 			require.Equal(t, "text/event-stream", a.Header.Get("Content-Type"))
 			require.Equal(t, "data: hello\n\n", a.Body)
-			if proto.proto == "HTTP/1.1" {
+			if proto.Proto == "HTTP/1.1" {
 				require.Equal(t, []string{"keep-alive"}, a.Header["Connection"])
 			} else {
 				require.NotContains(t, a.Header, "Connection")
@@ -387,7 +388,7 @@ func TestKtor15ConnectionHeaderByVersion(t *testing.T) {
 func TestKtor16And17AnOpenStreamHoldsUpNoOtherRequest(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			peers := make(chan string, 20)
 			r := newRouter(sse.Config{})
@@ -399,7 +400,7 @@ func TestKtor16And17AnOpenStreamHoldsUpNoOtherRequest(t *testing.T) {
 				peers <- r.RemoteAddr
 				io.WriteString(w, "ordinary")
 			})
-			srv := serve(t, r, proto.setup)
+			srv := serve(t, r, proto.Setup)
 			s := connect(t, srv, "/events")
 			require.Equal(t, "open", s.nextData())
 			peer := <-peers
@@ -407,7 +408,7 @@ func TestKtor16And17AnOpenStreamHoldsUpNoOtherRequest(t *testing.T) {
 				began := time.Now()
 				require.Equal(t, "ordinary", get(t, srv, "/").Body)
 				require.Less(t, time.Since(began), 3*time.Second)
-				if proto.proto == "HTTP/2.0" {
+				if proto.Proto == "HTTP/2.0" {
 					require.Equal(t, peer, <-peers, "one connection")
 				} else {
 					require.NotEqual(t, peer, <-peers, "a connection of its own")
@@ -452,7 +453,7 @@ func TestKtorPathlessFormsTakeAnyMethod(t *testing.T) {
 func TestKtorHEADHasTheHeaderAndDoesNotRunTheHandler(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			var cfg sse.Config
 			var runs, opens atomic.Int64
@@ -465,7 +466,7 @@ func TestKtorHEADHasTheHeaderAndDoesNotRunTheHandler(t *testing.T) {
 			r.SSE("/path", h)
 			r.Route("/route", func(r chi.Router) { sse.From(r).SSE("", h) })
 			r.Handle("/handler", r.SSEHandler(h))
-			srv := serve(t, r, proto.setup)
+			srv := serve(t, r, proto.Setup)
 			for i, path := range []string{"/path", "/route", "/handler"} {
 				head := request(t, srv, http.MethodHead, path)
 				require.Equal(t, http.StatusOK, head.Status)
@@ -493,7 +494,7 @@ func TestKtorUseWithoutInstallPanics(t *testing.T) {
 func TestKtorEachEventIsFlushed(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			send := make(chan string)
 			r := newRouter(sse.Config{})
@@ -505,7 +506,7 @@ func TestKtorEachEventIsFlushed(t *testing.T) {
 				}
 				return nil
 			})
-			srv := serve(t, r, proto.setup)
+			srv := serve(t, r, proto.Setup)
 			go func() { send <- "0" }()
 			s := connect(t, srv, "/")
 			require.Equal(t, "0", s.next().Data)
@@ -549,7 +550,7 @@ func TestKtorCloseIsIdempotentAndSendsNothing(t *testing.T) {
 			r := newRouter(cfg)
 			r.SSE("/", func(s *sse.ServerSession) error {
 				if opened {
-					noError(t, s.SendData("only"))
+					testkit.NoError(t, s.SendData("only"))
 				}
 				var closers sync.WaitGroup
 				for range 10 {
@@ -557,15 +558,15 @@ func TestKtorCloseIsIdempotentAndSendsNothing(t *testing.T) {
 				}
 				closers.Wait()
 				<-s.Done()
-				noError(t, s.Close())
-				matches(t, s.SendData("after"), sse.ErrClosed)
+				testkit.NoError(t, s.Close())
+				testkit.ErrorIs(t, s.SendData("after"), sse.ErrClosed)
 				return s.Open()
 			})
 			a := get(t, serve(t, r), "/")
 			require.NoError(t, a.Err)
 			require.Equal(t, http.StatusOK, a.Status)
 			require.Equal(t, "text/event-stream", a.Header.Get("Content-Type"))
-			e := receive(t, ends)
+			e := testkit.Receive(t, ends)
 			require.Equal(t, sse.EndClosed, e.Reason)
 			require.NoError(t, e.Err)
 			require.Equal(t, opened, e.Opened)
@@ -581,7 +582,7 @@ func TestKtorCloseIsIdempotentAndSendsNothing(t *testing.T) {
 func TestKtorSendsAfterTheEndFail(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			sessions := make(chan *sse.ServerSession, 1)
 			r := newRouter(sse.Config{})
@@ -590,7 +591,7 @@ func TestKtorSendsAfterTheEndFail(t *testing.T) {
 				return s.SendData("last")
 			})
 			r.Get("/other", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "untouched") })
-			srv := serve(t, r, proto.setup)
+			srv := serve(t, r, proto.Setup)
 			require.Equal(t, "data: last\n\n", get(t, srv, "/").Body)
 			s := <-sessions
 			<-s.Done()
@@ -600,10 +601,10 @@ func TestKtorSendsAfterTheEndFail(t *testing.T) {
 				late.Go(func() {
 					for range 50 {
 						for name, send := range sendsOf(s) {
-							matches(t, send(), sse.ErrClosed, name)
+							testkit.ErrorIs(t, send(), sse.ErrClosed, name)
 						}
-						noError(t, s.Close())
-						matches(t, context.Cause(s.Context()), sse.ErrClosed)
+						testkit.NoError(t, s.Close())
+						testkit.ErrorIs(t, context.Cause(s.Context()), sse.ErrClosed)
 						assert.Empty(t, s.LastEventID())
 						assert.Equal(t, "/", s.Call().URL.Path)
 					}

@@ -16,12 +16,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestLeakNothingAfterAThousandClients(t *testing.T) {
 	const workers, each = 25, 20
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			before := runtime.NumGoroutine()
 			var opened, closed, late atomic.Int64
 			r := newRouter(sse.Config{
@@ -57,13 +58,13 @@ func TestLeakNothingAfterAThousandClients(t *testing.T) {
 				}
 				return nil
 			})
-			srv := serve(t, r, proto.setup)
+			srv := serve(t, r, proto.Setup)
 			var clients sync.WaitGroup
 			for w := range workers {
 				clients.Go(func() {
 					for i := range each {
 						resp, err := srv.Client().Do(newRequest(t, "GET", fmt.Sprintf("%s/%d", srv.URL, w*each+i)))
-						if !noError(t, err) {
+						if !testkit.NoError(t, err) {
 							return
 						}
 						assert.Equal(t, http.StatusOK, resp.StatusCode)
@@ -82,14 +83,14 @@ func TestLeakNothingAfterAThousandClients(t *testing.T) {
 				})
 			}
 			clients.Wait()
-			eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end of all sessions")
-			eventually(t, func() bool { return closed.Load() == workers*each }, "OnClose for each")
-			eventually(t, func() bool { return opened.Load() == 0 }, "the end of each session that opened")
-			eventually(t, func() bool { return late.Load() == 0 }, "the end of those that outlive their handler")
+			testkit.Eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end of all sessions")
+			testkit.Eventually(t, func() bool { return closed.Load() == workers*each }, "OnClose for each")
+			testkit.Eventually(t, func() bool { return opened.Load() == 0 }, "the end of each session that opened")
+			testkit.Eventually(t, func() bool { return late.Load() == 0 }, "the end of those that outlive their handler")
 			require.NoError(t, r.Plugin().Shutdown(t.Context()))
 			srv.CloseClientConnections()
 			srv.Close()
-			goroutinesBackTo(t, before)
+			testkit.GoroutinesBackTo(t, before)
 		})
 	}
 }

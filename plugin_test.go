@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestRoutePluginOnASubRouterOfAPlainOne(t *testing.T) {
@@ -147,7 +148,7 @@ func TestSessionLimits(t *testing.T) {
 			}
 
 			streams[1].leave() // makes room for one
-			eventually(t, func() bool { return p.Len() == 2 }, "the end of one")
+			testkit.Eventually(t, func() bool { return p.Len() == 2 }, "the end of one")
 			s := connect(t, srv, "/")
 			require.Equal(t, "open", s.nextData())
 			requireRefused(t, srv, "/", "too many sessions")
@@ -163,11 +164,11 @@ func TestSessionLimits(t *testing.T) {
 				require.NoError(t, s.Close())
 				break // one is enough
 			}
-			eventually(t, func() bool { return p.Len() == 2 }, "the end of the closed one")
+			testkit.Eventually(t, func() bool { return p.Len() == 2 }, "the end of the closed one")
 			for _, s := range append(streams, s) {
 				s.leave()
 			}
-			eventually(t, func() bool { return p.Len() == 0 }, "the end of all")
+			testkit.Eventually(t, func() bool { return p.Len() == 0 }, "the end of all")
 			require.Empty(t, slices.Collect(p.Sessions()))
 			for range 3 {
 				require.Equal(t, "open", connect(t, srv, "/").nextData(), "the count is right after all that")
@@ -193,7 +194,7 @@ func TestSessionLimitCountsBrokenEnds(t *testing.T) {
 					a := readAnswer(resp)
 					require.NotEqual(t, http.StatusServiceUnavailable, a.Status)
 				}
-				eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
+				testkit.Eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
 			}
 		}
 	}
@@ -214,8 +215,8 @@ func TestDetachSessionLimits(t *testing.T) {
 			open := func() (*detached, *wire) {
 				w := overTCP.ask(t, d.srv, "GET /few HTTP/1.1\r\nHost: test\r\n\r\n")
 				require.Contains(t, w.head(), " 200 OK")
-				s := receive(t, d.sessions)
-				receive(t, s.returned)
+				s := testkit.Receive(t, d.sessions)
+				testkit.Receive(t, s.returned)
 				return s, w
 			}
 			refused := func() {

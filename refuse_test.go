@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // teapot is an error that renders itself.
@@ -89,7 +90,7 @@ func TestSessionAnswersWithAStatusBeforeItOpens(t *testing.T) {
 		},
 	} {
 		for _, proto := range protocols {
-			t.Run(name+" over "+proto.name, func(t *testing.T) {
+			t.Run(name+" over "+proto.Name, func(t *testing.T) {
 				t.Parallel()
 				var cfg sse.Config
 				ends := endsOf(&cfg)
@@ -101,7 +102,7 @@ func TestSessionAnswersWithAStatusBeforeItOpens(t *testing.T) {
 				if tt.accept != "" {
 					header = []string{"Accept", tt.accept}
 				}
-				a := get(t, serve(t, r, proto.setup), "/", header...)
+				a := get(t, serve(t, r, proto.Setup), "/", header...)
 				require.NoError(t, a.Err)
 				require.Equal(t, tt.status, a.Status)
 				require.Equal(t, []string{tt.content}, a.Header["Content-Type"])
@@ -109,7 +110,7 @@ func TestSessionAnswersWithAStatusBeforeItOpens(t *testing.T) {
 				require.NotContains(t, a.Body, "password")
 				require.NotContains(t, a.Header, "X-Accel-Buffering")
 
-				e := receive(t, ends)
+				e := testkit.Receive(t, ends)
 				require.Equal(t, tt.reason, e.Reason)
 				require.Equal(t, tt.err, e.Err)
 				require.False(t, e.Opened)
@@ -143,7 +144,7 @@ func TestSessionRenderErrorOfTheConfig(t *testing.T) {
 		rec := record(r, "GET", path)
 		require.Equal(t, 499, rec.Code)
 		require.Equal(t, "mine for 7", rec.Body.String())
-		c := receive(t, calls)
+		c := testkit.Receive(t, calls)
 		require.ErrorIs(t, c.err, own)
 		if status != 0 {
 			require.Equal(t, status, c.status.Status)
@@ -157,7 +158,7 @@ func TestSessionRenderErrorOfTheConfig(t *testing.T) {
 	r.SSE("/held", untilDone)
 	require.Equal(t, "open", connect(t, srv, "/held").next().Data)
 	require.Equal(t, 499, get(t, srv, "/held").Status)
-	c := receive(t, calls)
+	c := testkit.Receive(t, calls)
 	require.ErrorIs(t, c.err, sse.ErrTooManySessions)
 	require.Equal(t, http.StatusServiceUnavailable, c.status.Status)
 }
@@ -208,7 +209,7 @@ func requireRefused(t *testing.T, srv *httptest.Server, path, why string) {
 func TestAnswerWithoutASessionIsBoundedInTime(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			large := make([]byte, 8<<20)
 			over := make(chan struct{})
@@ -221,7 +222,7 @@ func TestAnswerWithoutASessionIsBoundedInTime(t *testing.T) {
 				},
 			})
 			r.SSE("/", func(*sse.ServerSession) error { return sse.Error(http.StatusForbidden, nil) })
-			srv := serve(t, r, proto.setup)
+			srv := serve(t, r, proto.Setup)
 			resp, err := srv.Client().Get(srv.URL)
 			require.NoError(t, err)
 			defer resp.Body.Close()

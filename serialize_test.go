@@ -21,6 +21,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // sentBy returns the stream of a handler.
@@ -106,7 +107,7 @@ func TestSerializeJSONConcurrently(t *testing.T) {
 				v := map[string]any{"g": g, "i": i, "text": strings.Repeat("<", i)}
 				want := fmt.Sprintf(`> {"g":%d,"i":%d,"text":%q}`, g, i, strings.Repeat("<", i))
 				got, err := sse.JSON.AppendData([]byte("> "), v)
-				noError(t, err)
+				testkit.NoError(t, err)
 				assert.Equal(t, want, string(got))
 				if _, err = sse.JSON.AppendData(nil, func() {}); err == nil {
 					assert.Fail(t, "a function as JSON")
@@ -169,8 +170,7 @@ type (
 func (textAppend) AppendText(dst []byte) ([]byte, error) { return append(dst, "appended"...), nil }
 
 func (m textMarshal) MarshalText() ([]byte, error) { return []byte("marshaled"), m.err }
-
-func (s textStringer) String() string { return fmt.Sprint("stringer ", s.n) }
+func (s textStringer) String() string              { return fmt.Sprint("stringer ", s.n) }
 
 func TestSerializeText(t *testing.T) {
 	t.Parallel()

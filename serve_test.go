@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestSessionOpensByItselfAfterTheOpenDelay(t *testing.T) {
@@ -90,7 +91,7 @@ func TestSessionTellsTheRetryTimeWhenItOpens(t *testing.T) {
 				OnClose: func(_ *sse.ServerSession, e sse.End) { end = e },
 			})
 			r.SSE("/", func(s *sse.ServerSession) error {
-				noError(t, tt.handler(s))
+				testkit.NoError(t, tt.handler(s))
 				return s.Open() // is open: nothing more
 			}, tt.options...)
 			require.Equal(t, tt.want, record(r, "GET", "/").Body.String())
@@ -149,7 +150,7 @@ func TestSessionIsNotEndedByADeadline(t *testing.T) {
 				require.Equal(t, "1", s.nextData())
 				require.Equal(t, "2", s.nextData())
 				s.end()
-				require.Equal(t, sse.EndReturned, receive(t, ends).Reason)
+				require.Equal(t, sse.EndReturned, testkit.Receive(t, ends).Reason)
 			})
 		})
 	}
@@ -175,7 +176,7 @@ func TestSessionIsEndedByACancellation(t *testing.T) {
 	expired := errors.New("the token has expired")
 	for _, proto := range protocols {
 		for _, opened := range []bool{true, false} {
-			t.Run(fmt.Sprint(proto.name, " opened ", opened), func(t *testing.T) {
+			t.Run(fmt.Sprint(proto.Name, " opened ", opened), func(t *testing.T) {
 				t.Parallel()
 				var cfg sse.Config
 				ends := endsOf(&cfg)
@@ -183,22 +184,22 @@ func TestSessionIsEndedByACancellation(t *testing.T) {
 				r.Use(cancelable)
 				r.SSE("/", func(s *sse.ServerSession) error {
 					if opened {
-						noError(t, s.SendData("x"))
+						testkit.NoError(t, s.SendData("x"))
 					}
 					cancelCall(s, expired)
 					<-s.Done()
-					matches(t, s.Context().Err(), context.Canceled)
-					matches(t, context.Cause(s.Context()), sse.ErrCanceled)
-					matches(t, context.Cause(s.Context()), expired)
+					testkit.ErrorIs(t, s.Context().Err(), context.Canceled)
+					testkit.ErrorIs(t, context.Cause(s.Context()), sse.ErrCanceled)
+					testkit.ErrorIs(t, context.Cause(s.Context()), expired)
 					for name, send := range sendsOf(s) {
 						err := send()
-						matches(t, err, sse.ErrClosed, name)
-						matches(t, err, sse.ErrCanceled, name)
-						matches(t, err, expired, name)
+						testkit.ErrorIs(t, err, sse.ErrClosed, name)
+						testkit.ErrorIs(t, err, sse.ErrCanceled, name)
+						testkit.ErrorIs(t, err, expired, name)
 					}
 					return s.SendData("y")
 				})
-				a := get(t, serve(t, r, proto.setup), "/")
+				a := get(t, serve(t, r, proto.Setup), "/")
 				if opened {
 					require.Equal(t, "data: x\n\n", a.Body)
 					require.Error(t, a.Err, "a stream that was cut must not look whole")
@@ -206,7 +207,7 @@ func TestSessionIsEndedByACancellation(t *testing.T) {
 					require.NoError(t, a.Err)
 					require.Equal(t, http.StatusServiceUnavailable, a.Status)
 				}
-				e := receive(t, ends)
+				e := testkit.Receive(t, ends)
 				require.Equal(t, sse.EndCanceled, e.Reason)
 				require.ErrorIs(t, e.Err, expired)
 				require.Equal(t, opened, e.Opened)

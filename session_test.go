@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestSessionRequest(t *testing.T) {
@@ -30,10 +31,10 @@ func TestSessionRequest(t *testing.T) {
 			assert.Equal(t, "of an inner middleware", ctx.Value(key{}))
 			_, limited := ctx.Deadline()
 			assert.False(t, limited)
-			noError(t, ctx.Err())
+			testkit.NoError(t, ctx.Err())
 		}
 		body, err := io.ReadAll(s.Call().Body)
-		noError(t, err)
+		testkit.NoError(t, err)
 		return s.SendData(fmt.Sprintf("%s %s?%s %s last=%s", s.Call().Method, chi.URLParam(s.Call(), "room"),
 			s.Call().URL.RawQuery, body, s.LastEventID()))
 	}, sse.WithMethods("POST", "GET"), sse.WithSerializer(sse.Text))

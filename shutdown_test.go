@@ -18,12 +18,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestShutdownEndsOpenSessions(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			var cfg sse.Config
 			ends := endsOf(&cfg)
@@ -35,11 +36,11 @@ func TestShutdownEndsOpenSessions(t *testing.T) {
 				<-s.Done()
 				assert.Equal(t, sse.ErrShutdown, context.Cause(s.Context()))
 				err := s.SendData("too late")
-				matches(t, err, sse.ErrClosed)
+				testkit.ErrorIs(t, err, sse.ErrClosed)
 				assert.ErrorIs(t, err, sse.ErrShutdown)
 				return err
 			})
-			srv := serve(t, r, proto.setup)
+			srv := serve(t, r, proto.Setup)
 			streams := make([]*stream, 5)
 			for i := range streams {
 				streams[i] = connect(t, srv, "/")
@@ -58,7 +59,7 @@ func TestShutdownEndsOpenSessions(t *testing.T) {
 				s.end()
 			}
 			for range streams {
-				e := receive(t, ends)
+				e := testkit.Receive(t, ends)
 				require.Equal(t, sse.EndShutdown, e.Reason)
 				require.NoError(t, e.Err)
 				require.EqualValues(t, 1, e.Events)
@@ -149,7 +150,7 @@ func TestShutdownAnswersPendingSessions(t *testing.T) {
 	clients.Go(func() {
 		a := get(t, srv, "/", browser...)
 		assert.Equal(t, http.StatusOK, a.Status)
-		noError(t, a.Err)
+		testkit.NoError(t, a.Err)
 		assert.True(t, strings.HasPrefix(a.Body, "retry: "), a.Body)
 	})
 	clients.Go(func() {
@@ -157,11 +158,11 @@ func TestShutdownAnswersPendingSessions(t *testing.T) {
 		assert.Equal(t, http.StatusServiceUnavailable, a.Status)
 		assert.NotEmpty(t, a.Header.Get("Retry-After"))
 	})
-	eventually(t, func() bool { return r.Plugin().Len() == 2 }, "both")
+	testkit.Eventually(t, func() bool { return r.Plugin().Len() == 2 }, "both")
 	require.NoError(t, r.Plugin().Shutdown(t.Context()))
 	clients.Wait()
 	for range 2 {
-		e := receive(t, ends)
+		e := testkit.Receive(t, ends)
 		require.Equal(t, sse.EndShutdown, e.Reason)
 		require.False(t, e.Opened)
 	}
@@ -225,7 +226,7 @@ func TestShutdownAndASlowClient(t *testing.T) {
 func TestShutdownEndsAStalledSession(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			var cfg sse.Config
 			cfg.WriteTimeout = time.Hour
@@ -238,8 +239,8 @@ func TestShutdownEndsAStalledSession(t *testing.T) {
 					}
 				}
 			})
-			srv := serve(t, r, smallSendBuffer, proto.setup)
-			if proto.proto == "HTTP/1.1" {
+			srv := serve(t, r, smallSendBuffer, proto.Setup)
+			if proto.Proto == "HTTP/1.1" {
 				_, err := io.ReadFull(rawClient(t, srv, "/"), make([]byte, 1<<10))
 				require.NoError(t, err)
 			} else {
@@ -249,7 +250,7 @@ func TestShutdownEndsAStalledSession(t *testing.T) {
 			began := time.Now()
 			require.NoError(t, r.Plugin().Shutdown(t.Context()))
 			require.Less(t, time.Since(began), 6*time.Second)
-			require.Equal(t, sse.EndShutdown, receive(t, ends).Reason)
+			require.Equal(t, sse.EndShutdown, testkit.Receive(t, ends).Reason)
 		})
 	}
 }
@@ -313,11 +314,11 @@ func TestShutdownWithoutSessions(t *testing.T) {
 func TestShutdownOfTheServerIsTold(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			r := newRouter(sse.Config{})
 			r.SSE("/", untilDone)
-			srv := serve(t, r, proto.setup, func(srv *httptest.Server) { r.Plugin().ShutdownWith(srv.Config) })
+			srv := serve(t, r, proto.Setup, func(srv *httptest.Server) { r.Plugin().ShutdownWith(srv.Config) })
 			var streams []*stream
 			for range 3 {
 				s := connect(t, srv, "/")
@@ -325,7 +326,7 @@ func TestShutdownOfTheServerIsTold(t *testing.T) {
 				streams = append(streams, s)
 			}
 			began := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 			defer cancel()
 			down := make(chan error, 1)
 			go func() { down <- srv.Config.Shutdown(ctx) }()
@@ -333,7 +334,7 @@ func TestShutdownOfTheServerIsTold(t *testing.T) {
 				require.NotZero(t, s.next().Retry)
 				s.end()
 			}
-			require.NoError(t, receive(t, down))
+			require.NoError(t, testkit.Receive(t, down))
 			require.Less(t, time.Since(began), 5*time.Second)
 			require.Zero(t, r.Plugin().Len())
 		})
@@ -355,7 +356,7 @@ func TestShutdownOfTheServerIsTold(t *testing.T) {
 func TestShutdownRefusesSessionsAfterwards(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			var cfg sse.Config
 			ends := endsOf(&cfg)
@@ -363,7 +364,7 @@ func TestShutdownRefusesSessionsAfterwards(t *testing.T) {
 			r.SSE("/", func(*sse.ServerSession) error { assert.Fail(t, "the handler ran"); return nil })
 			r.Post("/post", r.SSEHandler(untilDone).ServeHTTP)
 			r.Get("/plain", plain)
-			srv := serve(t, r, proto.setup)
+			srv := serve(t, r, proto.Setup)
 			require.NoError(t, r.Plugin().Shutdown(t.Context()))
 			requireRefused(t, srv, "/", "shutting down")
 			require.Equal(t, http.StatusServiceUnavailable,
@@ -393,7 +394,7 @@ func TestShutdownFarewellIsToldToOnSend(t *testing.T) {
 	s := connect(t, serve(t, r), "/")
 	require.Equal(t, "open", s.nextData())
 	require.NoError(t, r.Plugin().Shutdown(t.Context()))
-	e := receive(t, ends)
+	e := testkit.Receive(t, ends)
 	mu.Lock()
 	defer mu.Unlock()
 	require.Equal(t, e.Bytes, sent)
@@ -424,10 +425,10 @@ func TestDetachShutdown(t *testing.T) {
 		require.Empty(t, slices.Collect(p.Sessions()))
 		for i, w := range clients {
 			require.Regexp(t, `^d\r\nretry: \d{4}\n\n\r\n0\r\n\r\n$`, w.rest())
-			require.Equal(t, sse.ErrShutdown, receive(t, owners[i].ended))
+			require.Equal(t, sse.ErrShutdown, testkit.Receive(t, owners[i].ended))
 		}
 		for range n {
-			e := receive(t, d.ends)
+			e := testkit.Receive(t, d.ends)
 			require.Equal(t, sse.EndShutdown, e.Reason)
 			require.NoError(t, e.Err)
 		}
@@ -474,11 +475,11 @@ func TestDetachShutdownEndsAStalledSession(t *testing.T) {
 		}()
 		w.expect(chunk("data: " + strings.Repeat("x", 1<<20) + "\n\n")[:100_000]) // it is in the middle
 		began := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 		defer cancel()
 		require.NoError(t, d.Plugin().Shutdown(ctx))
 		require.Less(t, time.Since(began), 4*time.Second)
-		require.ErrorIs(t, receive(t, failed), os.ErrDeadlineExceeded)
+		require.ErrorIs(t, testkit.Receive(t, failed), os.ErrDeadlineExceeded)
 		e := d.ended(s)
 		require.Equal(t, sse.EndShutdown, e.Reason)
 		require.False(t, strings.HasSuffix(w.rest(), lastChunk), "half an event must not look like an end")
@@ -494,7 +495,7 @@ func TestDetachShutdownOfTheServer(t *testing.T) {
 		_, w := d.connectReturned()
 		clients = append(clients, w)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 	defer cancel()
 	require.NoError(t, d.srv.Config.Shutdown(ctx))
 	for _, w := range clients {

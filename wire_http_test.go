@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // No deadline of one write, or of a short request, may reach into the silence
@@ -23,7 +24,7 @@ import (
 func TestSessionSilenceLongerThanAnyTimeout(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			const timeout, silence = 200 * time.Millisecond, 500 * time.Millisecond
 			r := newRouter(sse.Config{WriteTimeout: timeout, OpenDelay: -1, Heartbeat: sse.Heartbeat{Period: -1}})
@@ -40,7 +41,7 @@ func TestSessionSilenceLongerThanAnyTimeout(t *testing.T) {
 				}
 				return nil
 			})
-			srv := serve(t, r, proto.setup, func(srv *httptest.Server) {
+			srv := serve(t, r, proto.Setup, func(srv *httptest.Server) {
 				srv.Config.ReadTimeout, srv.Config.WriteTimeout, srv.Config.IdleTimeout = timeout, timeout, timeout
 			})
 			a := get(t, srv, "/")
@@ -79,15 +80,15 @@ func TestSessionUnsupportedWriter(t *testing.T) {
 	t.Run("without Flush", func(t *testing.T) {
 		t.Parallel()
 		var end sse.End
-		book := newLogbook()
-		r := newRouter(sse.Config{Logger: book.logger(), OnClose: func(_ *sse.ServerSession, e sse.End) { end = e }})
+		book := testkit.NewLog()
+		r := newRouter(sse.Config{Logger: book.Logger(), OnClose: func(_ *sse.ServerSession, e sse.End) { end = e }})
 		r.Use(func(next http.Handler) http.Handler { return http.TimeoutHandler(next, time.Minute, "") })
 		r.SSE("/", func(*sse.ServerSession) error { assert.Fail(t, "the handler ran"); return nil })
 		rec := record(r, http.MethodGet, "/")
 		require.Equal(t, http.StatusInternalServerError, rec.Code)
 		require.Contains(t, rec.Body.String(), "no Flush")
 		require.Zero(t, end, "there was no session")
-		logged := book.entries("timeoutWriter") // names the type
+		logged := book.Entries("timeoutWriter") // names the type
 		require.Len(t, logged, 1)
 		require.Equal(t, slog.LevelError, logged[0].Level)
 	})

@@ -23,6 +23,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/internal/engine"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestDetachWire(t *testing.T) {
@@ -43,8 +44,8 @@ func TestDetachWire(t *testing.T) {
 			require.Equal(t, version == "HTTP/1.1", strings.Contains(head, "Transfer-Encoding: chunked\r\n"), head)
 			require.Equal(t, version == "HTTP/1.1", strings.Contains(head, "Connection: keep-alive\r\n"), head)
 			w.expect(framed(openFrame))
-			s := receive(t, d.sessions)
-			receive(t, s.returned)
+			s := testkit.Receive(t, d.sessions)
+			testkit.Receive(t, s.returned)
 			require.Equal(t, tr.mayBlock(), s.hub.MayBlock())
 
 			events, size := 1, len(openFrame)
@@ -73,7 +74,7 @@ func TestDetachWire(t *testing.T) {
 			large := make(chan error, 1)
 			go func() { large <- s.SendData(long) }()
 			next("data: "+long+"\n\n", 1)
-			require.NoError(t, receive(t, large))
+			require.NoError(t, testkit.Receive(t, large))
 			require.NoError(t, s.Open(), "it is open")
 			require.ErrorContains(t, s.Send(sse.Event{ID: "\n"}), "ID", "nothing is sent")
 
@@ -145,7 +146,7 @@ func TestDetachHeadIsThatOfAnOrdinarySession(t *testing.T) {
 					if how == "announced" {
 						engine.Of(s).WillDetach()
 					}
-					noError(t, s.Send(sse.Event{Data: "open"}))
+					testkit.NoError(t, s.Send(sse.Event{Data: "open"}))
 					if how != "ordinary" {
 						assert.True(t, engine.Of(s).Detach())
 						close(goesOn)
@@ -163,7 +164,7 @@ func TestDetachHeadIsThatOfAnOrdinarySession(t *testing.T) {
 					body = chunk(body)
 				}
 				w.expect(body)
-				receive(t, goesOn)
+				testkit.Receive(t, goesOn)
 				require.NoError(t, r.Plugin().Shutdown(t.Context()))
 			}
 			require.Equal(t, heads["ordinary"], heads["detached"])
@@ -197,14 +198,14 @@ func TestDetachWritersRace(t *testing.T) {
 			counts[who] = each
 			all.Go(func() {
 				for n := range each {
-					noError(t, s.SendData(text(who, n)))
+					testkit.NoError(t, s.SendData(text(who, n)))
 				}
 			})
 			whose := fmt.Sprint("comment", i)
 			counts[whose] = each
 			all.Go(func() {
 				for n := range each {
-					noError(t, s.Comment(text(whose, n)))
+					testkit.NoError(t, s.Comment(text(whose, n)))
 				}
 			})
 		}
@@ -213,17 +214,17 @@ func TestDetachWritersRace(t *testing.T) {
 		all.Go(func() { // there is one of a hub's at a time
 			for n := 0; n < 4*each; n += 2 {
 				pending, err := s.hub.TryWrite(framesOf(text("hub", n), text("hub", n+1)))
-				noError(t, err)
+				testkit.NoError(t, err)
 				if pending {
 					pendings++
-					noError(t, s.hub.Finish())
+					testkit.NoError(t, s.hub.Finish())
 				}
 			}
 		})
 		var beats atomic.Int64
 		all.Go(func() {
 			for range each {
-				noError(t, s.Heartbeat(sse.Heartbeat{Period: time.Millisecond, Provider: func() sse.Event {
+				testkit.NoError(t, s.Heartbeat(sse.Heartbeat{Period: time.Millisecond, Provider: func() sse.Event {
 					return sse.Event{Data: text("beat", int(beats.Add(1)-1))}
 				}}))
 			}
@@ -233,7 +234,7 @@ func TestDetachWritersRace(t *testing.T) {
 		go func() {
 			defer close(done)
 			all.Wait()
-			noError(t, s.Close())
+			testkit.NoError(t, s.Close())
 		}()
 
 		resp := &http.Response{Body: io.NopCloser(newChunkedReader(w.r))}
@@ -254,7 +255,7 @@ func TestDetachWritersRace(t *testing.T) {
 			require.Empty(t, strings.Trim(rest, "x"))
 			next[who]++
 		}
-		receive(t, done)
+		testkit.Receive(t, done)
 		sentBeats := next["beat"]
 		require.Positive(t, sentBeats)
 		require.LessOrEqual(t, int64(sentBeats), beats.Load())
@@ -275,7 +276,7 @@ func TestDetachInItsTime(t *testing.T) {
 	handler := func(t *testing.T, sessions chan<- *sse.ServerSession) sse.Handler {
 		t.Helper()
 		return func(s *sse.ServerSession) error {
-			noError(t, s.SendData("open"))
+			testkit.NoError(t, s.SendData("open"))
 			assert.True(t, engine.Of(s).Detach())
 			assert.True(t, engine.Of(s).MayBlock())
 			sessions <- s
@@ -302,22 +303,24 @@ func TestDetachInItsTime(t *testing.T) {
 				expectBeat()
 			}
 			time.Sleep(10 * time.Second)
-			go func() { noError(t, s.SendData("traffic")) }()
+			go func() { testkit.NoError(t, s.SendData("traffic")) }()
 			require.Equal(t, "traffic", c.next().Data)
 			expectBeat() // pushed back by the traffic
-			go func() { noError(t, s.Heartbeat(sse.Heartbeat{Period: time.Second, Event: sse.Event{Data: "own"}})) }()
+			go func() {
+				testkit.NoError(t, s.Heartbeat(sse.Heartbeat{Period: time.Second, Event: sse.Event{Data: "own"}}))
+			}()
 			require.Equal(t, "own", c.next().Data)
 			for range 20 {
 				began := time.Now()
 				require.Equal(t, "own", c.next().Data)
 				require.Equal(t, time.Second, time.Since(began), "one that clients wait for is in time")
 			}
-			go func() { noError(t, s.Heartbeat(sse.Heartbeat{})) }()
+			go func() { testkit.NoError(t, s.Heartbeat(sse.Heartbeat{})) }()
 			require.Equal(t, "heartbeat", c.next().Comment)
 			expectBeat()
 			require.NoError(t, s.Heartbeat(sse.Heartbeat{Period: -1}))
 			time.Sleep(time.Hour)
-			go func() { noError(t, s.SendData("silence")) }()
+			go func() { testkit.NoError(t, s.SendData("silence")) }()
 			require.Equal(t, "silence", c.next().Data)
 			s.Close()
 			c.end()
@@ -382,9 +385,9 @@ func TestDetachNeedsNoGoroutine(t *testing.T) {
 			require.NoError(t, s.SendData("x"))
 			w.expect(chunk("data: x\n\n"))
 		}
-		goroutinesBackTo(t, few)
+		testkit.GoroutinesBackTo(t, few)
 	})
-	goroutinesBackTo(t, before)
+	testkit.GoroutinesBackTo(t, before)
 }
 
 // The system gives a new connection the descriptor of one that has just been closed.
@@ -432,7 +435,7 @@ func TestDetachDescriptorsAreUsedAgain(t *testing.T) {
 	all.Wait()
 	close(kept)
 	require.Len(t, kept, workers*each/20)
-	eventually(t, func() bool { return d.Plugin().Len() == len(kept) }, "the end of the others")
+	testkit.Eventually(t, func() bool { return d.Plugin().Len() == len(kept) }, "the end of the others")
 	for s := range kept {
 		require.NoError(t, s.Context().Err(), "the wrong session was ended")
 		require.NoError(t, s.SendData("x"))

@@ -17,6 +17,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestSessionRefusedEventLeavesItPending(t *testing.T) {
@@ -54,7 +55,7 @@ func TestSessionRefusedEventLeavesItPending(t *testing.T) {
 func TestSessionProducersNeverInterleave(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			const producers, each = 8, 40
 			r := newRouter(sse.Config{})
@@ -91,7 +92,7 @@ func TestSessionProducersNeverInterleave(t *testing.T) {
 				wg.Wait()
 				return nil
 			}, sse.WithSerializer(sse.Text))
-			s := connect(t, serve(t, r, proto.setup), "/")
+			s := connect(t, serve(t, r, proto.Setup), "/")
 			next := map[string]int{}
 			comments, beats := 0, 0
 			for ev, err := range s.dec.All() {
@@ -136,8 +137,8 @@ func TestSessionWriteTimeout(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				book := newLogbook()
-				tt.cfg.Logger = book.logger()
+				book := testkit.NewLog()
+				tt.cfg.Logger = book.Logger()
 				// In a bubble no one may wait for a lock while time is to pass.
 				tt.cfg.OpenDelay, tt.cfg.Heartbeat.Period = -1, -1
 				ends := endsOf(&tt.cfg)
@@ -145,19 +146,19 @@ func TestSessionWriteTimeout(t *testing.T) {
 				tt.cfg.OnSend = func(_ *sse.ServerSession, s sse.Sent) { sent = append(sent, s) }
 				r := newRouter(tt.cfg)
 				r.SSE("/", func(s *sse.ServerSession) error {
-					noError(t, s.SendData("read"))
+					testkit.NoError(t, s.SendData("read"))
 					time.Sleep(tt.want / 50)
 					began := time.Now()
 					err := s.SendData("not read")
 					took := time.Since(began)
 					assert.LessOrEqual(t, took, tt.want)
 					assert.Greater(t, took, tt.want*9/10)
-					matches(t, err, sse.ErrWriteTimeout)
+					testkit.ErrorIs(t, err, sse.ErrWriteTimeout)
 					assert.True(t, strings.HasPrefix(err.Error(), "sse: write timeout after "+tt.want.String()), err)
 					<-s.Done()
-					matches(t, context.Cause(s.Context()), sse.ErrWriteTimeout)
+					testkit.ErrorIs(t, context.Cause(s.Context()), sse.ErrWriteTimeout)
 					again := s.SendData("more")
-					matches(t, again, sse.ErrClosed)
+					testkit.ErrorIs(t, again, sse.ErrClosed)
 					assert.ErrorIs(t, again, sse.ErrWriteTimeout)
 					return err
 				}, tt.options...)
@@ -172,7 +173,7 @@ func TestSessionWriteTimeout(t *testing.T) {
 				require.NoError(t, sent[0].Err)
 				require.ErrorIs(t, sent[1].Err, sse.ErrWriteTimeout)
 				require.Greater(t, sent[1].Duration, tt.want*9/10)
-				logged := book.entries("session ended")
+				logged := book.Entries("session ended")
 				require.Len(t, logged, 1)
 				require.Equal(t, slog.LevelWarn, logged[0].Level)
 				_, err := s.rest()
@@ -213,7 +214,7 @@ func TestSessionWriteTimeoutIsOfEachWrite(t *testing.T) {
 func TestSessionClientThatStopsReadingIsCutOff(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
-		t.Run(proto.name, func(t *testing.T) {
+		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
 			const timeout = 500 * time.Millisecond
 			var cfg sse.Config
@@ -243,7 +244,7 @@ func TestSessionClientThatStopsReadingIsCutOff(t *testing.T) {
 					}
 				}
 			})
-			srv := serve(t, r, smallSendBuffer, proto.setup)
+			srv := serve(t, r, smallSendBuffer, proto.Setup)
 			other := connect(t, srv, "/clock")
 			var stop sync.WaitGroup
 			defer stop.Wait()
@@ -266,7 +267,7 @@ func TestSessionClientThatStopsReadingIsCutOff(t *testing.T) {
 				}
 			})
 
-			if proto.proto == "HTTP/1.1" {
+			if proto.Proto == "HTTP/1.1" {
 				rawClient(t, srv, "/flood")
 			} else {
 				tr := srv.Client().Transport.(*http.Transport)
@@ -274,11 +275,11 @@ func TestSessionClientThatStopsReadingIsCutOff(t *testing.T) {
 				connect(t, srv, "/flood") // on the other's connection, perhaps
 			}
 			began := time.Now()
-			e := receive(t, ends)
+			e := testkit.Receive(t, ends)
 			require.Equal(t, sse.EndWriteTimeout, e.Reason)
 			require.GreaterOrEqual(t, time.Since(began), timeout*9/10-50*time.Millisecond)
 			close(cut)
-			require.Less(t, receive(t, slowest), timeout, "the other client had to wait")
+			require.Less(t, testkit.Receive(t, slowest), timeout, "the other client had to wait")
 		})
 	}
 }
