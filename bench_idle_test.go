@@ -27,9 +27,9 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// BenchmarkIdle measures what an open session costs that has nothing to do, beside
-// a bare net/http handler that has flushed its header and waits, alone and behind
-// a chi router. The clients are another process.
+// BenchmarkIdle measures the memory and the goroutines of an open session that has nothing
+// to do. It compares them with a net/http handler that has flushed its header and waits,
+// with and without a chi router in front of it. The clients run in another process.
 func BenchmarkIdle(b *testing.B) {
 	const n = 4000
 	bare := func(w http.ResponseWriter, r *http.Request) {
@@ -58,6 +58,7 @@ func BenchmarkIdle(b *testing.B) {
 	})
 }
 
+// measureIdle reports what n idle clients of h cost the server.
 func measureIdle(b *testing.B, n int, h http.Handler) {
 	b.Helper()
 	for range b.N {
@@ -79,6 +80,8 @@ func measureIdle(b *testing.B, n int, h http.Handler) {
 	}
 }
 
+// footprint returns the number of goroutines, and the bytes of the heap and the stacks that
+// are in use after a garbage collection.
 func footprint() (goroutines int, heap, stack int64) {
 	time.Sleep(100 * time.Millisecond)
 	runtime.GC()
@@ -119,7 +122,7 @@ func init() {
 		return
 	}
 	n, err := strconv.Atoi(count)
-	conns := make([]net.Conn, 0, n) // held, lest they are collected and closed
+	conns := make([]net.Conn, 0, n) // keeps them from being collected and closed
 	for i := 0; i < n && err == nil; i++ {
 		var conn net.Conn
 		if conn, err = net.Dial("tcp", addr); err != nil {
@@ -146,9 +149,9 @@ func init() {
 	os.Exit(0)
 }
 
-// BenchmarkIdleDetached measures, as BenchmarkIdle does, what an open session costs
-// that has nothing to do, once it is detached. The clients are another process. RSS
-// is what the system says that the process has, after all is returned to it.
+// BenchmarkIdleDetached measures the same as BenchmarkIdle, for sessions that are detached.
+// The clients run in another process. RSS is the resident memory that the system reports for
+// this process after the runtime has returned all free memory.
 func BenchmarkIdleDetached(b *testing.B) {
 	const n = 10_000
 	for range b.N {
@@ -168,7 +171,7 @@ func BenchmarkIdleDetached(b *testing.B) {
 		rss := residentBytes()
 		goroutines, heap, stack := footprint()
 		leave := startIdleClients(b, srv, n)
-		testkit.Eventually(b, func() bool { return open.Load() == n }, "all sessions")
+		testkit.Eventually(b, func() bool { return open.Load() == n }, "the opening of all sessions")
 		goroutines2, heap2, stack2 := footprint()
 		rss2 := residentBytes()
 		b.ReportMetric(float64(heap2-heap+stack2-stack)/n, "B/session")
@@ -182,7 +185,8 @@ func BenchmarkIdleDetached(b *testing.B) {
 	}
 }
 
-// residentBytes returns the process's resident memory, or 0 where nobody says.
+// residentBytes returns the resident memory of the process in bytes, or 0 if the system has
+// no /proc/self/status.
 func residentBytes() (n int64) {
 	time.Sleep(100 * time.Millisecond)
 	debug.FreeOSMemory()

@@ -15,9 +15,9 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// BenchmarkSend sends events on one HTTP/1.1 connection whose client reads as fast
-// as it can. Its reference is a bare net/http handler that writes the same bytes
-// and flushes each time.
+// BenchmarkSend sends events on one HTTP/1.1 connection whose client reads as fast as it
+// can. It compares them with a net/http handler that writes the same bytes and flushes after
+// each event.
 func BenchmarkSend(b *testing.B) {
 	for _, size := range []int{100, 1 << 10} {
 		ev := sse.Event{ID: "1000", Name: "price", Data: strings.Repeat("x", size-len("event: price\ndata: \nid: 1000\n\n"))}
@@ -46,7 +46,7 @@ func BenchmarkSend(b *testing.B) {
 	}
 }
 
-// measureSends times b.N calls of send, after one that opens the stream.
+// measureSends opens the stream with one call of send, and then times b.N calls of it.
 func measureSends(b *testing.B, size int, send func() error) error {
 	b.Helper()
 	if err := send(); err != nil {
@@ -65,7 +65,7 @@ func measureSends(b *testing.B, size int, send func() error) error {
 	return nil
 }
 
-// drain serves h over a socket, requests it and reads all of the answer.
+// drain serves h over a socket, sends a request, and reads the whole response.
 func drain(b *testing.B, h http.Handler) {
 	b.Helper()
 	srv := httptest.NewServer(h)
@@ -82,8 +82,8 @@ func drain(b *testing.B, h http.Handler) {
 	require.Equal(b, io.EOF, err)
 }
 
-// BenchmarkOrdinaryRequest measures what the plugin costs a request that is none
-// of its business, beside the same router without it.
+// BenchmarkOrdinaryRequest measures what the plugin adds to a request that is not for a
+// stream. It compares a router with the plugin and one without.
 func BenchmarkOrdinaryRequest(b *testing.B) {
 	run := func(name string, r chi.Router) {
 		r.Get("/users/{id}", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
@@ -103,7 +103,7 @@ func BenchmarkOrdinaryRequest(b *testing.B) {
 	run("sse", r)
 }
 
-// discard is a response that goes nowhere.
+// discard is a ResponseWriter that drops the response.
 type discard struct{ header http.Header }
 
 func (d discard) Header() http.Header { return d.header }

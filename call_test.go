@@ -19,7 +19,7 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// chi takes its route contexts from a pool and gives them to other requests.
+// chi takes route contexts from a pool and uses them again for other requests.
 func TestRouteParametersOfCallOutliveTheHandler(t *testing.T) {
 	t.Parallel()
 	r := newRouter(sse.Config{})
@@ -71,10 +71,11 @@ func TestRouteParametersOfCallOutliveTheHandler(t *testing.T) {
 
 type tenantKey struct{}
 
-// chi uses its contexts, and net/http its buffers, for the next request.
+// chi uses its route context again for the next request, and net/http does the same with its
+// buffers. Neither may show in what Call returns.
 func TestDetachCallStaysValid(t *testing.T) {
 	t.Parallel()
-	d := newDetacher(t, overTCP, sse.Config{}, func(d *detacher) {
+	d := newDetachServer(t, overTCP, sse.Config{}, func(d *detachServer) {
 		d.Use(func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), tenantKey{}, r.URL.Query().Get("t")), time.Hour)
@@ -104,7 +105,7 @@ func TestDetachCallStaysValid(t *testing.T) {
 		assert.Equal(t, fmt.Sprint("b", i), chi.URLParam(r, "b"))
 		assert.Equal(t, fmt.Sprint("b", i), chi.URLParamFromCtx(s.Context(), "b"))
 		assert.Equal(t, "/{a}/{b}", chi.RouteContext(r.Context()).RoutePattern())
-		assert.Nil(t, s.Context().Value(tenantKey{}), "documented to be gone")
+		assert.Nil(t, s.Context().Value(tenantKey{}), "a detached session has no values of the request's context")
 		assert.Equal(t, fmt.Sprintf("/a%d/b%d", i, i), r.URL.Path)
 		assert.Equal(t, fmt.Sprint("h", i), r.Host)
 		assert.Equal(t, fmt.Sprint("x", i), r.Header.Get("X-My"))
@@ -120,7 +121,7 @@ func TestDetachCallStaysValid(t *testing.T) {
 		b, err := io.ReadAll(r.Clone(context.Background()).Body)
 		testkit.NoError(t, err)
 		assert.Empty(t, b)
-		assert.Empty(t, s.Header(), "of a session that is detached")
+		assert.Empty(t, s.Header(), "a detached session has no header")
 		s.Header().Set("X", "of no effect")
 		_, hasDeadline := s.Context().Deadline()
 		assert.False(t, hasDeadline)
@@ -158,11 +159,10 @@ func TestDetachCallStaysValid(t *testing.T) {
 	}
 }
 
-// Others may look at the request at any time, be it the moment when the handler
-// returns.
+// Other goroutines may call Call at any time, even while the handler returns.
 func TestDetachCallWhileTheHandlerReturns(t *testing.T) {
 	t.Parallel()
-	d := newDetacher(t, overTCP, sse.Config{}, func(d *detacher) { d.Post("/", d.SSEHandler(d.handler).ServeHTTP) })
+	d := newDetachServer(t, overTCP, sse.Config{}, func(d *detachServer) { d.Post("/", d.SSEHandler(d.handler).ServeHTTP) })
 	for range 20 {
 		w := overTCP.ask(t, d.srv, "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody")
 		w.head()
@@ -180,7 +180,7 @@ func TestDetachCallWhileTheHandlerReturns(t *testing.T) {
 	}
 }
 
-// A call that is packed is the same to who looks at it.
+// Call returns the same request before and after the session has packed it.
 func TestDetachPackedCall(t *testing.T) {
 	t.Parallel()
 	type view struct {
@@ -231,7 +231,7 @@ func TestDetachPackedCall(t *testing.T) {
 					views <- look(s)
 					one, other := s.Call(), s.Call()
 					assert.NotSame(t, one, other)
-					assert.Equal(t, "t", s.Context().Value(tenantKey{}), "it is not detached")
+					assert.Equal(t, "t", s.Context().Value(tenantKey{}), "the session is not detached")
 					assert.Equal(t, "t", s.Call().Context().Value(tenantKey{}))
 					s.Call().Header.Set("X", "of no effect")
 					s.Call().URL.Path = "likewise"

@@ -16,8 +16,8 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// tellIsStream says in a header whether sse.IsStream took the request for a stream.
-func tellIsStream(next http.Handler) http.Handler {
+// reportIsStream is a middleware that adds a header with the result of sse.IsStream.
+func reportIsStream(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Add("Is-Stream", strconv.FormatBool(sse.IsStream(r)))
 		next.ServeHTTP(w, r)
@@ -27,7 +27,7 @@ func tellIsStream(next http.Handler) http.Handler {
 func TestRouteIsStreamTellsNeighboursApart(t *testing.T) {
 	t.Parallel()
 	r := newRouter(sse.Config{})
-	r.Use(tellIsStream)
+	r.Use(reportIsStream)
 	r.SSE("/rooms/{room}", where)
 	r.Get("/rooms/list", plain)
 	r.Post("/rooms/{room}", plain)
@@ -79,14 +79,15 @@ func TestRouteIsStreamTellsNeighboursApart(t *testing.T) {
 		require.Equal(t, http.StatusNotFound, rec.Code)
 		require.Equal(t, "false", rec.Header().Get("Is-Stream"), path)
 	}
-	require.False(t, sse.IsStream(newRequest(t, "GET", "/rooms/1")), "of a request that is with no plugin")
+	require.False(t, sse.IsStream(newRequest(t, "GET", "/rooms/1")), "a request that no plugin handles is not a stream")
 }
 
-// A path that a middleware rewrites leads elsewhere than it seemed at the guard.
+// The guard sees the path as the client sent it. A middleware inside the guard may rewrite
+// the path, and IsStream must report on the new path.
 func TestRouteIsStreamAfterARewrite(t *testing.T) {
 	t.Parallel()
 	r := newRouter(sse.Config{})
-	r.Use(middleware.StripSlashes, middleware.PathRewrite("/old", "/new"), tellIsStream)
+	r.Use(middleware.StripSlashes, middleware.PathRewrite("/old", "/new"), reportIsStream)
 	r.SSE("/events", where)
 	r.SSE("/new/events", where)
 	r.Get("/plain", plain)
@@ -99,12 +100,12 @@ func TestRouteIsStreamAfterARewrite(t *testing.T) {
 	}
 }
 
-// The catch-all of a single-page application takes the path as it comes; the
-// stream is there only behind the rewrite.
+// Before the rewrite, the path matches the catch-all route of a single-page application.
+// Only after the rewrite does it match the route of the stream.
 func TestRouteIsStreamAfterARewriteBesideACatchAll(t *testing.T) {
 	t.Parallel()
 	r := newRouter(sse.Config{})
-	r.Use(middleware.StripSlashes, tellIsStream)
+	r.Use(middleware.StripSlashes, reportIsStream)
 	r.SSE("/events", where)
 	r.Get("/*", plain)
 	for path, stream := range map[string]string{"/events": "true", "/events/": "true", "/page": "false", "/page/": "false"} {
@@ -117,7 +118,7 @@ func TestRouteIsStreamAfterARewriteBesideACatchAll(t *testing.T) {
 func TestRoutePathlessHandlersAreKnownIfMountedAsThey(t *testing.T) {
 	t.Parallel()
 	r := newRouter(sse.Config{})
-	r.Use(tellIsStream)
+	r.Use(reportIsStream)
 	h := r.SSEHandler(where)
 	r.Handle("/handle", h)
 	r.Method("POST", "/method", h)
@@ -135,7 +136,7 @@ func TestRoutePathlessHandlersAreKnownIfMountedAsThey(t *testing.T) {
 		{"PUT", "/handle", "true"},
 		{"POST", "/method", "true"},
 		{"GET", "/with", "true"},
-		{"GET", "/function", "false"}, // not known beforehand, as documented
+		{"GET", "/function", "false"}, // the guard cannot know, as documented
 		{"GET", "/choice", "false"},
 	} {
 		rec := record(r, tt.method, tt.path, "Accept", "text/event-stream")
@@ -149,7 +150,7 @@ func TestRoutePathlessHandlersAreKnownIfMountedAsThey(t *testing.T) {
 func TestRouteAddedAfterServingBegan(t *testing.T) {
 	t.Parallel()
 	r := newRouter(sse.Config{})
-	r.Use(tellIsStream)
+	r.Use(reportIsStream)
 	r.SSE("/first", where)
 	var later chi.Router
 	r.Route("/nested", func(r chi.Router) {
@@ -186,7 +187,7 @@ func TestRouteAddedToTheInnerOfTwoPluginsAfterServingBegan(t *testing.T) {
 	t.Parallel()
 	outer, inner := newRouter(sse.Config{}), newRouter(sse.Config{})
 	inner.SSE("/first", where)
-	outer.Use(tellIsStream)
+	outer.Use(reportIsStream)
 	outer.Mount("/inner", inner)
 	require.Equal(t, "true", record(outer, "GET", "/inner/first").Header().Get("Is-Stream"))
 	inner.SSE("/second", where)
@@ -195,8 +196,8 @@ func TestRouteAddedToTheInnerOfTwoPluginsAfterServingBegan(t *testing.T) {
 	require.Equal(t, "true", rec.Header().Get("Is-Stream"))
 }
 
-// No middleware is tempted to compress a stream, or holds an encoder for it; the
-// handler sees the request as it came.
+// The guard hides Accept-Encoding from middleware, so that none compresses a stream or keeps
+// an encoder for it. The handler sees the request as the client sent it.
 func TestRouteMiddlewareSeesNoAcceptEncodingOfAStream(t *testing.T) {
 	t.Parallel()
 	var seen string
@@ -218,8 +219,8 @@ func TestRouteMiddlewareSeesNoAcceptEncodingOfAStream(t *testing.T) {
 	require.Equal(t, "gzip", seen)
 }
 
-// Handlers that are no streams keep what net/http's writers can do, though the
-// guard is on their way.
+// The guard wraps the writers of ordinary handlers too. Those writers keep every interface
+// that net/http's have.
 func TestRouteOrdinaryHandlersKeepTheirWriter(t *testing.T) {
 	t.Parallel()
 	r := newRouter(sse.Config{})

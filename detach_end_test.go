@@ -1,5 +1,7 @@
 package sse_test
 
+// How a detached session ends: reasons, last bytes, and races with the return of its handler.
+
 import (
 	"cmp"
 	"context"
@@ -31,7 +33,7 @@ func TestDetachEnds(t *testing.T) {
 	canceled := fmt.Errorf("%w: %w", sse.ErrCanceled, errOwn)
 	moved := fmt.Errorf("moved: %w", sse.ErrShutdown)
 	for name, tt := range map[string]struct {
-		cause  error // nil: Close
+		cause  error // nil means Close
 		reason sse.EndReason
 		err    error
 		level  slog.Level
@@ -53,7 +55,7 @@ func TestDetachEnds(t *testing.T) {
 		for _, tr := range transports {
 			t.Run(name+" over "+tr.name, func(t *testing.T) {
 				t.Parallel()
-				d := newDetacher(t, tr, sse.Config{})
+				d := newDetachServer(t, tr, sse.Config{})
 				s, w := d.connectReturned()
 				require.NoError(t, s.SendData("x"))
 				if tt.cause == nil {
@@ -62,7 +64,7 @@ func TestDetachEnds(t *testing.T) {
 					s.hub.End(tt.cause)
 				}
 				testkit.Receive(t, s.Done())
-				s.hub.End(errors.New("too late")) // the first cause holds
+				s.hub.End(errors.New("too late")) // the first cause stays
 				require.NoError(t, s.Close())
 				w.expect(chunk("data: x\n\n"))
 				rest := w.rest()
@@ -80,7 +82,7 @@ func TestDetachEnds(t *testing.T) {
 				require.True(t, e.Opened)
 				require.EqualValues(t, 2, e.Events)
 				require.Positive(t, e.Duration)
-				logged := d.book.Entries("session ended")
+				logged := d.logs.Entries("session ended")
 				require.Len(t, logged, 1)
 				require.Equal(t, tt.level, logged[0].Level)
 				require.Equal(t, name == "a panic", logged[0].Attrs["stack"].String() == "somewhere")
@@ -95,11 +97,11 @@ func TestDetachEnds(t *testing.T) {
 	}
 }
 
-// A client of package net/http sees the difference too.
+// A net/http client can tell a complete stream from one that was broken off, too.
 func TestDetachEndsAsAClientSeesThem(t *testing.T) {
 	t.Parallel()
 	for cause, want := range map[error]error{sse.ErrClosed: nil, sse.ErrSlow: nil, errOwn: io.ErrUnexpectedEOF} {
-		d := newDetacher(t, overTCP, sse.Config{})
+		d := newDetachServer(t, overTCP, sse.Config{})
 		c := connect(t, d.srv, "/")
 		s := testkit.Receive(t, d.sessions)
 		s.hub.End(cause)
@@ -120,12 +122,12 @@ func TestDetachHandlerThatFails(t *testing.T) {
 	}
 	maps.Copy(ends, brokenEnds)
 	for name, tt := range ends {
-		for _, detach := range []bool{false, true} { // it is the same
+		for _, detach := range []bool{false, true} { // both end in the same way
 			t.Run(fmt.Sprint(name, " detached ", detach), func(t *testing.T) {
 				t.Parallel()
 				tr := overTCP
 				var panics atomic.Int64
-				d := newDetacher(t, tr, sse.Config{}, func(d *detacher) {
+				d := newDetachServer(t, tr, sse.Config{}, func(d *detachServer) {
 					d.Use(func(next http.Handler) http.Handler {
 						return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 							defer func() {
@@ -151,11 +153,11 @@ func TestDetachHandlerThatFails(t *testing.T) {
 				w := tr.ask(t, d.srv, "GET "+path+" HTTP/1.1\r\nHost: test\r\n\r\n")
 				w.head()
 				w.expect(chunk(openFrame))
-				require.Empty(t, w.rest(), "a broken end has no last chunk, and nothing else")
+				require.Empty(t, w.rest(), "a stream that is broken off has no last chunk, and nothing is sent in its place")
 				e := testkit.Receive(t, d.ends)
 				require.Equal(t, tt.reason, e.Reason)
 				require.Error(t, e.Err)
-				logged := d.book.Entries("session ended")
+				logged := d.logs.Entries("session ended")
 				require.Len(t, logged, 1)
 				if name != "abort" {
 					require.Equal(t, slog.LevelError, logged[0].Level)
@@ -173,7 +175,7 @@ func TestDetachHandlerThatFails(t *testing.T) {
 	}
 }
 
-// Close ends the session, and the handler's return the response.
+// Close ends the session at once. The response ends only when the handler returns.
 func TestDetachSessionEndsBeforeTheHandlerReturns(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -189,7 +191,7 @@ func TestDetachSessionEndsBeforeTheHandlerReturns(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			goOn := make(chan struct{})
-			d := newDetacher(t, overTCP, sse.Config{}, func(d *detacher) {
+			d := newDetachServer(t, overTCP, sse.Config{}, func(d *detachServer) {
 				d.after = func(s *detached) error {
 					testkit.NoError(t, s.Close())
 					<-goOn
@@ -202,7 +204,7 @@ func TestDetachSessionEndsBeforeTheHandlerReturns(t *testing.T) {
 			require.Equal(t, []*sse.ServerSession{s.ServerSession}, slices.Collect(d.Plugin().Sessions()))
 			require.NoError(t, w.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
 			_, err := w.r.ReadByte()
-			require.ErrorIs(t, err, os.ErrDeadlineExceeded, "nothing may come yet")
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded, "the response must not end before the handler returns")
 			require.NoError(t, w.SetReadDeadline(time.Now().Add(testkit.Patience)))
 			require.Empty(t, d.ends)
 			require.Empty(t, s.owner.ended)
@@ -219,7 +221,7 @@ func TestDetachEndRacesWithTheReturn(t *testing.T) {
 	var closed atomic.Int64
 	var cfg sse.Config
 	cfg.OnClose = func(*sse.ServerSession, sse.End) { closed.Add(1) }
-	var w atomic.Pointer[wire]
+	var w atomic.Pointer[rawClient]
 	enders := []struct {
 		end    func(s *detached)
 		reason []sse.EndReason
@@ -231,7 +233,7 @@ func TestDetachEndRacesWithTheReturn(t *testing.T) {
 		{func(s *detached) { go s.Close(); s.hub.End(errOwn) }, []sse.EndReason{sse.EndClosed, sse.EndWriteError}},
 	}
 	ready := make(chan struct{})
-	d := newDetacher(t, overTCP, cfg, func(d *detacher) {
+	d := newDetachServer(t, overTCP, cfg, func(d *detachServer) {
 		d.after = func(*detached) error {
 			<-ready
 			return nil
@@ -259,14 +261,15 @@ func TestDetachEndRacesWithTheReturn(t *testing.T) {
 	require.Zero(t, d.Plugin().Len())
 }
 
-// As long as the handler runs, the request's context counts as ever.
+// As long as the handler runs, a cancellation of the request's context ends the session,
+// detached or not. A deadline does not.
 func TestDetachHandlerThatIsCanceled(t *testing.T) {
 	t.Parallel()
 	for name, deadline := range map[string]bool{"by a middleware": false, "by a deadline": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			goOn := make(chan struct{})
-			d := newDetacher(t, overTCP, sse.Config{}, func(d *detacher) {
+			d := newDetachServer(t, overTCP, sse.Config{}, func(d *detachServer) {
 				d.Use(func(next http.Handler) http.Handler {
 					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 						ctx, cancel := context.WithCancelCause(r.Context())
@@ -297,7 +300,7 @@ func TestDetachHandlerThatIsCanceled(t *testing.T) {
 				w.expect(chunk("data: x\n\n"))
 				return
 			}
-			require.Empty(t, w.rest(), "a broken end")
+			require.Empty(t, w.rest(), "the stream is broken off, without a last chunk")
 			e := d.ended(s)
 			require.Equal(t, sse.EndCanceled, e.Reason)
 			require.ErrorIs(t, e.Err, errOwn)

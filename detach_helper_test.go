@@ -1,5 +1,8 @@
 package sse_test
 
+// This file has what the tests of detached sessions share. A detached session has taken the
+// connection from net/http: the handler returns, and the session stays open.
+
 import (
 	"bufio"
 	"bytes"
@@ -27,26 +30,28 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// transport is a kind of connection that a session may be detached on.
+// transport is a kind of connection on which a session can be detached.
 type transport struct {
-	name  string
-	tls   bool
-	hides bool // that it is a socket
+	name     string
+	tls      bool
+	noSocket bool // the server sees a net.Conn that is not a socket
 }
 
+// The transports differ in what the server can do with a connection: write to a socket
+// directly, through TLS, or through a net.Conn of which nothing else is known.
 var (
 	overTCP  = transport{name: "TCP"}
 	overTLS  = transport{name: "TLS", tls: true}
-	overConn = transport{name: "a mere net.Conn", hides: true}
+	overConn = transport{name: "a mere net.Conn", noSocket: true}
 
 	transports = []transport{overTCP, overTLS, overConn}
 )
 
-// mayBlock reports whether writes may wait for the client.
-func (tr transport) mayBlock() bool { return tr.tls || tr.hides || runtime.GOOS == "windows" }
+// mayBlock reports whether the writes of a detached session may wait for the client.
+func (tr transport) mayBlock() bool { return tr.tls || tr.noSocket || runtime.GOOS == "windows" }
 
-// setup makes a server of that kind. Its sockets hold little, so that it notices
-// soon that a client does not read.
+// setup is an option for serve: clients connect to the server over tr. The kernel buffers
+// little, so that the server notices soon that a client does not read.
 func (tr transport) setup(srv *httptest.Server) {
 	srv.Listener = &transportListener{srv.Listener, tr}
 	if tr.tls {
@@ -54,12 +59,15 @@ func (tr transport) setup(srv *httptest.Server) {
 	}
 }
 
+// certificates returns the certificates of an httptest server with TLS.
 var certificates = sync.OnceValue(func() []tls.Certificate {
 	srv := httptest.NewTLSServer(nil)
 	defer srv.Close()
 	return srv.TLS.Certificates
 })
 
+// transportListener accepts connections with a small send buffer. It hides from the server
+// that they are sockets if the transport says so.
 type transportListener struct {
 	net.Listener
 	tr transport
@@ -70,25 +78,25 @@ func (l *transportListener) Accept() (net.Conn, error) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetWriteBuffer(16 << 10)
 	}
-	if l.tr.hides && err == nil {
+	if l.tr.noSocket && err == nil {
 		conn = struct{ net.Conn }{conn}
 	}
 	return conn, err
 }
 
-// wire is a client that sees the bytes.
-type wire struct {
-	net.Conn
-	t   testing.TB
-	tcp *net.TCPConn
-	r   *bufio.Reader
+// rawClient is a client that reads and writes the bytes of its connection.
+type rawClient struct {
+	net.Conn // with TLS if the transport has it
+	t        testing.TB
+	tcp      *net.TCPConn // below TLS
+	r        *bufio.Reader
 }
 
-// ask connects to srv and sends a request as it stands.
-func (tr transport) ask(t testing.TB, srv *httptest.Server, request string) *wire {
+// ask connects to srv and sends request byte for byte.
+func (tr transport) ask(t testing.TB, srv *httptest.Server, request string) *rawClient {
 	t.Helper()
 	conn := testkit.Dial(t, srv)
-	w := &wire{Conn: conn, t: t, tcp: conn}
+	w := &rawClient{Conn: conn, t: t, tcp: conn}
 	require.NoError(t, conn.SetReadBuffer(32<<10))
 	if tr.tls {
 		w.Conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
@@ -99,8 +107,9 @@ func (tr transport) ask(t testing.TB, srv *httptest.Server, request string) *wir
 	return w
 }
 
-// head reads the head of a response, but for the time of day.
-func (w *wire) head() string {
+// head reads the status line and the header of a response. It returns them without the Date
+// field.
+func (w *rawClient) head() string {
 	w.t.Helper()
 	var head strings.Builder
 	for {
@@ -115,18 +124,19 @@ func (w *wire) head() string {
 	}
 }
 
-// expect reads what must come next.
-func (w *wire) expect(want string) {
+// expect reads the next bytes, which must be want.
+func (w *rawClient) expect(want string) {
 	w.t.Helper()
 	got := make([]byte, len(want))
 	n, err := io.ReadFull(w.r, got)
-	if string(got[:n]) != want { // not by require, which would print it all
+	if string(got[:n]) != want { // compare here, because require prints both strings whole
 		require.Equal(w.t, excerpt(want), excerpt(string(got[:n])))
-		require.FailNow(w.t, "other bytes than expected")
+		require.FailNow(w.t, "unexpected bytes")
 	}
 	require.NoError(w.t, err)
 }
 
+// excerpt returns s, without its middle if it is long.
 func excerpt(s string) string {
 	if len(s) > 200 {
 		return fmt.Sprintf("%s ... %s (%d bytes)", s[:50], s[len(s)-50:], len(s))
@@ -134,8 +144,9 @@ func excerpt(s string) string {
 	return s
 }
 
-// rest reads to the end, be it orderly or not.
-func (w *wire) rest() string {
+// rest reads until the connection ends and returns what came. A connection that is broken
+// off counts as ended; one that stays open fails the test.
+func (w *rawClient) rest() string {
 	w.t.Helper()
 	b, err := io.ReadAll(w.r)
 	var timeout net.Error
@@ -145,12 +156,13 @@ func (w *wire) rest() string {
 	return string(b)
 }
 
-// chunk is s as HTTP/1.1 frames it.
+// chunk returns s as a chunk of HTTP/1.1 (RFC 9112, section 7.1).
 func chunk(s string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(s), s) }
 
+// lastChunk ends a response that is complete.
 const lastChunk = "0\r\n\r\n"
 
-// framesOf returns an event for each of data.
+// framesOf returns the frames of one event for each of data.
 func framesOf(data ...string) *engine.Frames {
 	f := new(engine.Frames)
 	f.Reset(0)
@@ -161,41 +173,40 @@ func framesOf(data ...string) *engine.Frames {
 	return f
 }
 
-// detacher is a server whose sessions are detached, and all that can be known of
-// them.
-type detacher struct {
+// detachServer is a server that detaches its sessions, and what a test can observe of it.
+type detachServer struct {
 	*sse.Router
 	t          testing.TB
 	tr         transport
 	srv        *httptest.Server
 	sessions   chan *detached
 	ends       <-chan sse.End
-	book       *testkit.Log
-	complaints testkit.Buffer // of the http.Server
+	logs       *testkit.Log   // of the plugin
+	complaints testkit.Buffer // what the http.Server has logged
 
-	outside []func(http.Handler) http.Handler // of the plugin
+	outside []func(http.Handler) http.Handler // middleware around the plugin
 
-	// after is what the handler does when the session is detached. Default: it returns
-	// nil.
+	// after is called by the handler after it has detached the session, and the handler
+	// returns its result. By default it returns nil.
 	after func(*detached) error
 }
 
-// detached is a session of a detacher's.
+// detached is a session of a detachServer.
 type detached struct {
 	*sse.ServerSession
-	hub      engine.Session
+	hub      engine.Session // the session as its hub sees it
 	owner    *stubHub
-	returned <-chan struct{} // closed when the request is through
+	returned <-chan struct{} // closed after the handler and all middleware have returned
 }
 
-// stubHub owns sessions.
+// stubHub is an engine.Owner that records the calls of its methods.
 type stubHub struct {
-	beat  func(dst []byte) ([]byte, bool)
-	begun atomic.Int64
-	beats atomic.Int64
-	ended chan error
+	beat  func(dst []byte) ([]byte, bool) // implements BeginHeartbeat; nil: the hub has nothing to send
+	begun atomic.Int64                    // calls of BeginHeartbeat
+	beats atomic.Int64                    // calls of EndHeartbeat
+	ended chan error                      // the causes that Ended was called with
 
-	onEnded func(cause error)
+	onEnded func(cause error) // called by Ended if it is not nil
 }
 
 func (h *stubHub) BeginHeartbeat(dst []byte) ([]byte, bool) {
@@ -215,11 +226,14 @@ func (h *stubHub) Ended(cause error) {
 	}
 }
 
+// returnedKey is the key of a request's context for the channel detached.returned.
 type returnedKey struct{}
 
-func newDetacher(t testing.TB, tr transport, cfg sse.Config, setup ...func(*detacher)) *detacher {
+// newDetachServer starts a server over tr until the test ends. Each setup is called before
+// the server's routes are added.
+func newDetachServer(t testing.TB, tr transport, cfg sse.Config, setup ...func(*detachServer)) *detachServer {
 	t.Helper()
-	d := &detacher{t: t, tr: tr, sessions: make(chan *detached, 10_000), book: testkit.NewLog()}
+	d := &detachServer{t: t, tr: tr, sessions: make(chan *detached, 10_000), logs: testkit.NewLog()}
 	d.after = func(*detached) error { return nil }
 	onClose := cfg.OnClose
 	ends := make(chan sse.End, 10_000)
@@ -230,7 +244,7 @@ func newDetacher(t testing.TB, tr transport, cfg sse.Config, setup ...func(*deta
 		ends <- e
 	}
 	d.ends = ends
-	cfg.Logger = d.book.Logger()
+	cfg.Logger = d.logs.Logger()
 	d.Router = newRouter(cfg)
 	for _, f := range setup {
 		f(d)
@@ -250,35 +264,38 @@ func newDetacher(t testing.TB, tr transport, cfg sse.Config, setup ...func(*deta
 		ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 		defer cancel()
 		assert.NoError(t, d.Plugin().Shutdown(ctx))
-		assert.Empty(t, d.complaints.String(), "of net/http")
+		assert.Empty(t, d.complaints.String(), "net/http has logged something")
 	})
 	return d
 }
 
-func (d *detacher) handler(s *sse.ServerSession) error {
+// handler opens the session, detaches it, passes it to the test, and calls d.after.
+func (d *detachServer) handler(s *sse.ServerSession) error {
 	if err := s.SendData("open"); !assert.NoError(d.t, err) {
 		return err
 	}
 	ds := d.take(s)
-	if !assert.True(d.t, ds.hub.Attach(ds.owner)) || !assert.True(d.t, ds.hub.Detach(), "it must be possible") {
+	if !assert.True(d.t, ds.hub.Attach(ds.owner)) || !assert.True(d.t, ds.hub.Detach(), "Detach must succeed") {
 		return errOwn
 	}
 	d.sessions <- ds
 	return d.after(ds)
 }
 
-func (d *detacher) take(s *sse.ServerSession) *detached {
+// take returns s with what a test needs to observe it.
+func (d *detachServer) take(s *sse.ServerSession) *detached {
 	returned, _ := s.Context().Value(returnedKey{}).(chan struct{})
 	return &detached{s, engine.Of(s), &stubHub{ended: make(chan error, 10)}, returned}
 }
 
+// plainRequest is a request for a session, and openFrame is the first event of that session.
 const (
 	plainRequest = "GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 	openFrame    = "data: open\n\n"
 )
 
-// connect opens a session. Its head, and its first event, have been read.
-func (d *detacher) connect() (*detached, *wire) {
+// connect opens a session and reads the head of the response and the first event.
+func (d *detachServer) connect() (*detached, *rawClient) {
 	d.t.Helper()
 	w := d.tr.ask(d.t, d.srv, plainRequest)
 	require.True(d.t, strings.HasPrefix(w.head(), "HTTP/1.1 200 OK\r\n"))
@@ -286,26 +303,27 @@ func (d *detacher) connect() (*detached, *wire) {
 	return testkit.Receive(d.t, d.sessions), w
 }
 
-// connectReturned is connect for a session whose handler has returned.
-func (d *detacher) connectReturned() (*detached, *wire) {
+// connectReturned is like connect, and waits until the handler has returned.
+func (d *detachServer) connectReturned() (*detached, *rawClient) {
 	d.t.Helper()
 	s, w := d.connect()
 	testkit.Receive(d.t, s.returned)
 	return s, w
 }
 
-// ended expects the end of s, which its owner is told of once.
-func (d *detacher) ended(s *detached) sse.End {
+// ended waits for the end of s. It checks that OnClose and the owner of s are told once each,
+// and that the owner is told the cause.
+func (d *detachServer) ended(s *detached) sse.End {
 	d.t.Helper()
 	e := testkit.Receive(d.t, d.ends)
 	require.Equal(d.t, context.Cause(s.Context()), testkit.Receive(d.t, s.owner.ended))
-	require.Empty(d.t, s.owner.ended, "told twice")
+	require.Empty(d.t, s.owner.ended, "the owner was told twice")
 	require.Empty(d.t, d.ends, "OnClose was called twice")
 	return e
 }
 
-// fill sends until the client, which does not read, takes no more. It returns what
-// it will read in the end.
+// fill sends events until a write is pending, because the client does not read. It returns
+// the chunks that the client will read later, and the number of events in them.
 func (s *detached) fill(t testing.TB) (sent string, events int) {
 	t.Helper()
 	var all strings.Builder
@@ -319,16 +337,16 @@ func (s *detached) fill(t testing.TB) (sent string, events int) {
 		require.NoError(t, err)
 		if pending {
 			f.Reset(1 << 20)
-			f.Append(bytes.Repeat([]byte("!"), len(frame))) // for another session
+			f.Append(bytes.Repeat([]byte("!"), len(frame))) // a hub uses its frames again for another session
 			return all.String(), events + 1
 		}
 	}
-	require.FailNow(t, "it takes whatever comes")
+	require.FailNow(t, "no write became pending after 10,000 events")
 	return "", 0
 }
 
-// onAll runs a test over all kinds of connections.
-func onAll(t *testing.T, f func(t *testing.T, tr transport)) {
+// overEach runs f as a parallel subtest over each transport.
+func overEach(t *testing.T, f func(t *testing.T, tr transport)) {
 	t.Helper()
 	for _, tr := range transports {
 		t.Run(tr.name, func(t *testing.T) {
@@ -338,15 +356,17 @@ func onAll(t *testing.T, f func(t *testing.T, tr transport)) {
 	}
 }
 
-func onAllNamed(t *testing.T, name string, f func(t *testing.T, tr transport)) {
+// overEachNamed runs overEach as a parallel subtest with a name.
+func overEachNamed(t *testing.T, name string, f func(t *testing.T, tr transport)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
 		t.Parallel()
-		onAll(t, f)
+		overEach(t, f)
 	})
 }
 
-// newChunkedReader reads a chunked body, whose end must be there.
+// newChunkedReader returns a reader of the chunked body that r starts with. Reading fails
+// if the body ends without a last chunk.
 func newChunkedReader(r *bufio.Reader) io.Reader {
 	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(
 		strings.NewReader("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), r)), nil)
@@ -356,7 +376,7 @@ func newChunkedReader(r *bufio.Reader) io.Reader {
 	return resp.Body
 }
 
-// writerFunc looks at what is written.
+// writerFunc is an io.Writer that passes on what is written to it.
 type writerFunc func(p []byte)
 
 func (f writerFunc) Write(p []byte) (int, error) {
@@ -364,15 +384,16 @@ func (f writerFunc) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func readStatus(t testing.TB, w *wire) int {
+// readStatus reads the head of a response and returns its status.
+func readStatus(t testing.TB, w *rawClient) int {
 	t.Helper()
 	resp, err := http.ReadResponse(w.r, nil)
 	require.NoError(t, err)
 	return resp.StatusCode
 }
 
-// receiveSession opens a session whose client does not look at what comes.
-func receiveSession(t testing.TB, d *detacher) *detached {
+// receiveSession opens a session and reads only the head of the response.
+func receiveSession(t testing.TB, d *detachServer) *detached {
 	t.Helper()
 	w := d.tr.ask(t, d.srv, plainRequest)
 	w.head()

@@ -1,5 +1,7 @@
 package sse_test
 
+// Clients that leave a detached session, or send what a client should not.
+
 import (
 	"context"
 	"crypto/tls"
@@ -19,21 +21,22 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-var leavers = []struct {
+// waysToLeave are the ways in which a client can end its side of a connection.
+var waysToLeave = []struct {
 	name  string
-	of    func(tr transport) bool
-	leave func(w *wire) error
+	of    func(tr transport) bool // whether it is possible over tr; nil: always
+	leave func(w *rawClient) error
 }{
-	{"FIN", nil, func(w *wire) error { return w.tcp.Close() }},
-	{"RST", nil, func(w *wire) error { return errors.Join(w.tcp.SetLinger(0), w.tcp.Close()) }},
-	{"half-close", nil, func(w *wire) error { return w.tcp.CloseWrite() }},
-	{"close_notify", func(tr transport) bool { return tr.tls }, func(w *wire) error { return w.Conn.(*tls.Conn).CloseWrite() }},
-	{"close_notify and FIN", func(tr transport) bool { return tr.tls }, func(w *wire) error { return w.Conn.Close() }},
-	{"garbage before", nil, func(w *wire) error {
+	{"FIN", nil, func(w *rawClient) error { return w.tcp.Close() }},
+	{"RST", nil, func(w *rawClient) error { return errors.Join(w.tcp.SetLinger(0), w.tcp.Close()) }},
+	{"half-close", nil, func(w *rawClient) error { return w.tcp.CloseWrite() }},
+	{"close_notify", func(tr transport) bool { return tr.tls }, func(w *rawClient) error { return w.Conn.(*tls.Conn).CloseWrite() }},
+	{"close_notify and FIN", func(tr transport) bool { return tr.tls }, func(w *rawClient) error { return w.Conn.Close() }},
+	{"garbage before", nil, func(w *rawClient) error {
 		_, err := io.WriteString(w.Conn, strings.Repeat("\x00garbage\r\n\r\n", 100))
 		return errors.Join(err, w.tcp.CloseWrite())
 	}},
-	{"a pipelined request before", nil, func(w *wire) error {
+	{"a pipelined request before", nil, func(w *rawClient) error {
 		_, err := io.WriteString(w.Conn, plainRequest)
 		return errors.Join(err, w.tcp.Close())
 	}},
@@ -43,13 +46,13 @@ func TestDetachClientLeaves(t *testing.T) {
 	before := runtime.NumGoroutine()
 	t.Run("all", func(t *testing.T) {
 		for _, tr := range transports {
-			for _, how := range leavers {
+			for _, how := range waysToLeave {
 				if how.of != nil && !how.of(tr) {
 					continue
 				}
 				t.Run(how.name+" over "+tr.name, func(t *testing.T) {
 					t.Parallel()
-					d := newDetacher(t, tr, sse.Config{WriteTimeout: time.Hour, Heartbeat: sse.Heartbeat{Period: -1}})
+					d := newDetachServer(t, tr, sse.Config{WriteTimeout: time.Hour, Heartbeat: sse.Heartbeat{Period: -1}})
 					s, w := d.connectReturned()
 					other, otherWire := d.connectReturned()
 					require.NoError(t, how.leave(w))
@@ -59,7 +62,7 @@ func TestDetachClientLeaves(t *testing.T) {
 					require.Equal(t, sse.ErrClientGone, context.Cause(s.Context()))
 					require.ErrorIs(t, s.SendData("x"), sse.ErrClientGone)
 					require.Equal(t, 1, d.Plugin().Len())
-					logged := d.book.Entries("session ended")
+					logged := d.logs.Entries("session ended")
 					require.Len(t, logged, 1)
 					require.Equal(t, slog.LevelDebug, logged[0].Level)
 					require.NoError(t, other.SendData("still here"))
@@ -72,20 +75,20 @@ func TestDetachClientLeaves(t *testing.T) {
 	testkit.GoroutinesBackTo(t, before)
 }
 
-// A write that is under way does not keep the session, for the client will not take
-// it.
+// The client leaves in the middle of a write. The session ends although the write timeout is
+// an hour.
 func TestDetachClientLeavesWhileItIsWrittenTo(t *testing.T) {
 	t.Parallel()
-	onAll(t, func(t *testing.T, tr transport) {
+	overEach(t, func(t *testing.T, tr transport) {
 		t.Helper()
-		for _, how := range leavers[:3] {
+		for _, how := range waysToLeave[:3] {
 			t.Run(how.name, func(t *testing.T) {
 				t.Parallel()
-				d := newDetacher(t, tr, sse.Config{WriteTimeout: time.Hour})
+				d := newDetachServer(t, tr, sse.Config{WriteTimeout: time.Hour})
 				s, w := d.connectReturned()
 				failed := make(chan error, 1)
 				go func() { failed <- s.SendData(strings.Repeat("x", 8<<20)) }()
-				_, err := io.ReadFull(w.r, make([]byte, 50_000)) // it is in the middle
+				_, err := io.ReadFull(w.r, make([]byte, 50_000)) // the write is under way
 				require.NoError(t, err)
 				require.NoError(t, how.leave(w))
 				require.Error(t, testkit.Receive(t, failed))
@@ -96,12 +99,12 @@ func TestDetachClientLeavesWhileItIsWrittenTo(t *testing.T) {
 	})
 }
 
-// What a client says beside its request is of no meaning, however much it is.
+// The server ignores everything that a client sends after its request.
 func TestDetachClientThatTalks(t *testing.T) {
 	t.Parallel()
-	onAll(t, func(t *testing.T, tr transport) {
+	overEach(t, func(t *testing.T, tr transport) {
 		t.Helper()
-		d := newDetacher(t, tr, sse.Config{})
+		d := newDetachServer(t, tr, sse.Config{})
 		w := tr.ask(t, d.srv, plainRequest+plainRequest)
 		w.head()
 		w.expect(chunk(openFrame))
@@ -119,12 +122,12 @@ func TestDetachClientThatTalks(t *testing.T) {
 	})
 }
 
-// A great many leave at a time.
+// Many clients leave at the same time.
 func TestDetachAllLeaveAtOnce(t *testing.T) {
 	t.Parallel()
 	const n = 300
-	d := newDetacher(t, overTCP, sse.Config{Heartbeat: sse.Heartbeat{Period: -1}})
-	var clients []*wire
+	d := newDetachServer(t, overTCP, sse.Config{Heartbeat: sse.Heartbeat{Period: -1}})
+	var clients []*rawClient
 	for range n {
 		_, w := d.connectReturned()
 		clients = append(clients, w)

@@ -1,5 +1,7 @@
 package sse_test
 
+// What a detached session keeps in memory, and what is left after it has ended.
+
 import (
 	"context"
 	"io"
@@ -21,10 +23,10 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// A session that is detached holds nothing of the request but what Call returns.
+// A detached session keeps nothing of its request alive except what Call returns.
 func TestDetachHoldsNothingOfTheRequest(t *testing.T) {
 	t.Parallel()
-	onAll(t, func(t *testing.T, tr transport) {
+	overEach(t, func(t *testing.T, tr transport) {
 		t.Helper()
 		for name, request := range map[string]string{
 			"GET":            plainRequest,
@@ -39,7 +41,7 @@ func TestDetachHoldsNothingOfTheRequest(t *testing.T) {
 				t.Parallel()
 				var held atomic.Int64
 				var kinds sync.Map
-				// keep notes that v, a pointer, is in use.
+				// keep counts the object that v points to until it is collected.
 				keep := func(what string, v any) {
 					held.Add(1)
 					kinds.Store(what, true)
@@ -58,7 +60,7 @@ func TestDetachHoldsNothingOfTheRequest(t *testing.T) {
 						})
 					}
 				}
-				d := newDetacher(t, tr, sse.Config{}, func(d *detacher) {
+				d := newDetachServer(t, tr, sse.Config{}, func(d *detachServer) {
 					d.outside = []func(http.Handler) http.Handler{
 						func(next http.Handler) http.Handler {
 							return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -107,31 +109,33 @@ func TestDetachHoldsNothingOfTheRequest(t *testing.T) {
 					runtime.GC()
 				}
 				kinds.Range(func(what, _ any) bool {
-					t.Errorf("%s is held", what)
+					t.Errorf("%s is still reachable", what)
 					return true
 				})
-				require.Zero(t, held.Load(), "of %d", all)
-				require.NoError(t, s.SendData("x"), "it lives")
+				require.Zero(t, held.Load(), "of %d objects", all)
+				require.NoError(t, s.SendData("x"), "the session is still open")
 				require.Equal(t, strings.Fields(request)[0], s.Call().Method)
 			})
 		}
 	})
 }
 
+// plainWrap is a writer of a middleware that adds nothing.
 type plainWrap struct{ http.ResponseWriter }
 
 func (w *plainWrap) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *plainWrap) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
 
-// When all sessions are over, so is what is collected for them.
+// A detached session can be collected as soon as it has ended, even while another session
+// is open.
 func TestDetachSessionIsCollectedAtItsEnd(t *testing.T) {
 	t.Parallel()
-	onAll(t, func(t *testing.T, tr transport) {
+	overEach(t, func(t *testing.T, tr transport) {
 		t.Helper()
 		const n = 20
 		var collected atomic.Int64
-		d := newDetacher(t, tr, sse.Config{Heartbeat: sse.Heartbeat{Period: 40 * time.Millisecond}}, func(d *detacher) {
+		d := newDetachServer(t, tr, sse.Config{Heartbeat: sse.Heartbeat{Period: 40 * time.Millisecond}}, func(d *detachServer) {
 			d.after = func(s *detached) error {
 				runtime.AddCleanup(s.ServerSession, func(int) { collected.Add(1) }, 0)
 				return nil
@@ -150,7 +154,7 @@ func TestDetachSessionIsCollectedAtItsEnd(t *testing.T) {
 			}
 			d.ended(s)
 		}
-		testkit.Eventually(t, func() bool { runtime.GC(); return collected.Load() == n }, "their collection")
+		testkit.Eventually(t, func() bool { runtime.GC(); return collected.Load() == n }, "the collection of the ended sessions")
 		require.NoError(t, survivor.SendData("x"))
 	})
 }
@@ -159,10 +163,10 @@ func TestDetachLeaksNothing(t *testing.T) {
 	before := runtime.NumGoroutine()
 	descriptors := openDescriptors()
 	t.Run("all", func(t *testing.T) {
-		onAll(t, func(t *testing.T, tr transport) {
+		overEach(t, func(t *testing.T, tr transport) {
 			t.Helper()
-			for range 3 { // the watch ends, and begins anew
-				d := newDetacher(t, tr, sse.Config{Heartbeat: sse.Heartbeat{Period: time.Millisecond}, WriteTimeout: time.Second})
+			for range 3 { // in each round the watch for clients that leave stops and starts again
+				d := newDetachServer(t, tr, sse.Config{Heartbeat: sse.Heartbeat{Period: time.Millisecond}, WriteTimeout: time.Second})
 				var clients sync.WaitGroup
 				for range 40 {
 					s, w := d.connect()
@@ -186,7 +190,7 @@ func TestDetachLeaksNothing(t *testing.T) {
 							w.tcp.Close()
 						case 3:
 							s.hub.End(errOwn)
-						case 4: // it stays, and does not read
+						case 4: // the client stays and does not read
 						}
 					})
 				}
@@ -205,8 +209,8 @@ func TestDetachLeaksNothing(t *testing.T) {
 	}
 }
 
-// openDescriptors returns how many descriptors the process has, or 0 where nobody
-// says.
+// openDescriptors returns how many file descriptors the process has open, or 0 if the system
+// has no /proc/self/fd.
 func openDescriptors() int {
 	entries, _ := os.ReadDir("/proc/self/fd")
 	return len(entries)

@@ -1,5 +1,7 @@
 package sse_test
 
+// Detached sessions behind the middleware of chi and others.
+
 import (
 	"context"
 	"fmt"
@@ -20,8 +22,9 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// trespasser is a middleware that writes when all is over.
-func trespasser(next http.Handler) http.Handler {
+// lateWriter is a middleware that tries to change the response in every way after the handler
+// has returned.
+func lateWriter(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(w, r)
 		w.Header().Set("X-Late", "1")
@@ -77,8 +80,8 @@ func TestDetachMiddleware(t *testing.T) {
 		"Recoverer":        {nil, chain{middleware.Recoverer}, nil},
 		"Throttle":         {nil, chain{nil}, nil},
 		"Throttle outside": {chain{nil}, nil, nil},
-		"late words":       {nil, chain{trespasser}, nil},
-		"late words, too":  {nil, chain{trespasser, middleware.Compress(5), trespasser, logger()}, nil},
+		"late words":       {nil, chain{lateWriter}, nil},
+		"late words, too":  {nil, chain{lateWriter, middleware.Compress(5), lateWriter, logger()}, nil},
 		"a whole stack": {chain{logger(), middleware.Compress(5)}, chain{
 			middleware.RequestID, middleware.Compress(5), middleware.Recoverer, middleware.Timeout(time.Millisecond),
 			middleware.NoCache, middleware.StripSlashes, middleware.CleanPath, middleware.SetHeader("X-A", "b"), nil,
@@ -88,14 +91,14 @@ func TestDetachMiddleware(t *testing.T) {
 			t.Run(name+" over "+tr.name, func(t *testing.T) {
 				t.Parallel()
 				outside, inside := slices.Clone(tt.outside), slices.Clone(tt.inside)
-				switch { // each has one of its own
+				switch { // each subtest needs a Throttle of its own
 				case name == "Throttle outside":
 					outside[0] = middleware.Throttle(1)
 				case name == "Throttle", name == "a whole stack":
 					inside[len(inside)-1] = middleware.Throttle(1)
 				}
 				contexts := make(chan context.Context, 10)
-				d := newDetacher(t, tr, sse.Config{}, func(d *detacher) {
+				d := newDetachServer(t, tr, sse.Config{}, func(d *detachServer) {
 					d.outside = outside
 					d.Use(inside...)
 					d.Use(func(next http.Handler) http.Handler {
@@ -110,9 +113,9 @@ func TestDetachMiddleware(t *testing.T) {
 				w.expect(chunk(openFrame))
 				s := testkit.Receive(t, d.sessions)
 				testkit.Receive(t, s.returned)
-				testkit.Receive(t, testkit.Receive(t, contexts).Done()) // a deadline has passed, and the request is over
+				testkit.Receive(t, testkit.Receive(t, contexts).Done()) // its deadline has passed, or the request has ended
 				require.NoError(t, s.Context().Err())
-				other, _ := d.connectReturned() // there is room
+				other, _ := d.connectReturned() // Throttle(1) lets it in, because the first request has ended
 				require.NoError(t, s.SendData("x"))
 				w.expect(chunk("data: x\n\n"))
 				if tt.check != nil {
@@ -128,10 +131,10 @@ func TestDetachMiddleware(t *testing.T) {
 	}
 }
 
-// The connection is out of reach for a middleware, from the moment of detaching on.
+// A middleware cannot reach the connection of a session that has been detached.
 func TestDetachMiddlewareHasNoConnection(t *testing.T) {
 	t.Parallel()
-	d := newDetacher(t, overTCP, sse.Config{}, func(d *detacher) {
+	d := newDetachServer(t, overTCP, sse.Config{}, func(d *detachServer) {
 		d.Use(func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				next.ServeHTTP(w, r)

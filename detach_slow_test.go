@@ -1,5 +1,7 @@
 package sse_test
 
+// Clients that read slowly, or not at all, from a detached session.
+
 import (
 	"bufio"
 	"context"
@@ -19,21 +21,21 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// What the client has not taken yet belongs to the stream, and comes before its end.
+// Events that the client has not taken yet are sent before the session ends.
 func TestDetachEndWithAWritePending(t *testing.T) {
 	t.Parallel()
 	if overTCP.mayBlock() {
 		t.Skip("writes block here")
 	}
-	for name, end := range map[string]func(d *detacher, s *detached){
-		"Close":    func(_ *detacher, s *detached) { s.Close() },
-		"slow":     func(_ *detacher, s *detached) { s.hub.End(sse.ErrSlow) },
-		"shutdown": func(d *detacher, _ *detached) { go func() { _ = d.Plugin().Shutdown(context.Background()) }() },
+	for name, end := range map[string]func(d *detachServer, s *detached){
+		"Close":    func(_ *detachServer, s *detached) { s.Close() },
+		"slow":     func(_ *detachServer, s *detached) { s.hub.End(sse.ErrSlow) },
+		"shutdown": func(d *detachServer, _ *detached) { go func() { _ = d.Plugin().Shutdown(context.Background()) }() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var told atomic.Int64
-			d := newDetacher(t, overTCP, sse.Config{WriteTimeout: time.Hour, ShutdownSpread: 1, OnSend: func(_ *sse.ServerSession, s sse.Sent) {
+			d := newDetachServer(t, overTCP, sse.Config{WriteTimeout: time.Hour, ShutdownSpread: 1, OnSend: func(_ *sse.ServerSession, s sse.Sent) {
 				testkit.NoError(t, s.Err)
 				told.Add(int64(s.Bytes))
 			}})
@@ -46,7 +48,7 @@ func TestDetachEndWithAWritePending(t *testing.T) {
 			require.True(t, strings.HasSuffix(rest, lastChunk), rest)
 			require.Equal(t, name == "shutdown", strings.Contains(rest, "retry: "))
 			e := d.ended(s)
-			require.EqualValues(t, 1+events, e.Events, "all that the client was sent")
+			require.EqualValues(t, 1+events, e.Events, "every event that the client was sent counts")
 			body, err := io.ReadAll(newChunkedReader(bufio.NewReader(strings.NewReader(want + rest))))
 			require.NoError(t, err)
 			require.EqualValues(t, len(openFrame)+len(body), e.Bytes)
@@ -59,19 +61,19 @@ func TestDetachEndWithAWritePending(t *testing.T) {
 	}
 }
 
-// A client that is too slow for the last words gets fewer of them, but no others.
+// A client that is too slow at the end gets less of the stream, but no wrong bytes.
 func TestDetachSlowClientAtTheEnd(t *testing.T) {
 	t.Parallel()
 	if overTCP.mayBlock() {
 		t.Skip("writes block here")
 	}
-	for name, end := range map[string]func(d *detacher, s *detached){
-		"Close":    func(_ *detacher, s *detached) { s.Close() },
-		"shutdown": func(d *detacher, _ *detached) { go func() { _ = d.Plugin().Shutdown(context.Background()) }() },
+	for name, end := range map[string]func(d *detachServer, s *detached){
+		"Close":    func(_ *detachServer, s *detached) { s.Close() },
+		"shutdown": func(d *detachServer, _ *detached) { go func() { _ = d.Plugin().Shutdown(context.Background()) }() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDetacher(t, overTCP, sse.Config{WriteTimeout: 200 * time.Millisecond, ShutdownSpread: 1})
+			d := newDetachServer(t, overTCP, sse.Config{WriteTimeout: 200 * time.Millisecond, ShutdownSpread: 1})
 			s, w := d.connectReturned()
 			var data strings.Builder
 			for i := range 1 << 20 {
@@ -81,7 +83,7 @@ func TestDetachSlowClientAtTheEnd(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, pending)
 			end(d, s)
-			// It takes a little at a time, until it is cut off.
+			// The client takes a little at a time, until the server closes the connection.
 			var got strings.Builder
 			part := make([]byte, 10_000)
 			for err == nil {
@@ -94,29 +96,29 @@ func TestDetachSlowClientAtTheEnd(t *testing.T) {
 			}
 			want := chunk("data: " + data.String() + "\n\n")
 			require.Less(t, got.Len(), len(want))
-			require.True(t, strings.HasPrefix(want, got.String()), "something is doubled, or left out")
+			require.True(t, strings.HasPrefix(want, got.String()), "bytes are repeated or missing")
 			require.EqualValues(t, 1, d.ended(s).Events)
 		})
 	}
 }
 
-// However well a session ends, the half of an event must not pass for its whole.
+// A session that ends in order, but in the middle of an event, must not look complete.
 func TestDetachHalfAnEventIsNoEnd(t *testing.T) {
 	t.Parallel()
-	onAll(t, func(t *testing.T, tr transport) {
+	overEach(t, func(t *testing.T, tr transport) {
 		t.Helper()
-		d := newDetacher(t, tr, sse.Config{WriteTimeout: time.Hour})
+		d := newDetachServer(t, tr, sse.Config{WriteTimeout: time.Hour})
 		s, w := d.connectReturned()
 		data := strings.Repeat("x", 8<<20)
 		failed := make(chan error, 1)
 		go func() { failed <- s.SendData(data) }()
 		want := chunk("data: " + data + "\n\n")
-		w.expect(want[:50_000]) // it is in the middle
+		w.expect(want[:50_000]) // the write is under way
 		require.NoError(t, s.Close())
 		s.hub.Interrupt()
 		require.ErrorIs(t, testkit.Receive(t, failed), os.ErrDeadlineExceeded)
 		rest := w.rest()
-		require.True(t, strings.HasPrefix(want[50_000:], rest), "something else has come")
+		require.True(t, strings.HasPrefix(want[50_000:], rest), "unexpected bytes")
 		require.Equal(t, sse.EndClosed, d.ended(s).Reason)
 	})
 }
@@ -132,7 +134,7 @@ func TestDetachClientThatNeverReads(t *testing.T) {
 				t.Run(by+" over "+tr.name, func(t *testing.T) {
 					t.Parallel()
 					const timeout = 300 * time.Millisecond
-					d := newDetacher(t, tr, sse.Config{WriteTimeout: timeout})
+					d := newDetachServer(t, tr, sse.Config{WriteTimeout: timeout})
 					s, w := d.connectReturned()
 					var began time.Time
 					var err error
@@ -159,7 +161,7 @@ func TestDetachClientThatNeverReads(t *testing.T) {
 					require.Less(t, time.Since(failed), 3*time.Second, "nothing is left to wait for")
 					require.Equal(t, sse.EndWriteTimeout, e.Reason)
 					require.ErrorIs(t, e.Err, sse.ErrWriteTimeout)
-					logged := d.book.Entries("session ended")
+					logged := d.logs.Entries("session ended")
 					require.Len(t, logged, 1)
 					require.Equal(t, slog.LevelWarn, logged[0].Level)
 					require.False(t, strings.HasSuffix(w.rest(), lastChunk))
@@ -173,21 +175,21 @@ func TestDetachClientThatNeverReads(t *testing.T) {
 	testkit.GoroutinesBackTo(t, before)
 }
 
-// A timeout is of a write, and not of the writes after it.
+// The timeout of one write must not affect the writes after it.
 func TestDetachWriteTimeoutIsOfEachWrite(t *testing.T) {
 	t.Parallel()
-	onAll(t, func(t *testing.T, tr transport) {
+	overEach(t, func(t *testing.T, tr transport) {
 		t.Helper()
 		const timeout = 500 * time.Millisecond
-		d := newDetacher(t, tr, sse.Config{WriteTimeout: timeout})
+		d := newDetachServer(t, tr, sse.Config{WriteTimeout: timeout})
 		s, w := d.connectReturned()
 		for range 2 {
-			data := strings.Repeat("x", 256<<10) // which waits for the client
+			data := strings.Repeat("x", 256<<10) // so large that the write waits for the client
 			sent := make(chan error, 1)
 			go func() { sent <- s.SendData(data) }()
 			w.expect(chunk("data: " + data + "\n\n"))
 			require.NoError(t, testkit.Receive(t, sent))
-			time.Sleep(timeout + timeout/10) // a deadline that was left armed has passed
+			time.Sleep(timeout + timeout/10) // a deadline that was not cleared would have passed
 			pending, err := s.hub.TryWrite(framesOf("x"))
 			require.NoError(t, err)
 			require.False(t, pending)

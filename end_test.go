@@ -20,13 +20,14 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// failingWrites lets no write pass.
+// failingWrites is a middleware after which writes of certain data fail.
 func failingWrites(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(&failingWriter{w}, r)
 	})
 }
 
+// failingWriter fails to write "data: x" and "data: fail".
 type failingWriter struct{ http.ResponseWriter }
 
 func (w *failingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -42,7 +43,7 @@ func (w *failingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Every reason for an end, and all that is told of it.
+// Every reason for an end, with what OnClose, OnSend and the log report of it.
 func TestSessionEnds(t *testing.T) {
 	t.Parallel()
 	const x = "data: x\n\n"
@@ -134,7 +135,7 @@ func TestSessionEnds(t *testing.T) {
 		},
 		{
 			sse.EndPanic, "panic", slog.LevelError, true, 3, int64(len(x + ": hi\n\n" + x)), nil,
-			func(s *sse.ServerSession) error { _ = twice(s); panic("at the disco") }, nil,
+			func(s *sse.ServerSession) error { _ = twice(s); panic("in the handler") }, nil,
 		},
 	} {
 		t.Run(fmt.Sprint(tt.text, " opened ", tt.opened), func(t *testing.T) {
@@ -152,10 +153,10 @@ func TestSessionEnds(t *testing.T) {
 				}
 				var session atomic.Pointer[sse.ServerSession]
 				ends := make(chan sse.End, 1)
-				book := testkit.NewLog()
+				logs := testkit.NewLog()
 				r := newRouter(sse.Config{
-					Logger:         book.Logger(),
-					ShutdownSpread: -1, // no farewell, which would count
+					Logger:         logs.Logger(),
+					ShutdownSpread: -1, // without a farewell, whose bytes would count
 					OnOpen:         func(s *sse.ServerSession) { call("open"); assert.Same(t, session.Load(), s) },
 					OnSend: func(s *sse.ServerSession, e sse.Sent) {
 						call("send")
@@ -169,7 +170,7 @@ func TestSessionEnds(t *testing.T) {
 					OnClose: func(s *sse.ServerSession, e sse.End) {
 						call("close")
 						assert.Same(t, session.Load(), s)
-						assert.ErrorIs(t, s.SendData("y"), sse.ErrClosed, "the session cannot send anymore")
+						assert.ErrorIs(t, s.SendData("y"), sse.ErrClosed, "Send fails in OnClose")
 						ends <- e
 					},
 				})
@@ -187,7 +188,7 @@ func TestSessionEnds(t *testing.T) {
 				p := servePipe(t, r)
 				conn := p.dial("/rooms/7")
 				if tt.client == nil {
-					go io.Copy(io.Discard, conn) //nolint:errcheck // reads what there is
+					go io.Copy(io.Discard, conn) //nolint:errcheck // it reads what there is
 				} else {
 					tt.client(p.read(conn), r)
 				}
@@ -200,12 +201,12 @@ func TestSessionEnds(t *testing.T) {
 				require.Equal(t, tt.events, e.Events)
 				require.Equal(t, tt.bytes, e.Bytes)
 				require.Equal(t, took, e.Duration)
-				require.Equal(t, e.Bytes, sent, "what OnSend was told")
+				require.Equal(t, e.Bytes, sent, "the bytes that OnSend reported")
 				switch {
 				case tt.reason == sse.EndPanic:
 					var p *sse.PanicError
 					require.ErrorAs(t, e.Err, &p)
-					require.Equal(t, "at the disco", p.Value)
+					require.Equal(t, "in the handler", p.Value)
 				case tt.err == nil:
 					require.NoError(t, e.Err)
 				default:
@@ -216,9 +217,9 @@ func TestSessionEnds(t *testing.T) {
 				} else {
 					require.Equal(t, []string{"close"}, calls)
 				}
-				require.Empty(t, ends, "once")
+				require.Empty(t, ends, "OnClose was called twice")
 
-				logged := book.Entries("session ended")
+				logged := logs.Entries("session ended")
 				require.Len(t, logged, 1)
 				require.Equal(t, tt.level, logged[0].Level)
 				require.Equal(t, "pipe", logged[0].Attrs["remote"].String())
@@ -228,7 +229,7 @@ func TestSessionEnds(t *testing.T) {
 				} else {
 					require.False(t, ok)
 				}
-				require.Len(t, book.Entries(""), 1, "nothing else is logged")
+				require.Len(t, logs.Entries(""), 1, "nothing else is logged")
 			})
 		})
 	}
@@ -255,17 +256,18 @@ func TestEndLogValue(t *testing.T) {
 	require.Equal(t, "EndReason(200)", sse.EndReason(200).String())
 }
 
-// http.ErrAbortHandler is how a handler aborts without a word.
+// A handler panics with http.ErrAbortHandler to abort a response without a log entry of an
+// error.
 func TestSessionQuietAbort(t *testing.T) {
 	t.Parallel()
-	book := testkit.NewLog()
-	r := newRouter(sse.Config{Logger: book.Logger()})
+	logs := testkit.NewLog()
+	r := newRouter(sse.Config{Logger: logs.Logger()})
 	r.SSE("/", func(s *sse.ServerSession) error {
 		_ = s.SendData("x")
 		panic(http.ErrAbortHandler)
 	})
 	require.PanicsWithValue(t, http.ErrAbortHandler, func() { record(r, http.MethodGet, "/") })
-	logged := book.Entries("session ended")
+	logged := logs.Entries("session ended")
 	require.Len(t, logged, 1)
 	require.Equal(t, slog.LevelDebug, logged[0].Level)
 	require.NotContains(t, logged[0].Text, "goroutine")

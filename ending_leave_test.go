@@ -1,5 +1,7 @@
 package sse_test
 
+// Clients that leave an ordinary session.
+
 import (
 	"bufio"
 	"context"
@@ -31,7 +33,7 @@ func TestSessionIsEndedByTheClientsLeaving(t *testing.T) {
 			ends := endsOf(&cfg)
 			causes := make(chan error, 3)
 			r := newRouter(cfg)
-			r.Use(middleware.Timeout(time.Hour)) // a context between
+			r.Use(middleware.Timeout(time.Hour)) // a context between net/http's and the session's
 			h := func(s *sse.ServerSession) error {
 				if err := s.SendData("x"); err != nil {
 					return err
@@ -85,8 +87,7 @@ func TestSessionEndsForAClientThatLeavesBeforeItOpens(t *testing.T) {
 	})
 }
 
-// A write that fails because the client has gone did not run into its timeout, and
-// should not say so.
+// A write that fails because the client has left must not report a timeout.
 func TestSessionWriteUnderWaySaysThatTheClientIsGone(t *testing.T) {
 	t.Parallel()
 	var cfg sse.Config
@@ -97,8 +98,8 @@ func TestSessionWriteUnderWaySaysThatTheClientIsGone(t *testing.T) {
 		results <- s.SendData(strings.Repeat("x", 16<<20))
 		return nil
 	})
-	conn := rawClient(t, serve(t, r, smallSendBuffer), "/")
-	_, err := io.ReadFull(conn, make([]byte, 1<<10)) // head and some data: it is being written
+	conn := dialRaw(t, serve(t, r, smallSendBuffer), "/")
+	_, err := io.ReadFull(conn, make([]byte, 1<<10)) // the head and some data: the write is under way
 	require.NoError(t, err)
 	require.NoError(t, conn.CloseWrite())
 	err = testkit.Receive(t, results)
@@ -114,7 +115,7 @@ func TestSessionClientThatVanishes(t *testing.T) {
 			"RST":       func(c *net.TCPConn) error { return errors.Join(c.SetLinger(0), c.Close()) },
 			"FIN":       func(c *net.TCPConn) error { return c.Close() },
 			"half-FIN":  func(c *net.TCPConn) error { return c.CloseWrite() },
-			"after all": nil, // the server is closed
+			"after all": nil, // nil: the server closes the connection
 		} {
 			for _, busy := range []bool{false, true} {
 				t.Run(fmt.Sprint(how, " busy ", busy), func(t *testing.T) {
@@ -135,7 +136,7 @@ func TestSessionClientThatVanishes(t *testing.T) {
 						}
 					})
 					srv := serve(t, r, smallSendBuffer)
-					conn := rawClient(t, srv, "/")
+					conn := dialRaw(t, srv, "/")
 					read := bufio.NewReaderSize(conn, 16)
 					for line := ""; line != "data: open\n"; {
 						var err error
@@ -157,15 +158,16 @@ func TestSessionClientThatVanishes(t *testing.T) {
 	testkit.GoroutinesBackTo(t, before)
 }
 
-// A client that leaves is nothing to tell anyone, however it does it.
+// A client that leaves is normal. It is logged at level Info at most, in whatever way it
+// leaves.
 func TestSessionClientThatLeavesIsNotLoggedAboveInfo(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
 		t.Run(proto.Name, func(t *testing.T) {
 			t.Parallel()
-			book := testkit.NewLog()
+			logs := testkit.NewLog()
 			var cfg sse.Config
-			cfg.Logger = book.Logger()
+			cfg.Logger = logs.Logger()
 			ends := endsOf(&cfg)
 			r := newRouter(cfg)
 			r.SSE("/idle", untilDone)
@@ -181,7 +183,7 @@ func TestSessionClientThatLeavesIsNotLoggedAboveInfo(t *testing.T) {
 					return err
 				}
 				<-s.Done()
-				return errOwn // follows from the end
+				return errOwn // an error that a handler returns because the session has ended
 			})
 			srv := serve(t, r, proto.Setup)
 			for range 10 {
@@ -194,8 +196,8 @@ func TestSessionClientThatLeavesIsNotLoggedAboveInfo(t *testing.T) {
 			for range 30 {
 				require.Equal(t, sse.EndClientGone, testkit.Receive(t, ends).Reason)
 			}
-			testkit.Eventually(t, func() bool { return len(book.Entries("session ended")) == 30 }, "the log")
-			for _, e := range book.Entries("") {
+			testkit.Eventually(t, func() bool { return len(logs.Entries("session ended")) == 30 }, "a log entry for each session")
+			for _, e := range logs.Entries("") {
 				require.LessOrEqual(t, e.Level, slog.LevelInfo, e.Text)
 			}
 		})

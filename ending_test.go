@@ -21,7 +21,8 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// brokenEnds are the ways to end an open session that must not look like an end.
+// brokenEnds are the ways in which an open session can fail. The client must not mistake such
+// a stream for a complete one.
 var brokenEnds = map[string]struct {
 	end    func(s *sse.ServerSession) error
 	reason sse.EndReason
@@ -36,7 +37,7 @@ var brokenEnds = map[string]struct {
 
 func TestSessionBrokenEndLooksBroken(t *testing.T) {
 	t.Parallel()
-	// recoverAll takes a panic for a request that went wrong, and answers.
+	// recoverAll recovers from every panic and writes to the response.
 	recoverAll := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer func() {
@@ -70,7 +71,7 @@ func TestSessionBrokenEndLooksBroken(t *testing.T) {
 					a := get(t, serve(t, r, proto.Setup), "/")
 					require.Equal(t, http.StatusOK, a.Status)
 					require.Equal(t, "data: before\n\n", a.Body)
-					require.Error(t, a.Err, "the client must not take this for the end")
+					require.Error(t, a.Err, "the client must see that the stream is truncated")
 					if proto.Proto == "HTTP/1.1" {
 						require.Equal(t, io.ErrUnexpectedEOF, a.Err)
 					}
@@ -115,13 +116,14 @@ func TestSessionWholeEndLooksWhole(t *testing.T) {
 				a := get(t, srv, "/")
 				require.NoError(t, a.Err)
 				require.Equal(t, "data: before\n\n", a.Body)
-				require.Empty(t, complaints.String(), "of net/http, on a second head")
+				require.Empty(t, complaints.String(), "net/http has complained, perhaps of a second WriteHeader")
 			})
 		}
 	}
 }
 
-// halfWriter writes half of what it is to write, closes the session, and fails.
+// halfWriter fails on data with the word "torn": it closes the session, writes half of the
+// data, and returns an error.
 type halfWriter struct {
 	http.ResponseWriter
 	session *atomic.Pointer[sse.ServerSession]
@@ -140,7 +142,7 @@ func (w *halfWriter) Write(p []byte) (int, error) {
 	return n, errOwn
 }
 
-// However well a session ends, the half of an event must not pass for its whole.
+// A session that ends in order, but in the middle of an event, must not look complete.
 func TestSessionHalfAnEventIsNoEnd(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
@@ -164,8 +166,8 @@ func TestSessionHalfAnEventIsNoEnd(t *testing.T) {
 	}
 }
 
-// A middleware that takes all panics cannot make a broken end a whole one, where
-// there is no connection to break as well.
+// A middleware that recovers from every panic must not make a failed session look complete.
+// Without a connection that could be broken off, the plugin panics outside that middleware.
 func TestSessionBrokenEndIsThePanicOfTheServer(t *testing.T) {
 	t.Parallel()
 	r := newRouter(sse.Config{})
@@ -235,11 +237,11 @@ func TestSessionPanicBeforeItOpensReachesARecoverer(t *testing.T) {
 			resp.Body.Close()
 		}
 		require.Error(t, err)
-		testkit.Eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
+		testkit.Eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end of the session")
 	})
 }
 
-// silentEntry keeps chi's Recoverer from printing.
+// silentEntry is a log entry that keeps chi's Recoverer from printing.
 type silentEntry struct{}
 
 func (silentEntry) Write(int, int, http.Header, time.Duration, any) {}

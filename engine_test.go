@@ -26,9 +26,10 @@ func TestDetachClientThatPauses(t *testing.T) {
 		t.Skip("writes block here")
 	}
 	for name, tt := range map[string]struct {
-		// then is what follows when a write is pending. It returns what the client is to be
-		// sent, and how many events that is. reads has the client read on; if it waits, until
-		// the client has all that can come now.
+		// then is called when a write is pending. It returns what it sends to the client in
+		// addition, and the number of events in that. It calls reads once, which makes the
+		// client read; with wait, reads returns after the client has read nearly everything
+		// that was sent before.
 		then func(t *testing.T, s *detached, reads func(wait bool)) (more string, events int)
 	}{
 		"Finish": {func(t *testing.T, s *detached, reads func(wait bool)) (string, int) {
@@ -44,7 +45,7 @@ func TestDetachClientThatPauses(t *testing.T) {
 			select {
 			case err := <-sent:
 				require.NoError(t, err)
-				require.FailNow(t, "sent, before what is to be sent first")
+				require.FailNow(t, "Send did not wait for the pending write")
 			case <-time.After(50 * time.Millisecond):
 			}
 			reads(false)
@@ -71,7 +72,7 @@ func TestDetachClientThatPauses(t *testing.T) {
 			for range 2 {
 				pending, err := s.hub.TryWrite(f)
 				require.NoError(t, err)
-				require.True(t, pending, "it stands behind what is")
+				require.True(t, pending, "it must wait for the pending write")
 			}
 			reads(false)
 			require.NoError(t, s.hub.Finish())
@@ -82,7 +83,7 @@ func TestDetachClientThatPauses(t *testing.T) {
 			reads(true)
 			pending, err := s.hub.TryWrite(framesOf("a"))
 			require.NoError(t, err)
-			require.True(t, pending, "it stands behind what is")
+			require.True(t, pending, "it must wait for the pending write")
 			require.NoError(t, s.hub.Finish())
 			return chunk("data: a\n\n"), 1
 		}},
@@ -105,7 +106,7 @@ func TestDetachClientThatPauses(t *testing.T) {
 			t.Parallel()
 			var mu sync.Mutex
 			var bytes, errs int
-			d := newDetacher(t, overTCP, sse.Config{WriteTimeout: time.Hour, OnSend: func(_ *sse.ServerSession, s sse.Sent) {
+			d := newDetachServer(t, overTCP, sse.Config{WriteTimeout: time.Hour, OnSend: func(_ *sse.ServerSession, s sse.Sent) {
 				mu.Lock()
 				defer mu.Unlock()
 				bytes += s.Bytes
@@ -122,8 +123,8 @@ func TestDetachClientThatPauses(t *testing.T) {
 					b, _ := io.ReadAll(io.TeeReader(w.r, writerFunc(func(p []byte) { count.Add(int64(len(p))) })))
 					read <- b
 				}()
-				if wait { // at the most the last event is pending
-					testkit.Eventually(t, func() bool { return count.Load() >= int64(len(want)-11_000) }, "what it can have")
+				if wait { // at most the last event is still pending
+					testkit.Eventually(t, func() bool { return count.Load() >= int64(len(want)-11_000) }, "the client to read what is not pending")
 				}
 			}
 			more, n := tt.then(t, s, reads)
@@ -150,7 +151,7 @@ func TestDetachClientThatPauses(t *testing.T) {
 	}
 }
 
-// noHijack is a writer of a middleware that cannot be hijacked, as some are.
+// noHijack is a writer of a middleware that does not implement http.Hijacker.
 type noHijack struct {
 	http.ResponseWriter
 	err error
@@ -158,7 +159,7 @@ type noHijack struct {
 
 func (w *noHijack) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
 
-// failingHijack has one that fails.
+// failingHijack is a writer whose Hijack fails.
 type failingHijack struct{ noHijack }
 
 func (w *failingHijack) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, errOwn }
@@ -191,7 +192,7 @@ func TestDetachRefuses(t *testing.T) {
 				e := engine.Of(s)
 				h := &stubHub{ended: make(chan error, 1)}
 				assert.True(t, e.Attach(h))
-				assert.False(t, e.Attach(h), "it has an owner")
+				assert.False(t, e.Attach(h), "the session has an owner already")
 				testkit.NoError(t, s.SendData("open"))
 				for range 3 {
 					assert.False(t, e.Detach())
@@ -204,7 +205,7 @@ func TestDetachRefuses(t *testing.T) {
 				assert.EqualValues(t, 1, h.begun.Load())
 				e.Release()
 				testkit.NoError(t, s.Heartbeat(sse.Heartbeat{}))
-				assert.EqualValues(t, 1, h.begun.Load(), "it has no owner anymore")
+				assert.EqualValues(t, 1, h.begun.Load(), "the session has no owner any longer")
 				assert.True(t, e.Attach(h))
 				select {
 				case <-goOn:
@@ -213,7 +214,7 @@ func TestDetachRefuses(t *testing.T) {
 				assert.Equal(t, "text/event-stream", s.Header().Get("Content-Type"))
 				e.End(sse.ErrSlow)
 				<-s.Done()
-				assert.Empty(t, h.ended, "the handler knows by itself")
+				assert.Empty(t, h.ended, "the owner is told only of the end of a detached session")
 				return nil
 			})
 			var h http.Handler = r
@@ -277,12 +278,12 @@ func TestDetachAtTheWrongTime(t *testing.T) {
 		require.NoError(t, a.Err)
 		require.Equal(t, "data: x\n\n", a.Body)
 		s := testkit.Receive(t, sessions)
-		testkit.Eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
+		testkit.Eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end of the session")
 		require.False(t, engine.Of(s).Detach(), "the handler has returned")
 	})
 	t.Run("twice", func(t *testing.T) {
 		t.Parallel()
-		d := newDetacher(t, overTCP, sse.Config{}, func(d *detacher) {
+		d := newDetachServer(t, overTCP, sse.Config{}, func(d *detachServer) {
 			d.after = func(s *detached) error {
 				assert.False(t, s.hub.Detach())
 				return nil

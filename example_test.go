@@ -57,7 +57,7 @@ func ExampleRouter_SSE() {
 				return err
 			}
 			select {
-			case <-s.Done(): // the client is gone, say
+			case <-s.Done(): // for example because the client has left
 				return nil
 			case <-time.After(time.Millisecond):
 			}
@@ -76,11 +76,11 @@ func ExampleRouter_SSE() {
 	// data: 1
 }
 
-// A handler without a place of its own goes where chi can put one.
+// SSEHandler returns an http.Handler, which can be mounted wherever chi takes one.
 func ExampleRouter_SSEHandler() {
 	r := sse.Install(chi.NewRouter(), sse.Config{})
 	echo := r.SSEHandler(func(s *sse.ServerSession) error {
-		question, err := io.ReadAll(s.Call().Body) // before the first send
+		question, err := io.ReadAll(s.Call().Body) // read the body before the first send
 		if err != nil {
 			return err
 		}
@@ -95,7 +95,8 @@ func ExampleRouter_SSEHandler() {
 	// data: you said
 }
 
-// chi hands a plain chi.Router to nested routers; From gives the plugin back.
+// chi passes a plain chi.Router to the functions of nested routers. From returns it as a
+// Router of the plugin.
 func ExampleFrom() {
 	r := sse.Install(chi.NewRouter(), sse.Config{})
 	r.Route("/rooms/{room}", func(r chi.Router) {
@@ -120,7 +121,7 @@ func ExampleServerSession_SendData() {
 	}
 	r := sse.Install(chi.NewRouter(), sse.Config{})
 	r.SSE("/customers", func(s *sse.ServerSession) error {
-		if err := s.SendData(Customer{7, "Ann"}); err != nil { // as JSON, unless told otherwise
+		if err := s.SendData(Customer{7, "Ann"}); err != nil { // as JSON, unless the route has another serializer
 			return err
 		}
 		return s.SendData("a string is sent as it is")
@@ -173,7 +174,7 @@ func ExampleWithSerializer() {
 	// data: ]
 }
 
-// Before its first send a handler can still answer as any other.
+// Before its first send a handler can still refuse the request with a status.
 func ExampleError() {
 	r := sse.Install(chi.NewRouter(), sse.Config{})
 	r.SSE("/private", func(s *sse.ServerSession) error {
@@ -206,7 +207,7 @@ func ExampleServerSession_Heartbeat() {
 		if err != nil {
 			return err
 		}
-		<-s.Done() // the heartbeat goes on by itself
+		<-s.Done() // the heartbeat needs no loop in the handler
 		return nil
 	})
 
@@ -222,7 +223,7 @@ func ExampleServerSession_Heartbeat() {
 }
 
 func ExamplePlugin_Shutdown() {
-	r := sse.Install(chi.NewRouter(), sse.Config{ShutdownSpread: time.Nanosecond}) // a spread that can be printed
+	r := sse.Install(chi.NewRouter(), sse.Config{ShutdownSpread: time.Nanosecond}) // so small that every client is told 3000 ms
 	r.SSE("/events", func(s *sse.ServerSession) error {
 		if err := s.SendData("hello"); err != nil {
 			return err
@@ -270,7 +271,7 @@ func ExamplePlugin_ShutdownWith() {
 	}
 	defer resp.Body.Close()
 
-	fmt.Println(srv.Config.Shutdown(context.Background())) // would wait for ever
+	fmt.Println(srv.Config.Shutdown(context.Background())) // without ShutdownWith it would wait forever
 	fmt.Println(r.Plugin().Len(), "sessions")
 	// Output:
 	// <nil>

@@ -24,7 +24,7 @@ func TestSessionWhoseHeaderIsTakenWaitsForTheHandler(t *testing.T) {
 			h := s.Header()
 			time.Sleep(time.Minute)
 			h.Set("X-Late", "yes")
-			h.Set("Content-Type", "text/plain") // is set at the opening, whatever it was
+			h.Set("Content-Type", "text/plain") // the opening overwrites it
 			if err := s.SendData("hello"); err != nil {
 				return err
 			}
@@ -55,8 +55,8 @@ func TestSessionWhoseHeaderIsTakenWaitsForTheHandler(t *testing.T) {
 	})
 }
 
-// The header's map must never be in the hands of the handler and of the opening
-// at the same time.
+// The handler and the opening of the session must never use the map of the header at the same
+// time.
 func TestSessionHeaderAndOpenDelayDoNotMeet(t *testing.T) {
 	r := newRouter(sse.Config{})
 	const delay = 50 * time.Microsecond
@@ -64,7 +64,7 @@ func TestSessionHeaderAndOpenDelayDoNotMeet(t *testing.T) {
 		began := time.Now()
 		var stop atomic.Bool
 		var others sync.WaitGroup
-		for range 2 { // whoever wants the session must wait for it
+		for range 2 { // they compete with the handler for the session
 			others.Go(func() {
 				for !stop.Load() {
 					assert.NoError(t, s.Heartbeat(sse.Heartbeat{Period: -1}))
@@ -87,7 +87,8 @@ func TestSessionHeaderAndOpenDelayDoNotMeet(t *testing.T) {
 	}
 }
 
-// Header is safe at any time; over HTTP/2 net/http's own panics by then.
+// Header can be called after the handler has returned, when the Header method of net/http's
+// writer panics over HTTP/2.
 func TestSessionHeaderAfterTheHandlerReturned(t *testing.T) {
 	for _, proto := range protocols {
 		t.Run(proto.Name, func(t *testing.T) {
@@ -99,7 +100,7 @@ func TestSessionHeaderAfterTheHandlerReturned(t *testing.T) {
 			})
 			require.Equal(t, "data: x\n\n", get(t, serve(t, r, proto.Setup), "/").Body)
 			s := testkit.Receive(t, sessions)
-			testkit.Eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
+			testkit.Eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end of the session")
 			require.NotPanics(t, func() {
 				require.Equal(t, "text/event-stream", s.Header().Get("Content-Type"))
 			})

@@ -20,8 +20,8 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// sendAt is a handler that sends an event with the time as its data at each of
-// the times, and returns after the last.
+// sendAt returns a handler that sends an event at each of the times after its start, with
+// that time as the data, and returns after the last.
 func sendAt(times ...time.Duration) sse.Handler {
 	return func(s *sse.ServerSession) error {
 		began := time.Now()
@@ -39,9 +39,9 @@ func sendAt(times ...time.Duration) sse.Handler {
 	}
 }
 
-// heard is what a client hears of a handler, each block with the time at which it
-// came, to the millisecond.
-func heard(t *testing.T, r *sse.Router) []string {
+// blocksOf returns the blocks that a client of r receives from "/", each with the time at
+// which it came, in whole milliseconds since the request.
+func blocksOf(t *testing.T, r *sse.Router) []string {
 	t.Helper()
 	began := time.Now()
 	s := servePipe(t, r).connect("/")
@@ -261,7 +261,7 @@ func TestHeartbeatSchedule(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRouter(tt.cfg)
 				r.SSE("/", tt.handler, tt.options...)
-				require.Equal(t, tt.want, heard(t, r))
+				require.Equal(t, tt.want, blocksOf(t, r))
 			})
 		})
 	}
@@ -290,7 +290,7 @@ func TestHeartbeatIsAskedForNoMoreAfterTheEnd(t *testing.T) {
 					end(s)
 					return nil
 				})
-				require.Len(t, heard(t, r), 4)
+				require.Len(t, blocksOf(t, r), 4)
 				time.Sleep(time.Hour)
 				require.EqualValues(t, 4, atEnd.Load())
 				require.EqualValues(t, 4, asked.Load())
@@ -317,9 +317,9 @@ func TestHeartbeatCountsAsHeartbeat(t *testing.T) {
 		}
 		r := newRouter(cfg)
 		r.SSE("/", sendAt(0, 20*time.Second, 40*time.Second))
-		require.Len(t, heard(t, r), 5)
+		require.Len(t, blocksOf(t, r), 5)
 		e := <-ends
-		require.EqualValues(t, 3, e.Events, "beats are no events")
+		require.EqualValues(t, 3, e.Events, "heartbeats are not events")
 		require.EqualValues(t, bytes, e.Bytes)
 		require.EqualValues(t, len("data: 0s\n\ndata: 20s\n\ndata: 40s\n\n")+2*len(": heartbeat\n\n"), e.Bytes)
 		require.Equal(t, 2, beats)
@@ -336,16 +336,16 @@ func TestHeartbeatFindsAClientThatIsDead(t *testing.T) {
 		r.SSE("/", untilDone)
 		s := servePipe(t, r).connect("/")
 		require.Equal(t, "open", s.next().Data)
-		e := <-ends // it does not read from here on
+		e := <-ends // the client does not read any longer
 		require.NotEqual(t, sse.EndReturned, e.Reason)
-		require.Equal(t, 25*time.Second, e.Duration, "a beat after 15 s, and 10 s in which it is not taken")
+		require.Equal(t, 25*time.Second, e.Duration, "a heartbeat after 15 s, and 10 s until its write times out")
 	})
 }
 
 func TestHeartbeatProviderPanics(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		at   int // which call
+		at   int // the call that panics
 		want string
 	}{
 		"in the handler's call": {1, ""},
@@ -354,16 +354,16 @@ func TestHeartbeatProviderPanics(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				book := testkit.NewLog()
+				logs := testkit.NewLog()
 				var cfg sse.Config
-				cfg.Logger = book.Logger()
+				cfg.Logger = logs.Logger()
 				ends := endsOf(&cfg)
 				r := newRouter(cfg)
 				calls := 0
 				r.SSE("/", func(s *sse.ServerSession) error {
 					err := s.Heartbeat(sse.Heartbeat{Period: time.Second, Provider: func() sse.Event {
 						if calls++; calls == tt.at {
-							panic("no pulse")
+							panic("in the provider")
 						}
 						return sse.Event{Name: "beat"}
 					}})
@@ -379,7 +379,7 @@ func TestHeartbeatProviderPanics(t *testing.T) {
 				raw, _ := io.ReadAll(conn)
 				if tt.want != "" {
 					require.Contains(t, string(raw), "HTTP/1.1 200")
-					require.NotContains(t, string(raw), "\r\n0\r\n\r\n", "no end of the chunks")
+					require.NotContains(t, string(raw), "\r\n0\r\n\r\n", "the stream must have no last chunk")
 				} else {
 					require.Empty(t, raw)
 				}
@@ -387,10 +387,10 @@ func TestHeartbeatProviderPanics(t *testing.T) {
 				require.Equal(t, sse.EndPanic, e.Reason)
 				var panicked *sse.PanicError
 				require.ErrorAs(t, e.Err, &panicked)
-				require.Equal(t, "no pulse", panicked.Value)
+				require.Equal(t, "in the provider", panicked.Value)
 				require.Contains(t, string(panicked.Stack), "TestHeartbeatProviderPanics")
 				require.EqualValues(t, len(tt.want), e.Bytes)
-				logged := book.Entries("session ended")
+				logged := logs.Entries("session ended")
 				require.Len(t, logged, 1)
 				require.Equal(t, slog.LevelError, logged[0].Level)
 				require.Contains(t, logged[0].Attrs["stack"].String(), "TestHeartbeatProviderPanics")
@@ -406,8 +406,8 @@ func TestHeartbeatProviderPanics(t *testing.T) {
 func TestHeartbeatEventThatCannotBeSent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		book := testkit.NewLog()
-		r := newRouter(sse.Config{Logger: book.Logger()})
+		logs := testkit.NewLog()
+		r := newRouter(sse.Config{Logger: logs.Logger()})
 		n := 0
 		r.SSE("/", sendAt(0, 35*time.Second), sse.WithHeartbeat(sse.Heartbeat{Period: 10 * time.Second, Provider: func() sse.Event {
 			if n++; n%2 == 0 {
@@ -415,8 +415,8 @@ func TestHeartbeatEventThatCannotBeSent(t *testing.T) {
 			}
 			return sse.Event{Name: "beat"}
 		}}))
-		require.Equal(t, []string{"0s 0s", "0s beat ", "10s :heartbeat", "20s beat ", "30s :heartbeat", "35s 35s"}, heard(t, r))
-		logged := book.Entries("heartbeat")
+		require.Equal(t, []string{"0s 0s", "0s beat ", "10s :heartbeat", "20s beat ", "30s :heartbeat", "35s 35s"}, blocksOf(t, r))
+		logged := logs.Entries("heartbeat")
 		require.Len(t, logged, 2)
 		require.Equal(t, slog.LevelError, logged[0].Level)
 		require.Contains(t, logged[0].Text, "Name holds a line feed")
@@ -433,18 +433,19 @@ func TestHeartbeatErrors(t *testing.T) {
 				return err
 			}
 			refused = s.Heartbeat(sse.Heartbeat{Period: time.Second, Event: sse.Event{ID: "a\nb"}})
-			time.Sleep(20 * time.Second) // the one before goes on
+			time.Sleep(20 * time.Second) // the heartbeat from before continues
 			s.Close()
 			late = s.Heartbeat(sse.Heartbeat{Period: time.Second})
 			return nil
 		})
-		require.Equal(t, []string{"0s x", "15s :heartbeat"}, heard(t, r))
+		require.Equal(t, []string{"0s x", "15s :heartbeat"}, blocksOf(t, r))
 		require.ErrorContains(t, refused, "sse: heartbeat: event: ID holds a line feed")
 		require.ErrorIs(t, late, sse.ErrClosed)
 	})
 }
 
-// An ended session says so, even while a beat of it is under way.
+// Heartbeat returns ErrClosed for a session that has ended, even while its Provider is
+// running.
 func TestHeartbeatAfterTheEndInTheMiddleOfABeat(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -454,7 +455,7 @@ func TestHeartbeatAfterTheEndInTheMiddleOfABeat(t *testing.T) {
 			if err := s.Open(); err != nil {
 				return err
 			}
-			time.Sleep(time.Second) // the first beat is being made
+			time.Sleep(time.Second) // the Provider is running
 			s.Close()
 			late = s.Heartbeat(sse.Heartbeat{Period: time.Second})
 			return nil
@@ -462,13 +463,13 @@ func TestHeartbeatAfterTheEndInTheMiddleOfABeat(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			return sse.Event{Name: "beat"}
 		}}))
-		require.Equal(t, []string{"0s :open"}, heard(t, r))
+		require.Equal(t, []string{"0s :open"}, blocksOf(t, r))
 		require.ErrorIs(t, late, sse.ErrClosed)
 		time.Sleep(time.Hour)
 	})
 }
 
-// A provider needs no lock of its own, whatever time it takes.
+// The calls of a Provider never overlap, however long they take, so it needs no lock.
 func TestHeartbeatProviderIsNeverAskedTwiceAtATime(t *testing.T) {
 	t.Parallel()
 	for name, handler := range map[string]func(s *sse.ServerSession, h sse.Heartbeat) error{
@@ -500,7 +501,7 @@ func TestHeartbeatProviderIsNeverAskedTwiceAtATime(t *testing.T) {
 				}}
 				r := newRouter(sse.Config{})
 				r.SSE("/", func(s *sse.ServerSession) error { return handler(s, h) })
-				heard(t, r)
+				blocksOf(t, r)
 				time.Sleep(time.Hour)
 				require.EqualValues(t, 1, most.Load())
 			})
@@ -508,7 +509,7 @@ func TestHeartbeatProviderIsNeverAskedTwiceAtATime(t *testing.T) {
 	}
 }
 
-// An idle session costs the goroutines of net/http, and none of ours.
+// An idle session needs the goroutines of net/http and no others.
 func TestHeartbeatTakesNoGoroutine(t *testing.T) {
 	const clients = 50
 	count := func(h http.Handler) int {
@@ -520,7 +521,7 @@ func TestHeartbeatTakesNoGoroutine(t *testing.T) {
 			require.Equal(t, "open", streams[i].nextData())
 		}
 		taken := math.MaxInt
-		for range 50 { // at times some are beating
+		for range 50 { // some heartbeats may be running at the moment
 			taken = min(taken, runtime.NumGoroutine()-before)
 			time.Sleep(time.Millisecond)
 		}
@@ -544,9 +545,9 @@ func TestHeartbeatTakesNoGoroutine(t *testing.T) {
 
 func TestDetachHeartbeats(t *testing.T) {
 	t.Parallel()
-	onAll(t, func(t *testing.T, tr transport) {
+	overEach(t, func(t *testing.T, tr transport) {
 		t.Helper()
-		d := newDetacher(t, tr, sse.Config{Heartbeat: sse.Heartbeat{Period: 10 * time.Millisecond}})
+		d := newDetachServer(t, tr, sse.Config{Heartbeat: sse.Heartbeat{Period: 10 * time.Millisecond}})
 		_, w := d.connectReturned()
 		for range 5 {
 			w.expect(chunk(": heartbeat\n\n"))
@@ -554,13 +555,13 @@ func TestDetachHeartbeats(t *testing.T) {
 	})
 }
 
-// A panic of a heartbeat, or of a hook that a heartbeat calls, is one of the session.
+// A panic of a Provider ends the session with EndPanic.
 func TestDetachHeartbeatThatPanics(t *testing.T) {
 	t.Parallel()
-	onAll(t, func(t *testing.T, tr transport) {
+	overEach(t, func(t *testing.T, tr transport) {
 		t.Helper()
 		var beats atomic.Int64
-		d := newDetacher(t, tr, sse.Config{Heartbeat: sse.Heartbeat{Period: time.Millisecond, Provider: func() sse.Event {
+		d := newDetachServer(t, tr, sse.Config{Heartbeat: sse.Heartbeat{Period: time.Millisecond, Provider: func() sse.Event {
 			if beats.Add(1) > 3 {
 				panic(errOwn)
 			}

@@ -23,8 +23,7 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// newRouter installs the plugin on a new router. It logs nothing, unless cfg has a
-// Logger.
+// newRouter installs the plugin on a new router. It logs nothing unless cfg has a Logger.
 func newRouter(cfg sse.Config) *sse.Router {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -32,14 +31,15 @@ func newRouter(cfg sse.Config) *sse.Router {
 	return sse.Install(chi.NewRouter(), cfg)
 }
 
-// endsOf makes cfg report the end of each session, and returns where.
+// endsOf sets cfg.OnClose. The channel that it returns receives the end of each session.
 func endsOf(cfg *sse.Config) <-chan sse.End {
 	ends := make(chan sse.End, 1000)
 	cfg.OnClose = func(_ *sse.ServerSession, e sse.End) { ends <- e }
 	return ends
 }
 
-// serve is testkit.Serve with a client that gives up, so that a test that fails ends.
+// serve is like testkit.Serve. The server's client has a timeout, so that a test that fails
+// does not wait forever.
 func serve(t testing.TB, h http.Handler, options ...func(*httptest.Server)) *httptest.Server {
 	t.Helper()
 	srv := testkit.Serve(t, h, options...)
@@ -53,7 +53,8 @@ var smallSendBuffer = testkit.SendBuffer(4 << 10)
 // protocols are the protocols that most tests run over.
 var protocols = []testkit.Protocol{testkit.HTTP1, testkit.HTTP2}
 
-// newRequest takes the header as pairs of name and value.
+// newRequest returns a request without a body. The header is pairs of a name and a value, here
+// and in the functions below.
 func newRequest(t testing.TB, method, url string, header ...string) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
@@ -62,7 +63,7 @@ func newRequest(t testing.TB, method, url string, header ...string) *http.Reques
 	return r
 }
 
-// stream is a client's end of a session.
+// stream is a session as its client sees it.
 type stream struct {
 	*http.Response
 	t      testing.TB
@@ -70,7 +71,7 @@ type stream struct {
 	cancel context.CancelFunc
 }
 
-// dial opens a stream, whatever its status.
+// dial requests path and returns the response, whatever its status.
 func dial(t testing.TB, srv *httptest.Server, path string, header ...string) *stream {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -81,6 +82,7 @@ func dial(t testing.TB, srv *httptest.Server, path string, header ...string) *st
 	return newStream(t, resp, cancel)
 }
 
+// newStream returns resp as a stream whose events a test can read. cancel aborts the request.
 func newStream(t testing.TB, resp *http.Response, cancel context.CancelFunc) *stream {
 	t.Helper()
 	dec := event.NewDecoder(resp.Body)
@@ -88,7 +90,7 @@ func newStream(t testing.TB, resp *http.Response, cancel context.CancelFunc) *st
 	return &stream{Response: resp, t: t, dec: dec, cancel: cancel}
 }
 
-// connect opens a stream that must be one.
+// connect requests path, which must answer with an event stream.
 func connect(t testing.TB, srv *httptest.Server, path string, header ...string) *stream {
 	t.Helper()
 	s := dial(t, srv, path, header...)
@@ -97,7 +99,7 @@ func connect(t testing.TB, srv *httptest.Server, path string, header ...string) 
 	return s
 }
 
-// next returns the next block of the stream.
+// next returns the next block of the stream: an event, a comment, or a retry time.
 func (s *stream) next() sse.Event {
 	s.t.Helper()
 	ev, err := s.dec.Decode()
@@ -105,7 +107,7 @@ func (s *stream) next() sse.Event {
 	return ev
 }
 
-// nextData returns the data of the next event that has any.
+// nextData skips blocks without data and returns the data of the next event.
 func (s *stream) nextData() string {
 	s.t.Helper()
 	for {
@@ -115,35 +117,35 @@ func (s *stream) nextData() string {
 	}
 }
 
-// rest returns what is left of the stream, and how it ended.
+// rest returns the rest of the stream, and an error unless the stream is complete.
 func (s *stream) rest() (string, error) {
 	b, err := io.ReadAll(s.Body)
 	return string(b), err
 }
 
-// end expects the stream to end without anything more.
+// end checks that the stream is complete and that nothing is left of it.
 func (s *stream) end() {
 	s.t.Helper()
 	_, err := s.dec.Decode()
 	require.Equal(s.t, io.EOF, err)
 }
 
-// leave goes without a word.
+// leave aborts the request and closes the response.
 func (s *stream) leave() {
 	s.cancel()
 	s.Body.Close()
 }
 
-// answer is a response that has been read to its end.
+// answer is a response whose body has been read.
 type answer struct {
 	Status int
 	Proto  string
 	Header http.Header
 	Body   string
-	Err    error // of reading the body
+	Err    error // the error of reading the body
 }
 
-// request makes a request and reads the answer.
+// request sends a request without a body and reads the response.
 func request(t testing.TB, srv *httptest.Server, method, path string, header ...string) answer {
 	t.Helper()
 	resp, err := srv.Client().Do(newRequest(t, method, srv.URL+path, header...))
@@ -151,18 +153,20 @@ func request(t testing.TB, srv *httptest.Server, method, path string, header ...
 	return readAnswer(resp)
 }
 
+// get is request with the method GET.
 func get(t testing.TB, srv *httptest.Server, path string, header ...string) answer {
 	t.Helper()
 	return request(t, srv, http.MethodGet, path, header...)
 }
 
+// readAnswer reads the body of resp and closes it.
 func readAnswer(resp *http.Response) answer {
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	return answer{resp.StatusCode, resp.Proto, resp.Header, string(b), err}
 }
 
-// record answers a request without a connection.
+// record calls h for a request that has no connection.
 func record(h http.Handler, method, path string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, http.NoBody)
 	r.Header = testkit.Header(header...)
@@ -171,9 +175,9 @@ func record(h http.Handler, method, path string, header ...string) *httptest.Res
 	return rec
 }
 
-// rawClient dials srv with a small receive buffer and asks for path, to be read or
-// not by the test.
-func rawClient(t testing.TB, srv *httptest.Server, path string) *net.TCPConn {
+// dialRaw connects to srv with a small receive buffer and requests path over HTTP/1.1. It
+// reads nothing.
+func dialRaw(t testing.TB, srv *httptest.Server, path string) *net.TCPConn {
 	t.Helper()
 	tcp := testkit.Dial(t, srv)
 	require.NoError(t, tcp.SetReadBuffer(4<<10))
@@ -182,15 +186,15 @@ func rawClient(t testing.TB, srv *httptest.Server, path string) *net.TCPConn {
 	return tcp
 }
 
-// pipeServer serves HTTP/1.1 over pipes, which are nothing but memory: in a
-// synctest bubble its time is the bubble's. A client that does not read stalls the
-// server at once, for a pipe holds nothing.
+// pipeServer serves HTTP/1.1 over net.Pipe. Pipes use no sockets, so in a synctest bubble
+// everything runs in the time of the bubble. A pipe has no buffer, so a client that does not
+// read blocks the server's next write.
 type pipeServer struct {
 	t     *testing.T
 	conns chan net.Conn
 }
 
-// servePipe serves h until the bubble's test ends.
+// servePipe serves h over pipes until the test of the bubble ends.
 func servePipe(t *testing.T, h http.Handler, options ...func(*http.Server)) *pipeServer {
 	t.Helper()
 	p := &pipeServer{t, make(chan net.Conn)}
@@ -203,12 +207,12 @@ func servePipe(t *testing.T, h http.Handler, options ...func(*http.Server)) *pip
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(func() {
 		srv.Close()
-		time.Sleep(24 * time.Hour) // whoever sleeps finishes, or a failure would end in a panic of the bubble
+		time.Sleep(24 * time.Hour) // let sleeping goroutines end: a bubble panics if any are left, and hides why the test failed
 	})
 	return p
 }
 
-// dial asks for path and returns the connection.
+// dial requests path and returns the connection. It reads nothing.
 func (p *pipeServer) dial(path string, header ...string) net.Conn {
 	p.t.Helper()
 	client, server := net.Pipe()
@@ -218,7 +222,7 @@ func (p *pipeServer) dial(path string, header ...string) net.Conn {
 	return client
 }
 
-// connect opens a stream that must be one.
+// connect requests path, which must answer with an event stream.
 func (p *pipeServer) connect(path string, header ...string) *stream {
 	p.t.Helper()
 	s := p.get(path, header...)
@@ -227,14 +231,14 @@ func (p *pipeServer) connect(path string, header ...string) *stream {
 	return s
 }
 
-// get reads the head of the response.
+// get requests path and reads the head of the response, whatever its status.
 func (p *pipeServer) get(path string, header ...string) *stream {
 	p.t.Helper()
 	conn := p.dial(path, header...)
 	return p.read(conn)
 }
 
-// read reads the head of the response on conn.
+// read reads the head of the response to the request that was sent on conn.
 func (p *pipeServer) read(conn net.Conn) *stream {
 	p.t.Helper()
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -243,12 +247,14 @@ func (p *pipeServer) read(conn net.Conn) *stream {
 	return newStream(p.t, resp, func() { conn.Close() })
 }
 
-// pipeBody does not wait for the end of a body that is closed.
+// pipeBody is a body whose Close closes the connection. The Close of net/http's own body
+// would read to the end of the stream first.
 type pipeBody struct {
 	io.Reader
 	io.Closer
 }
 
+// pipeListener is a net.Listener that accepts the connections from a channel.
 type pipeListener struct {
 	conns chan net.Conn
 	done  chan struct{}
@@ -271,20 +277,20 @@ func (l *pipeListener) Close() error {
 
 func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
-// panicOf returns what f panics with, as text.
+// panicOf calls f, which must panic with a string, and returns the string.
 func panicOf(t testing.TB, f func()) (text string) {
 	t.Helper()
 	defer func() {
 		v := recover()
-		require.NotNil(t, v, "no panic")
+		require.NotNil(t, v, "there was no panic")
 		text, _ = v.(string)
-		require.NotEmpty(t, text, "a panic with a %T, not a sentence", v)
+		require.NotEmpty(t, text, "the panic has a %T instead of a message", v)
 	}()
 	f()
 	return ""
 }
 
-// untilDone is a handler that sends one event, "open", and waits for the end.
+// untilDone is a handler that sends one event, "open", and waits for the end of the session.
 func untilDone(s *sse.ServerSession) error {
 	if err := s.Send(sse.Event{Data: "open"}); err != nil {
 		return err
@@ -293,9 +299,10 @@ func untilDone(s *sse.ServerSession) error {
 	return nil
 }
 
+// errOwn is the error of handlers, hooks and writers that fail on purpose.
 var errOwn = errors.New("an error of the handler")
 
-// where sends the pattern that matched, and the URL parameters.
+// where is a handler that sends the pattern of its route and the URL parameters.
 func where(s *sse.ServerSession) error {
 	rctx := chi.RouteContext(s.Context())
 	text := rctx.RoutePattern()
@@ -307,14 +314,15 @@ func where(s *sse.ServerSession) error {
 	return s.SendData(text)
 }
 
+// plain is an ordinary handler.
 func plain(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "plain") }
 
-// fields writes a value as its fields, and says what type it got.
+// fields is a serializer that writes the type of a value and its fields.
 var fields = sse.SerializerFunc(func(dst []byte, v any) ([]byte, error) {
 	return fmt.Appendf(dst, "%T %+v", v, v), nil
 })
 
-// sendsOf are the verbs of a session that write.
+// sendsOf returns the methods of s that write to the stream, by name.
 func sendsOf(s *sse.ServerSession) map[string]func() error {
 	return map[string]func() error{
 		"Send":      func() error { return s.Send(sse.Event{Data: "late"}) },

@@ -1,5 +1,7 @@
 package sse_test
 
+// OnOpen, OnSend and OnClose: when they are called, and what happens if one panics.
+
 import (
 	"context"
 	"fmt"
@@ -19,8 +21,7 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// A hook that is called for the opening is called for the end, and the other way
-// around, whatever happens at the opening write.
+// End.Opened says whether OnOpen was called, even if the write that opens the session fails.
 func TestSessionOpenedSaysWhetherOnOpenWasCalled(t *testing.T) {
 	t.Parallel()
 	var opens int
@@ -36,8 +37,8 @@ func TestSessionOpenedSaysWhetherOnOpenWasCalled(t *testing.T) {
 	require.Equal(t, end.Opened, opens == 1, "opened %v, OnOpen called %d times", end.Opened, opens)
 }
 
-// Whoever keeps a list of sessions by the hooks must not be told of an opening, or
-// of a send, when it has struck the session off.
+// An application may keep a list of its sessions with the hooks. After OnClose has removed a
+// session, neither OnOpen nor OnSend may be called for it.
 func TestSessionOnCloseIsTheLastHook(t *testing.T) {
 	t.Parallel()
 	type calls struct{ closed atomic.Bool }
@@ -76,7 +77,7 @@ func TestSessionOnCloseIsTheLastHook(t *testing.T) {
 
 func TestDetachHooks(t *testing.T) {
 	t.Parallel()
-	onAll(t, func(t *testing.T, tr transport) {
+	overEach(t, func(t *testing.T, tr transport) {
 		t.Helper()
 		var mu sync.Mutex
 		var calls []string
@@ -87,7 +88,7 @@ func TestDetachHooks(t *testing.T) {
 			defer mu.Unlock()
 			calls = append(calls, fmt.Sprintf(format, args...))
 		}
-		d := newDetacher(t, tr, sse.Config{
+		d := newDetachServer(t, tr, sse.Config{
 			OnOpen: func(*sse.ServerSession) { note("open") },
 			OnSend: func(_ *sse.ServerSession, s sse.Sent) {
 				note("send %d %t %v", s.Bytes, s.Heartbeat, s.Err)
@@ -96,7 +97,7 @@ func TestDetachHooks(t *testing.T) {
 				sum += int64(s.Bytes)
 			},
 			OnClose: func(s *sse.ServerSession, e sse.End) {
-				testkit.ErrorIs(t, s.SendData("x"), sse.ErrClosed, "it can be called")
+				testkit.ErrorIs(t, s.SendData("x"), sse.ErrClosed, "Send can be called in OnClose, and fails")
 				note("close %v", e.Reason)
 				last = e
 			},
@@ -121,13 +122,13 @@ func TestDetachHooks(t *testing.T) {
 	})
 }
 
-// What OnSend is told of the time is that of the write, which counts as traffic.
+// Sent.Duration is the time of the write alone, without the idle time before it.
 func TestDetachDurationOfAWrite(t *testing.T) {
 	t.Parallel()
-	onAll(t, func(t *testing.T, tr transport) {
+	overEach(t, func(t *testing.T, tr transport) {
 		t.Helper()
 		sent := make(chan sse.Sent, 10)
-		d := newDetacher(t, tr, sse.Config{OnSend: func(_ *sse.ServerSession, s sse.Sent) { sent <- s }})
+		d := newDetachServer(t, tr, sse.Config{OnSend: func(_ *sse.ServerSession, s sse.Sent) { sent <- s }})
 		s, _ := d.connectReturned()
 		testkit.Receive(t, sent)
 		for name, write := range map[string]func() error{
@@ -142,13 +143,13 @@ func TestDetachDurationOfAWrite(t *testing.T) {
 	})
 }
 
-// Whoever keeps a list of sessions by the hooks must not be told of a send, when it
-// has struck the session off.
+// As TestSessionOnCloseIsTheLastHook, for detached sessions: after OnClose, OnSend may not be
+// called for a session.
 func TestDetachOnCloseIsTheLastHook(t *testing.T) {
 	t.Parallel()
 	var late, lateClose atomic.Int64
 	var closed sync.Map
-	d := newDetacher(t, overTCP, sse.Config{
+	d := newDetachServer(t, overTCP, sse.Config{
 		OnSend: func(s *sse.ServerSession, _ sse.Sent) {
 			runtime.Gosched()
 			if _, ok := closed.Load(s); ok {
@@ -197,14 +198,14 @@ func TestDetachOnCloseIsTheLastHook(t *testing.T) {
 	require.Zero(t, lateClose.Load(), "OnClose twice")
 }
 
-// What panics when a session ends is nobody's handler: it must neither end the
-// process, nor keep the session in the books.
+// When a detached session ends, no handler is running that a panic of a hook could end. Such
+// a panic must not end the process, and the plugin must still remove the session.
 func TestDetachHookThatPanics(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		cfg    sse.Config
 		ended  func(error)
-		reason sse.EndReason // 0: OnClose itself is at fault
+		reason sse.EndReason // 0: OnClose itself panics
 	}{
 		"OnClose": {sse.Config{OnClose: func(*sse.ServerSession, sse.End) { panic(errOwn) }}, nil, 0},
 		"Ended":   {sse.Config{}, func(error) { panic(errOwn) }, sse.EndShutdown},
@@ -216,7 +217,7 @@ func TestDetachHookThatPanics(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDetacher(t, overTCP, tt.cfg)
+			d := newDetachServer(t, overTCP, tt.cfg)
 			s, w := d.connectReturned()
 			s.owner.onEnded = tt.ended
 			ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
@@ -227,8 +228,8 @@ func TestDetachHookThatPanics(t *testing.T) {
 			if tt.reason != 0 {
 				require.Equal(t, tt.reason, testkit.Receive(t, d.ends).Reason)
 			}
-			testkit.Eventually(t, func() bool { return len(d.book.Entries(errOwn.Error())) == 1 }, "a word of it in the log")
-			require.Equal(t, slog.LevelError, d.book.Entries(errOwn.Error())[0].Level)
+			testkit.Eventually(t, func() bool { return len(d.logs.Entries(errOwn.Error())) == 1 }, "the panic in the log")
+			require.Equal(t, slog.LevelError, d.logs.Entries(errOwn.Error())[0].Level)
 		})
 	}
 }

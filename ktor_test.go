@@ -24,8 +24,9 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// The rules that Ktor's own tests set for its SSE plugin, one test for each, under
-// the numbers of the parity list, and after them what Ktor's code does untested.
+// These are the rules that Ktor's tests set for its SSE plugin, with one test for each. The
+// numbers in the names are those of the tables in docs/KTOR.md. The tests without a number
+// are of what Ktor's code does and Ktor does not test.
 
 func TestKtor01FieldsStandInKtorsOrder(t *testing.T) {
 	t.Parallel()
@@ -163,7 +164,7 @@ func TestKtor05NoHeaderTwiceAndAnEmptyHandlerIsAnEmptyStream(t *testing.T) {
 		t.Parallel()
 		r := newRouter(sse.Config{})
 		r.SSE("/", func(*sse.ServerSession) error { return nil })
-		conn := rawClient(t, serve(t, r), "/")
+		conn := dialRaw(t, serve(t, r), "/")
 		require.NoError(t, conn.CloseWrite())
 		raw, err := io.ReadAll(conn)
 		require.NoError(t, err)
@@ -273,7 +274,7 @@ func TestKtor10HeartbeatBesideTheHandlersEvents(t *testing.T) {
 			seen[ev.Data]++
 		}
 		require.Equal(t, 19, seen["hello"])
-		require.Equal(t, 14, seen["heartbeat"], "at once, and every 10 ms of 133")
+		require.Equal(t, 14, seen["heartbeat"], "one heartbeat at once, and one every 10 ms of 133 ms")
 	})
 }
 
@@ -341,7 +342,7 @@ func TestKtor14StreamsOfOthersStayUncompressedToo(t *testing.T) {
 		require.NotContains(t, a.Header, "Content-Encoding", path)
 		require.Equal(t, "data: hello\n\n", a.Body, path)
 	}
-	require.Equal(t, "gzip", get(t, srv, "/text", "Accept-Encoding", "gzip").Header.Get("Content-Encoding"), "what is no stream is compressed")
+	require.Equal(t, "gzip", get(t, srv, "/text", "Accept-Encoding", "gzip").Header.Get("Content-Encoding"), "a response that is not a stream is compressed")
 }
 
 func TestKtor15ConnectionHeaderOnHTTP1Only(t *testing.T) {
@@ -364,7 +365,8 @@ func TestKtor15ConnectionHeaderOnHTTP1Only(t *testing.T) {
 	}
 }
 
-// net/http hides a Connection header over HTTP/2 that others may not.
+// Over HTTP/2, net/http removes the Connection header. Another server may not, so the plugin
+// must not set it.
 func TestKtor15ConnectionHeaderByVersion(t *testing.T) {
 	t.Parallel()
 	r := newRouter(sse.Config{})
@@ -384,7 +386,7 @@ func TestKtor15ConnectionHeaderByVersion(t *testing.T) {
 	}
 }
 
-// Ktor's numbers 16 and 17: the latter is h2, where both are on one connection.
+// Number 17 is h2, where the stream and the other requests share one connection.
 func TestKtor16And17AnOpenStreamHoldsUpNoOtherRequest(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
@@ -409,9 +411,9 @@ func TestKtor16And17AnOpenStreamHoldsUpNoOtherRequest(t *testing.T) {
 				require.Equal(t, "ordinary", get(t, srv, "/").Body)
 				require.Less(t, time.Since(began), 3*time.Second)
 				if proto.Proto == "HTTP/2.0" {
-					require.Equal(t, peer, <-peers, "one connection")
+					require.Equal(t, peer, <-peers, "the same connection")
 				} else {
-					require.NotEqual(t, peer, <-peers, "a connection of its own")
+					require.NotEqual(t, peer, <-peers, "another connection")
 				}
 			}
 			require.Equal(t, 1, r.Plugin().Len(), "the stream is still open")
@@ -447,7 +449,7 @@ func TestKtorPathlessFormsTakeAnyMethod(t *testing.T) {
 		}
 	}
 	require.Equal(t, "data: POST\n\n", request(t, srv, "POST", "/function").Body)
-	require.Equal(t, http.StatusMethodNotAllowed, request(t, srv, "GET", "/function").Status, "chi chooses the method there")
+	require.Equal(t, http.StatusMethodNotAllowed, request(t, srv, "GET", "/function").Status, "chi checks the method of this route")
 }
 
 func TestKtorHEADHasTheHeaderAndDoesNotRunTheHandler(t *testing.T) {
@@ -510,7 +512,7 @@ func TestKtorEachEventIsFlushed(t *testing.T) {
 			go func() { send <- "0" }()
 			s := connect(t, srv, "/")
 			require.Equal(t, "0", s.next().Data)
-			for i := range 20 { // the handler does nothing between two events: they come only if flushed
+			for i := range 20 { // the handler waits after each event, so an event comes only if it was flushed
 				send <- strconv.Itoa(i)
 				require.Equal(t, strconv.Itoa(i), s.next().Data)
 			}
@@ -610,7 +612,7 @@ func TestKtorSendsAfterTheEndFail(t *testing.T) {
 					}
 				})
 			}
-			for range 50 { // on the connection that the session had
+			for range 50 { // on the connection that the session has used
 				require.Equal(t, "untouched", get(t, srv, "/other").Body)
 			}
 			late.Wait()

@@ -37,7 +37,7 @@ func TestLeakNothingAfterAThousandClients(t *testing.T) {
 			})
 			r.Use(middleware.Compress(5), middleware.Timeout(time.Nanosecond))
 			r.SSE("/{n}", func(s *sse.ServerSession) error {
-				// Producers of its own, one of which lives longer than the handler.
+				// The handler starts three producers. One of them runs longer than the handler.
 				var producers sync.WaitGroup
 				for range 2 {
 					producers.Go(func() {
@@ -73,7 +73,7 @@ func TestLeakNothingAfterAThousandClients(t *testing.T) {
 							continue
 						}
 						s := newStream(t, resp, func() {})
-						for range rand.N(20) { // and then leaves in mid-stream
+						for range rand.N(20) { // the client leaves in the middle of the stream
 							if _, err := s.dec.Decode(); err != nil {
 								break
 							}
@@ -84,9 +84,9 @@ func TestLeakNothingAfterAThousandClients(t *testing.T) {
 			}
 			clients.Wait()
 			testkit.Eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end of all sessions")
-			testkit.Eventually(t, func() bool { return closed.Load() == workers*each }, "OnClose for each")
+			testkit.Eventually(t, func() bool { return closed.Load() == workers*each }, "a call of OnClose for each session")
 			testkit.Eventually(t, func() bool { return opened.Load() == 0 }, "the end of each session that opened")
-			testkit.Eventually(t, func() bool { return late.Load() == 0 }, "the end of those that outlive their handler")
+			testkit.Eventually(t, func() bool { return late.Load() == 0 }, "the end of the producers that outlive their handler")
 			require.NoError(t, r.Plugin().Shutdown(t.Context()))
 			srv.CloseClientConnections()
 			srv.Close()

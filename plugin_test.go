@@ -20,7 +20,7 @@ import (
 func TestRoutePluginOnASubRouterOfAPlainOne(t *testing.T) {
 	t.Parallel()
 	sub := newRouter(sse.Config{})
-	sub.Use(tellIsStream, middleware.Compress(5))
+	sub.Use(reportIsStream, middleware.Compress(5))
 	sub.SSE("/events/{id}", where)
 	sub.SSE("", where, sse.WithMethods("GET"))
 	sub.Get("/page", func(w http.ResponseWriter, _ *http.Request) {
@@ -53,7 +53,7 @@ func TestRouteTwoPluginsSideBySide(t *testing.T) {
 	t.Parallel()
 	a, b := newRouter(sse.Config{Retry: time.Second}), newRouter(sse.Config{Retry: 2 * time.Second})
 	for _, r := range []*sse.Router{a, b} {
-		r.Use(tellIsStream)
+		r.Use(reportIsStream)
 		r.SSE("/events", untilDone)
 		r.Get("/plain", plain)
 	}
@@ -76,7 +76,7 @@ func TestRouteTwoPluginsSideBySide(t *testing.T) {
 	require.NoError(t, a.Plugin().Shutdown(t.Context()))
 	require.NotZero(t, sa.next().Retry)
 	sa.end()
-	require.Equal(t, 1, b.Plugin().Len(), "the other's sessions go on")
+	require.Equal(t, 1, b.Plugin().Len(), "the sessions of the other plugin go on")
 	require.Equal(t, http.StatusServiceUnavailable, get(t, srv, "/a/events").Status)
 	require.Equal(t, "open", connect(t, srv, "/b/events").nextData())
 }
@@ -84,12 +84,12 @@ func TestRouteTwoPluginsSideBySide(t *testing.T) {
 func TestRouteTwoPluginsOneInTheOther(t *testing.T) {
 	t.Parallel()
 	outer, inner := newRouter(sse.Config{}), newRouter(sse.Config{})
-	inner.Use(tellIsStream)
+	inner.Use(reportIsStream)
 	inner.SSE("/events", untilDone)
 	inner.SSE("/{id}", where)
 	inner.Get("/plain", plain)
 	inner.Post("/function", inner.SSEHandler(where).ServeHTTP)
-	outer.Use(tellIsStream, middleware.Compress(5))
+	outer.Use(reportIsStream, middleware.Compress(5))
 	outer.SSE("/events", untilDone)
 	outer.Mount("/inner", inner)
 	srv := serve(t, outer)
@@ -106,22 +106,25 @@ func TestRouteTwoPluginsOneInTheOther(t *testing.T) {
 	require.Equal(t, "open", so.nextData())
 	require.Equal(t, "open", si.nextData())
 	require.Equal(t, 1, outer.Plugin().Len())
-	require.Equal(t, 1, inner.Plugin().Len(), "its sessions are in its own plugin")
+	require.Equal(t, 1, inner.Plugin().Len(), "the inner plugin has the session")
 	require.NoError(t, inner.Plugin().Shutdown(t.Context()))
 	si.next()
 	si.end()
 	require.Equal(t, 1, outer.Plugin().Len())
 }
 
+// limitsOfThree are the settings that allow three sessions.
+var limitsOfThree = map[string]struct {
+	cfg     sse.Config
+	options []sse.RouteOption
+}{
+	"of the plugin": {sse.Config{MaxSessions: 3}, nil},
+	"of the route":  {sse.Config{}, []sse.RouteOption{sse.WithSessionLimit(3)}},
+}
+
 func TestSessionLimits(t *testing.T) {
 	t.Parallel()
-	for name, tt := range map[string]struct {
-		cfg     sse.Config
-		options []sse.RouteOption
-	}{
-		"of the plugin": {sse.Config{MaxSessions: 3}, nil},
-		"of the route":  {sse.Config{}, []sse.RouteOption{sse.WithSessionLimit(3)}},
-	} {
+	for name, tt := range limitsOfThree {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRouter(tt.cfg)
@@ -147,8 +150,8 @@ func TestSessionLimits(t *testing.T) {
 				s.leave()
 			}
 
-			streams[1].leave() // makes room for one
-			testkit.Eventually(t, func() bool { return p.Len() == 2 }, "the end of one")
+			streams[1].leave() // makes room for another session
+			testkit.Eventually(t, func() bool { return p.Len() == 2 }, "the end of one session")
 			s := connect(t, srv, "/")
 			require.Equal(t, "open", s.nextData())
 			requireRefused(t, srv, "/", "too many sessions")
@@ -162,22 +165,22 @@ func TestSessionLimits(t *testing.T) {
 			require.Len(t, seen, 3)
 			for s := range p.Sessions() {
 				require.NoError(t, s.Close())
-				break // one is enough
+				break // one session is enough
 			}
-			testkit.Eventually(t, func() bool { return p.Len() == 2 }, "the end of the closed one")
+			testkit.Eventually(t, func() bool { return p.Len() == 2 }, "the end of the closed session")
 			for _, s := range append(streams, s) {
 				s.leave()
 			}
-			testkit.Eventually(t, func() bool { return p.Len() == 0 }, "the end of all")
+			testkit.Eventually(t, func() bool { return p.Len() == 0 }, "the end of all sessions")
 			require.Empty(t, slices.Collect(p.Sessions()))
 			for range 3 {
-				require.Equal(t, "open", connect(t, srv, "/").nextData(), "the count is right after all that")
+				require.Equal(t, "open", connect(t, srv, "/").nextData(), "the count of sessions is still right")
 			}
 		})
 	}
 }
 
-// Handlers that fail or panic give their place back as well.
+// A handler that fails or panics frees its place under the limit as well.
 func TestSessionLimitCountsBrokenEnds(t *testing.T) {
 	t.Parallel()
 	r := newRouter(sse.Config{MaxSessions: 1})
@@ -194,7 +197,7 @@ func TestSessionLimitCountsBrokenEnds(t *testing.T) {
 					a := readAnswer(resp)
 					require.NotEqual(t, http.StatusServiceUnavailable, a.Status)
 				}
-				testkit.Eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end")
+				testkit.Eventually(t, func() bool { return r.Plugin().Len() == 0 }, "the end of the session")
 			}
 		}
 	}
@@ -202,17 +205,11 @@ func TestSessionLimitCountsBrokenEnds(t *testing.T) {
 
 func TestDetachSessionLimits(t *testing.T) {
 	t.Parallel()
-	for name, tt := range map[string]struct {
-		cfg     sse.Config
-		options []sse.RouteOption
-	}{
-		"of the plugin": {sse.Config{MaxSessions: 3}, nil},
-		"of the route":  {sse.Config{}, []sse.RouteOption{sse.WithSessionLimit(3)}},
-	} {
+	for name, tt := range limitsOfThree {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDetacher(t, overTCP, tt.cfg, func(d *detacher) { d.SSE("/few", d.handler, tt.options...) })
-			open := func() (*detached, *wire) {
+			d := newDetachServer(t, overTCP, tt.cfg, func(d *detachServer) { d.SSE("/few", d.handler, tt.options...) })
+			open := func() (*detached, *rawClient) {
 				w := overTCP.ask(t, d.srv, "GET /few HTTP/1.1\r\nHost: test\r\n\r\n")
 				require.Contains(t, w.head(), " 200 OK")
 				s := testkit.Receive(t, d.sessions)

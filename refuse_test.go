@@ -20,10 +20,10 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// teapot is an error that renders itself.
+// teapot is an error that renders itself, with the status http.StatusTeapot.
 type teapot struct {
 	Cups int   `json:"cups"`
-	fail error // of Render
+	fail error // what Render returns
 }
 
 func (e *teapot) Error() string { return "no coffee" }
@@ -94,8 +94,8 @@ func TestSessionAnswersWithAStatusBeforeItOpens(t *testing.T) {
 				t.Parallel()
 				var cfg sse.Config
 				ends := endsOf(&cfg)
-				cfg.OnOpen = func(*sse.ServerSession) { assert.Fail(t, "opened") }
-				cfg.OnSend = func(*sse.ServerSession, sse.Sent) { assert.Fail(t, "sent") }
+				cfg.OnOpen = func(*sse.ServerSession) { assert.Fail(t, "OnOpen was called") }
+				cfg.OnSend = func(*sse.ServerSession, sse.Sent) { assert.Fail(t, "OnSend was called") }
 				r := newRouter(cfg)
 				r.SSE("/", func(*sse.ServerSession) error { return tt.err })
 				var header []string
@@ -153,7 +153,7 @@ func TestSessionRenderErrorOfTheConfig(t *testing.T) {
 			require.Nil(t, c.status)
 		}
 	}
-	// A session that is refused is answered by it too.
+	// RenderError also writes the answer to a request that is refused.
 	srv := serve(t, r)
 	r.SSE("/held", untilDone)
 	require.Equal(t, "open", connect(t, srv, "/held").next().Data)
@@ -163,11 +163,12 @@ func TestSessionRenderErrorOfTheConfig(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, c.status.Status)
 }
 
-// browser are the headers by which a browser's EventSource is known.
+// browser is the header by which the plugin recognizes the EventSource of a browser.
 var browser = []string{"Accept", "text/event-stream", "Sec-Fetch-Mode", "cors"}
 
-// requireRefused looks at what each kind of client is told for whom there is no
-// session.
+// requireRefused checks the answers to requests that get no session. A browser's EventSource
+// gets a stream with a retry time and a comment with the reason; every other client gets
+// status 503 with Retry-After.
 func requireRefused(t *testing.T, srv *httptest.Server, path, why string) {
 	t.Helper()
 	for name, header := range map[string][]string{
@@ -204,8 +205,8 @@ func requireRefused(t *testing.T, srv *httptest.Server, path, why string) {
 	}
 }
 
-// A client that takes nothing must not hold the answer that turns it away, or an
-// error's, any more than it could hold a stream.
+// The write timeout also bounds an answer without a stream, such as an error: a client that
+// reads nothing cannot block it.
 func TestAnswerWithoutASessionIsBoundedInTime(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
@@ -217,7 +218,7 @@ func TestAnswerWithoutASessionIsBoundedInTime(t *testing.T) {
 				WriteTimeout: 200 * time.Millisecond,
 				RenderError: func(w http.ResponseWriter, _ *http.Request, _ error) {
 					defer close(over)
-					_, err := w.Write(large) // more than windows and buffers hold
+					_, err := w.Write(large) // more than flow control windows and buffers hold
 					require.Error(t, err)
 				},
 			})
@@ -229,7 +230,7 @@ func TestAnswerWithoutASessionIsBoundedInTime(t *testing.T) {
 			select {
 			case <-over:
 			case <-time.After(10 * time.Second):
-				require.Fail(t, "the answer is held")
+				require.Fail(t, "the write of the answer has no timeout")
 			}
 		})
 	}

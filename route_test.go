@@ -16,7 +16,7 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// mark is a middleware that leaves its name in a header.
+// mark returns a middleware that adds its name to the header "Mark".
 func mark(name string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -29,7 +29,7 @@ func mark(name string) func(http.Handler) http.Handler {
 func TestRouteNestedRoutersKeepThePlugin(t *testing.T) {
 	t.Parallel()
 	r := newRouter(sse.Config{})
-	r.Use(tellIsStream)
+	r.Use(reportIsStream)
 	p := r.Plugin()
 
 	has := func(r chi.Router) *sse.Router {
@@ -61,7 +61,7 @@ func TestRouteNestedRoutersKeepThePlugin(t *testing.T) {
 			r.Group(func(r chi.Router) { has(r).SSE("/x/{d}", where) })
 		})
 	})
-	// What they return, and not only what they hand out, has it too.
+	// The routers that Group and Route return have the plugin too.
 	has(r.Group(func(chi.Router) {})).SSE("/returned/group", where)
 	has(r.Group(nil)).SSE("/returned/nil", where)
 	has(r.Route("/returned/route", func(r chi.Router) { r.Get("/plain", plain) })).SSE("/sse", where)
@@ -108,7 +108,7 @@ func TestRoutePatterns(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		pattern string
-		paths   map[string]string // to what where sends; "" is no stream, by chi's rules
+		paths   map[string]string // from the path to what where sends; "" if by chi's rules no route matches
 	}{
 		{"", map[string]string{"/": "/", "/x": ""}},
 		{"/", map[string]string{"/": "/", "/x": ""}},
@@ -125,7 +125,7 @@ func TestRoutePatterns(t *testing.T) {
 		t.Run(tt.pattern, func(t *testing.T) {
 			t.Parallel()
 			r := newRouter(sse.Config{})
-			r.Use(tellIsStream)
+			r.Use(reportIsStream)
 			r.SSE(tt.pattern, where)
 			for path, want := range tt.paths {
 				rec := record(r, "GET", strings.ReplaceAll(path, " ", "%20"))
@@ -143,7 +143,7 @@ func TestRoutePatterns(t *testing.T) {
 func TestRouteWithMethods(t *testing.T) {
 	t.Parallel()
 	r := newRouter(sse.Config{})
-	r.Use(tellIsStream)
+	r.Use(reportIsStream)
 	method := func(s *sse.ServerSession) error { return s.SendData(s.Call().Method) }
 	r.SSE("/chat", method, sse.WithMethods("POST", "QUERY"))
 	r.Get("/chat", plain)
@@ -310,11 +310,12 @@ func TestRouteWithMethodsKeepsACopy(t *testing.T) {
 	require.Equal(t, http.StatusMethodNotAllowed, record(r, "DELETE", "/").Code)
 }
 
-// An option may be used for routes of several plugins: each has its own defaults.
+// One option may be used for routes of several plugins. Each route takes its defaults from its
+// own plugin.
 func TestRouteWithHeartbeatTakesThePeriodOfEachPlugin(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		option := sse.WithHeartbeat(sse.Heartbeat{Event: sse.Event{Name: "beat"}}) // the period is the plugin's
+		option := sse.WithHeartbeat(sse.Heartbeat{Event: sse.Event{Name: "beat"}}) // without a period
 		for _, period := range []time.Duration{time.Second, time.Minute} {
 			r := newRouter(sse.Config{Heartbeat: sse.Heartbeat{Period: period}})
 			r.SSE("/", untilDone, option)

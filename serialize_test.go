@@ -24,7 +24,7 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// sentBy returns the stream of a handler.
+// sentBy returns the stream that h sends.
 func sentBy(t *testing.T, h sse.Handler, options ...sse.RouteOption) string {
 	t.Helper()
 	r := newRouter(sse.Config{})
@@ -34,7 +34,7 @@ func sentBy(t *testing.T, h sse.Handler, options ...sse.RouteOption) string {
 	return rec.Body.String()
 }
 
-// dataOf is what SendData makes of v, without the frame around it.
+// dataOf returns the data that SendData sends for v, without "data: " and the blank line.
 func dataOf(t *testing.T, v any, options ...sse.RouteOption) string {
 	t.Helper()
 	text := sentBy(t, func(s *sse.ServerSession) error {
@@ -83,7 +83,7 @@ func TestSerializeJSON(t *testing.T) {
 	require.Equal(t, escaped, dataOf(t, html, sse.WithSerializer(sse.JSONSerializer{EscapeHTML: true})))
 
 	dst := []byte("before ")
-	for range 3 { // with and without, in turns
+	for range 3 { // with and without EscapeHTML by turns
 		out, err := sse.JSONSerializer{EscapeHTML: true}.AppendData(dst, "<")
 		require.NoError(t, err)
 		require.Equal(t, `before "\u003c"`, string(out))
@@ -110,7 +110,7 @@ func TestSerializeJSONConcurrently(t *testing.T) {
 				testkit.NoError(t, err)
 				assert.Equal(t, want, string(got))
 				if _, err = sse.JSON.AppendData(nil, func() {}); err == nil {
-					assert.Fail(t, "a function as JSON")
+					assert.Fail(t, "a function was encoded as JSON")
 				}
 				assert.Panics(t, func() { _, _ = sse.JSON.AppendData(nil, panicking{}) })
 			}
@@ -228,7 +228,7 @@ func TestSerializeXML(t *testing.T) {
 	require.Equal(t, "> ", string(got))
 }
 
-// rendered is a payload that finishes itself when it is sent.
+// rendered is a payload that implements render.Renderer.
 type rendered struct {
 	Room   string          `json:"room,omitempty"`
 	Author *renderedAuthor `json:"author,omitempty"`
@@ -324,8 +324,8 @@ func TestSerializeRenderersChangeNothingOfTheResponse(t *testing.T) {
 	require.Equal(t, strings.Repeat("event: n\ndata: {\"room\":\"7\",\"value\":{}}\n\n", 200), rec.Body.String())
 }
 
-// A payload that cannot be is the handler's to know of: nothing is sent, and the
-// session goes on.
+// If a payload cannot be serialized, the handler gets the error, nothing is sent, and the
+// session stays open.
 func TestSerializeErrors(t *testing.T) {
 	t.Parallel()
 	broken := sse.SerializerFunc(func(dst []byte, _ any) ([]byte, error) { return append(dst, "half of"...), errOwn })

@@ -92,10 +92,10 @@ func TestSessionTellsTheRetryTimeWhenItOpens(t *testing.T) {
 			})
 			r.SSE("/", func(s *sse.ServerSession) error {
 				testkit.NoError(t, tt.handler(s))
-				return s.Open() // is open: nothing more
+				return s.Open() // sends nothing, because the session is open
 			}, tt.options...)
 			require.Equal(t, tt.want, record(r, "GET", "/").Body.String())
-			require.Len(t, writes, 1, "with the first event in one write")
+			require.Len(t, writes, 1, "the retry time and the first event go out in one write")
 			require.Equal(t, len(tt.want), writes[0].Bytes)
 			require.EqualValues(t, len(tt.want), end.Bytes)
 		})
@@ -156,7 +156,7 @@ func TestSessionIsNotEndedByADeadline(t *testing.T) {
 	}
 }
 
-// cancelable gives handlers a cancel function for the request's context.
+// cancelable is a middleware that lets a handler cancel the request's context by cancelCall.
 func cancelable(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancelCause(r.Context())
@@ -167,6 +167,7 @@ func cancelable(next http.Handler) http.Handler {
 
 type cancelKey struct{}
 
+// cancelCall cancels the context of the request of s.
 func cancelCall(s *sse.ServerSession, cause error) {
 	s.Context().Value(cancelKey{}).(context.CancelCauseFunc)(cause)
 }
@@ -202,7 +203,7 @@ func TestSessionIsEndedByACancellation(t *testing.T) {
 				a := get(t, serve(t, r, proto.Setup), "/")
 				if opened {
 					require.Equal(t, "data: x\n\n", a.Body)
-					require.Error(t, a.Err, "a stream that was cut must not look whole")
+					require.Error(t, a.Err, "a truncated stream must not look complete")
 				} else {
 					require.NoError(t, a.Err)
 					require.Equal(t, http.StatusServiceUnavailable, a.Status)

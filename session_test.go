@@ -46,8 +46,8 @@ func TestSessionRequest(t *testing.T) {
 	require.Equal(t, "data: POST 7? with a body last=\n\n", readAnswer(resp).Body)
 }
 
-// What a middleware adds to the request, be it a user's name or the id of a
-// polyfill, is what the handler sees.
+// The handler sees the request header as middleware has changed it, for example to add the
+// name of a user or the Last-Event-ID of a polyfill.
 func TestSessionRequestHeaderOfAMiddleware(t *testing.T) {
 	t.Parallel()
 	r := newRouter(sse.Config{})
@@ -68,7 +68,7 @@ func TestSessionRequestHeaderOfAMiddleware(t *testing.T) {
 	for _, path := range []string{"/path", "/function"} {
 		for _, header := range [][]string{
 			{"X-Forged", "bob"},
-			{"X-Forged", "bob", "Accept-Encoding", "gzip"}, // as all browsers send
+			{"X-Forged", "bob", "Accept-Encoding", "gzip"}, // as every browser sends it
 		} {
 			require.Equal(t, "data: ann 42\n\n", record(r, "GET", path, header...).Body.String(), "%s %v", path, header)
 		}

@@ -65,7 +65,7 @@ func TestShutdownEndsOpenSessions(t *testing.T) {
 				require.EqualValues(t, 1, e.Events)
 				require.EqualValues(t, len("data: open\n\nretry: 3000\n\n"), e.Bytes)
 			}
-			require.NoError(t, p.Shutdown(t.Context()), "again")
+			require.NoError(t, p.Shutdown(t.Context()), "a second Shutdown")
 		})
 	}
 }
@@ -109,9 +109,9 @@ func TestShutdownTellsEachClientATimeOfItsOwn(t *testing.T) {
 				}
 				require.NoError(t, <-down)
 				if tt.to-tt.from > time.Second {
-					require.Greater(t, len(times), 40, "nearly all differ")
+					require.Greater(t, len(times), 40, "nearly all retry times differ")
 					middle := (tt.from + tt.to) / 2
-					require.InDelta(t, middle.Seconds(), (sum / 50).Seconds(), (tt.to-tt.from).Seconds()/4, "spread over all of it")
+					require.InDelta(t, middle.Seconds(), (sum / 50).Seconds(), (tt.to-tt.from).Seconds()/4, "the retry times are spread over the whole range")
 				}
 			})
 		})
@@ -128,7 +128,7 @@ func TestShutdownWithoutASpreadTellsNothing(t *testing.T) {
 	require.NoError(t, r.Plugin().Shutdown(t.Context()))
 	s.end()
 
-	// One that comes later must be told something, to come at all.
+	// A client that connects later must get a retry time, or it would not try again.
 	a := get(t, srv, "/", browser...)
 	require.Equal(t, http.StatusOK, a.Status)
 	require.Contains(t, a.Body, "retry: 1000\n")
@@ -158,7 +158,7 @@ func TestShutdownAnswersPendingSessions(t *testing.T) {
 		assert.Equal(t, http.StatusServiceUnavailable, a.Status)
 		assert.NotEmpty(t, a.Header.Get("Retry-After"))
 	})
-	testkit.Eventually(t, func() bool { return r.Plugin().Len() == 2 }, "both")
+	testkit.Eventually(t, func() bool { return r.Plugin().Len() == 2 }, "both sessions")
 	require.NoError(t, r.Plugin().Shutdown(t.Context()))
 	clients.Wait()
 	for range 2 {
@@ -168,7 +168,7 @@ func TestShutdownAnswersPendingSessions(t *testing.T) {
 	}
 }
 
-// A client in the middle of an event has a second to take it.
+// A client that is in the middle of an event gets one second to read it.
 func TestShutdownAndASlowClient(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -183,7 +183,7 @@ func TestShutdownAndASlowClient(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var cfg sse.Config
-				cfg.OpenDelay, cfg.Heartbeat.Period = -1, -1 // in a bubble no one may wait for a lock
+				cfg.OpenDelay, cfg.Heartbeat.Period = -1, -1 // a goroutine that waits for a lock would stop the time of the bubble
 				ends := endsOf(&cfg)
 				r := newRouter(cfg)
 				r.SSE("/", func(s *sse.ServerSession) error {
@@ -198,7 +198,7 @@ func TestShutdownAndASlowClient(t *testing.T) {
 				})
 				s := servePipe(t, r).connect("/")
 				require.Equal(t, "open", s.next().Data)
-				synctest.Wait() // the large event is on its way
+				synctest.Wait() // the large event is being written
 				began := time.Now()
 				down := make(chan error, 1)
 				go func() { down <- r.Plugin().Shutdown(context.Background()) }()
@@ -216,7 +216,7 @@ func TestShutdownAndASlowClient(t *testing.T) {
 					require.Equal(t, tt.readsAfter, time.Since(began))
 				} else {
 					_, err := s.rest()
-					require.Error(t, err, "half an event must not look like an end")
+					require.Error(t, err, "a stream that stops within an event must not look complete")
 				}
 			})
 		})
@@ -241,7 +241,7 @@ func TestShutdownEndsAStalledSession(t *testing.T) {
 			})
 			srv := serve(t, r, smallSendBuffer, proto.Setup)
 			if proto.Proto == "HTTP/1.1" {
-				_, err := io.ReadFull(rawClient(t, srv, "/"), make([]byte, 1<<10))
+				_, err := io.ReadFull(dialRaw(t, srv, "/"), make([]byte, 1<<10))
 				require.NoError(t, err)
 			} else {
 				connect(t, srv, "/")
@@ -289,7 +289,7 @@ func TestShutdownGivesUpOnHandlersThatIgnoreIt(t *testing.T) {
 	require.ErrorIs(t, p.Shutdown(canceled), context.Canceled)
 
 	giveIn()
-	require.NoError(t, p.Shutdown(t.Context()), "it can be waited for again")
+	require.NoError(t, p.Shutdown(t.Context()), "Shutdown can be called again")
 	require.NoError(t, p.Shutdown(canceled), "nothing is left to wait for")
 	for _, s := range streams {
 		require.NotZero(t, s.next().Retry)
@@ -368,16 +368,16 @@ func TestShutdownRefusesSessionsAfterwards(t *testing.T) {
 			require.NoError(t, r.Plugin().Shutdown(t.Context()))
 			requireRefused(t, srv, "/", "shutting down")
 			require.Equal(t, http.StatusServiceUnavailable,
-				request(t, srv, "POST", "/post", browser...).Status, "EventSource does not post")
+				request(t, srv, "POST", "/post", browser...).Status, "EventSource sends no POST requests")
 			require.Equal(t, "plain", get(t, srv, "/plain").Body)
 			require.Equal(t, http.StatusOK, request(t, srv, "HEAD", "/").Status)
 			require.Zero(t, r.Plugin().Len())
-			require.Empty(t, ends, "they never were sessions")
+			require.Empty(t, ends, "a request that is refused does not become a session")
 		})
 	}
 }
 
-// OnSend is told of each write, and so of the farewell.
+// OnSend is called after every write, so also after the farewell.
 func TestShutdownFarewellIsToldToOnSend(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -402,12 +402,12 @@ func TestShutdownFarewellIsToldToOnSend(t *testing.T) {
 
 func TestDetachShutdown(t *testing.T) {
 	t.Parallel()
-	onAll(t, func(t *testing.T, tr transport) {
+	overEach(t, func(t *testing.T, tr transport) {
 		t.Helper()
 		const n = 20
-		d := newDetacher(t, tr, sse.Config{})
+		d := newDetachServer(t, tr, sse.Config{})
 		sessions := make(map[*sse.ServerSession]bool)
-		clients := make([]*wire, n)
+		clients := make([]*rawClient, n)
 		owners := make([]*stubHub, n)
 		for i := range clients {
 			s, w := d.connectReturned()
@@ -436,14 +436,14 @@ func TestDetachShutdown(t *testing.T) {
 	})
 }
 
-// The plugin gives a write that is under way its time, and interrupts it then. A
-// handler that returns later still has its client told when to come back.
+// Shutdown gives a write that is under way some time and then interrupts it. A handler that
+// returns after the interruption still has its client told when to reconnect.
 func TestDetachShutdownAndAHandlerThatIsLate(t *testing.T) {
 	t.Parallel()
-	onAll(t, func(t *testing.T, tr transport) {
+	overEach(t, func(t *testing.T, tr transport) {
 		t.Helper()
 		interrupted := make(chan struct{})
-		d := newDetacher(t, tr, sse.Config{}, func(d *detacher) {
+		d := newDetachServer(t, tr, sse.Config{}, func(d *detachServer) {
 			d.after = func(s *detached) error {
 				<-interrupted
 				return nil
@@ -461,9 +461,9 @@ func TestDetachShutdownAndAHandlerThatIsLate(t *testing.T) {
 
 func TestDetachShutdownEndsAStalledSession(t *testing.T) {
 	t.Parallel()
-	onAll(t, func(t *testing.T, tr transport) {
+	overEach(t, func(t *testing.T, tr transport) {
 		t.Helper()
-		d := newDetacher(t, tr, sse.Config{WriteTimeout: time.Hour})
+		d := newDetachServer(t, tr, sse.Config{WriteTimeout: time.Hour})
 		s, w := d.connectReturned()
 		failed := make(chan error, 1)
 		go func() {
@@ -473,7 +473,7 @@ func TestDetachShutdownEndsAStalledSession(t *testing.T) {
 			}
 			failed <- err
 		}()
-		w.expect(chunk("data: " + strings.Repeat("x", 1<<20) + "\n\n")[:100_000]) // it is in the middle
+		w.expect(chunk("data: " + strings.Repeat("x", 1<<20) + "\n\n")[:100_000]) // the write is under way
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 		defer cancel()
@@ -482,15 +482,15 @@ func TestDetachShutdownEndsAStalledSession(t *testing.T) {
 		require.ErrorIs(t, testkit.Receive(t, failed), os.ErrDeadlineExceeded)
 		e := d.ended(s)
 		require.Equal(t, sse.EndShutdown, e.Reason)
-		require.False(t, strings.HasSuffix(w.rest(), lastChunk), "half an event must not look like an end")
+		require.False(t, strings.HasSuffix(w.rest(), lastChunk), "a stream that stops within an event must not look complete")
 	})
 }
 
 func TestDetachShutdownOfTheServer(t *testing.T) {
 	t.Parallel()
-	d := newDetacher(t, overTCP, sse.Config{})
+	d := newDetachServer(t, overTCP, sse.Config{})
 	d.Plugin().ShutdownWith(d.srv.Config)
-	var clients []*wire
+	var clients []*rawClient
 	for range 5 {
 		_, w := d.connectReturned()
 		clients = append(clients, w)

@@ -19,8 +19,8 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// No deadline of one write, or of a short request, may reach into the silence
-// after it.
+// Neither the deadline of one write nor a timeout of the http.Server may end a session that
+// is silent for longer.
 func TestSessionSilenceLongerThanAnyTimeout(t *testing.T) {
 	t.Parallel()
 	for _, proto := range protocols {
@@ -57,7 +57,7 @@ func TestSessionServerTimeoutsDoNotEndIt(t *testing.T) {
 		r := newRouter(sse.Config{})
 		r.SSE("/", func(s *sse.ServerSession) error {
 			for i := range 3 {
-				time.Sleep(50 * time.Second) // no multiple of the heartbeat's
+				time.Sleep(50 * time.Second) // not a multiple of the heartbeat's period
 				if err := s.SendData(i); err != nil {
 					return err
 				}
@@ -74,21 +74,22 @@ func TestSessionServerTimeoutsDoNotEndIt(t *testing.T) {
 	})
 }
 
-// What cannot stream is found out before, or at the first write at the latest.
+// A writer that cannot stream is detected before the handler runs, or at the latest at the
+// first write.
 func TestSessionUnsupportedWriter(t *testing.T) {
 	t.Parallel()
 	t.Run("without Flush", func(t *testing.T) {
 		t.Parallel()
 		var end sse.End
-		book := testkit.NewLog()
-		r := newRouter(sse.Config{Logger: book.Logger(), OnClose: func(_ *sse.ServerSession, e sse.End) { end = e }})
+		logs := testkit.NewLog()
+		r := newRouter(sse.Config{Logger: logs.Logger(), OnClose: func(_ *sse.ServerSession, e sse.End) { end = e }})
 		r.Use(func(next http.Handler) http.Handler { return http.TimeoutHandler(next, time.Minute, "") })
 		r.SSE("/", func(*sse.ServerSession) error { assert.Fail(t, "the handler ran"); return nil })
 		rec := record(r, http.MethodGet, "/")
 		require.Equal(t, http.StatusInternalServerError, rec.Code)
 		require.Contains(t, rec.Body.String(), "no Flush")
 		require.Zero(t, end, "there was no session")
-		logged := book.Entries("timeoutWriter") // names the type
+		logged := logs.Entries("timeoutWriter") // the entry names the type
 		require.Len(t, logged, 1)
 		require.Equal(t, slog.LevelError, logged[0].Level)
 	})
@@ -98,7 +99,7 @@ func TestSessionUnsupportedWriter(t *testing.T) {
 		sends := make(chan error, 1)
 		r := newRouter(sse.Config{OnClose: func(_ *sse.ServerSession, e sse.End) { end = e }})
 		r.Use(func(next http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(&hoarder{ResponseWriter: w}, r) })
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(&bufferingWriter{ResponseWriter: w}, r) })
 		})
 		r.SSE("/", func(s *sse.ServerSession) error {
 			err := s.SendData("x")
@@ -108,26 +109,26 @@ func TestSessionUnsupportedWriter(t *testing.T) {
 		require.PanicsWithValue(t, http.ErrAbortHandler, func() { record(r, "GET", "/") })
 		err := <-sends
 		require.ErrorIs(t, err, sse.ErrUnsupported)
-		require.ErrorContains(t, err, "hoarder")
+		require.ErrorContains(t, err, "bufferingWriter")
 		require.Equal(t, sse.EndWriteError, end.Reason)
 	})
 }
 
-// hoarder buffers a response whole.
-type hoarder struct {
+// bufferingWriter keeps the whole response back. Its Flush does nothing.
+type bufferingWriter struct {
 	http.ResponseWriter
 	kept []byte
 }
 
-func (h *hoarder) Flush() {}
+func (h *bufferingWriter) Flush() {}
 
-func (h *hoarder) Write(p []byte) (int, error) {
+func (h *bufferingWriter) Write(p []byte) (int, error) {
 	h.kept = append(h.kept, p...)
 	return len(p), nil
 }
 
-// A handler that has read its body may think for longer than ReadTimeout before it
-// opens the session, as one that waits for a language model does.
+// After a handler has read the request body, it may take longer than ReadTimeout to open the
+// session. A handler that waits for a language model does so.
 func TestSessionOutlivesReadTimeoutBeforeItOpens(t *testing.T) {
 	t.Parallel()
 	const timeout = 100 * time.Millisecond
@@ -157,7 +158,7 @@ func TestSessionOutlivesReadTimeoutBeforeItOpens(t *testing.T) {
 	require.Equal(t, "data: why?\n\n", string(body))
 }
 
-// A client that is slow to send its body is still cut off.
+// ReadTimeout still ends a request whose client is slow to send its body.
 func TestSessionKeepsReadTimeoutForTheBody(t *testing.T) {
 	t.Parallel()
 	read := make(chan error, 1)
@@ -186,6 +187,6 @@ func TestSessionKeepsReadTimeoutForTheBody(t *testing.T) {
 	case err := <-read:
 		require.Error(t, err)
 	case <-time.After(10 * time.Second):
-		require.Fail(t, "the body is waited for without end")
+		require.Fail(t, "the read of the body has no timeout")
 	}
 }

@@ -29,16 +29,16 @@ import (
 func TestDetachWire(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"HTTP/1.1", "HTTP/1.0"} {
-		onAllNamed(t, version, func(t *testing.T, tr transport) {
+		overEachNamed(t, version, func(t *testing.T, tr transport) {
 			t.Helper()
 			framed, end := chunk, lastChunk
 			if version == "HTTP/1.0" {
 				framed, end = func(s string) string { return s }, ""
 			}
-			var sent []sse.Sent // appended to by writes, which come one by one
+			var sent []sse.Sent // OnSend appends to it; the writes come one after another
 			cfg := sse.Config{Heartbeat: sse.Heartbeat{Period: time.Hour}}
 			cfg.OnSend = func(_ *sse.ServerSession, s sse.Sent) { sent = append(sent, s) }
-			d := newDetacher(t, tr, cfg)
+			d := newDetachServer(t, tr, cfg)
 			w := tr.ask(t, d.srv, "GET / "+version+"\r\nHost: test\r\n\r\n")
 			head := w.head()
 			require.Equal(t, version == "HTTP/1.1", strings.Contains(head, "Transfer-Encoding: chunked\r\n"), head)
@@ -64,7 +64,7 @@ func TestDetachWire(t *testing.T) {
 			for _, data := range [][]string{{"one"}, {"one", "two"}, {strings.Repeat("x", 8)}, {strings.Repeat("x", 249)}, {"", ""}} {
 				f := framesOf(data...)
 				frame := string(f.Bytes())
-				for range 2 { // it is not spent
+				for range 2 { // frames can be written more than once
 					pending, err := s.hub.TryWrite(f)
 					require.NoError(t, err)
 					require.False(t, pending)
@@ -75,7 +75,7 @@ func TestDetachWire(t *testing.T) {
 			go func() { large <- s.SendData(long) }()
 			next("data: "+long+"\n\n", 1)
 			require.NoError(t, testkit.Receive(t, large))
-			require.NoError(t, s.Open(), "it is open")
+			require.NoError(t, s.Open(), "Open does nothing for an open session")
 			require.ErrorContains(t, s.Send(sse.Event{ID: "\n"}), "ID", "nothing is sent")
 
 			require.NoError(t, s.Heartbeat(sse.Heartbeat{}))
@@ -88,7 +88,7 @@ func TestDetachWire(t *testing.T) {
 			require.EqualValues(t, 1, s.owner.beats.Load())
 			require.NoError(t, s.Heartbeat(sse.Heartbeat{Event: sse.Event{Name: "beat"}}))
 			next("event: beat\ndata: \n\n", 0)
-			require.EqualValues(t, 2, s.owner.begun.Load(), "one of the session's own")
+			require.EqualValues(t, 2, s.owner.begun.Load(), "the owner is not asked for a heartbeat with an event of its own")
 
 			require.NoError(t, d.Plugin().Shutdown(t.Context()))
 			rest := w.rest()
@@ -113,8 +113,8 @@ func TestDetachWire(t *testing.T) {
 	}
 }
 
-// The head is written by net/http, before the session is detached, and nothing of
-// it may depend on what comes later.
+// net/http writes the head before the session is detached, so the head is the same as that
+// of an ordinary session.
 func TestDetachHeadIsThatOfAnOrdinarySession(t *testing.T) {
 	t.Parallel()
 	for name, request := range map[string]string{
@@ -170,7 +170,8 @@ func TestDetachHeadIsThatOfAnOrdinarySession(t *testing.T) {
 			require.Equal(t, heads["ordinary"], heads["detached"])
 			require.Contains(t, heads["detached"], "X-Own: 1\r\n")
 			require.Contains(t, heads["detached"], "Set-Cookie: b=2\r\n")
-			// One that knows beforehand tells the client not to use the connection again.
+			// A session that is announced to be detached tells the client beforehand not to use
+			// the connection again.
 			want := strings.Replace(heads["ordinary"], "Connection: keep-alive\r\n", "Connection: close\r\n", 1)
 			require.Equal(t, sortedLines(want), sortedLines(heads["announced"]))
 		})
@@ -179,13 +180,14 @@ func TestDetachHeadIsThatOfAnOrdinarySession(t *testing.T) {
 
 func sortedLines(s string) []string { return slices.Sorted(strings.Lines(s)) }
 
-// Whoever writes, each frame goes out once, whole, and in the order of its writer.
+// Many goroutines write to one session. Each frame is sent once and whole, and the frames of
+// each goroutine stay in order.
 func TestDetachWritersRace(t *testing.T) {
 	t.Parallel()
-	onAll(t, func(t *testing.T, tr transport) {
+	overEach(t, func(t *testing.T, tr transport) {
 		t.Helper()
 		const writers, each = 6, 150
-		d := newDetacher(t, tr, sse.Config{})
+		d := newDetachServer(t, tr, sse.Config{})
 		s, w := d.connect() // the handler may still be returning
 		s.owner.beat = nil
 		var all sync.WaitGroup
@@ -211,7 +213,7 @@ func TestDetachWritersRace(t *testing.T) {
 		}
 		counts["hub"] = 4 * each
 		var pendings int
-		all.Go(func() { // there is one of a hub's at a time
+		all.Go(func() { // a hub makes one write at a time
 			for n := 0; n < 4*each; n += 2 {
 				pending, err := s.hub.TryWrite(framesOf(text("hub", n), text("hub", n+1)))
 				testkit.NoError(t, err)
@@ -265,39 +267,40 @@ func TestDetachWritersRace(t *testing.T) {
 		require.Equal(t, sse.EndClosed, e.Reason)
 		require.EqualValues(t, 1+2*writers*each+4*each, e.Events)
 		if !tr.mayBlock() {
-			require.Positive(t, pendings, "not a test of what it should be")
+			require.Positive(t, pendings, "no write was pending, so Finish was not tested")
 		}
 	})
 }
 
-// A pipe is no socket, so writes wait for the client; but its time is the bubble's.
+// These tests use pipes, which run in the time of a synctest bubble. A pipe is not a socket,
+// so writes wait for the client.
 func TestDetachInItsTime(t *testing.T) {
 	t.Parallel()
-	handler := func(t *testing.T, sessions chan<- *sse.ServerSession) sse.Handler {
+	open := func(t *testing.T, cfg sse.Config) (*sse.ServerSession, *stream) {
 		t.Helper()
-		return func(s *sse.ServerSession) error {
+		sessions := make(chan *sse.ServerSession, 1)
+		r := newRouter(cfg)
+		r.SSE("/", func(s *sse.ServerSession) error {
 			testkit.NoError(t, s.SendData("open"))
 			assert.True(t, engine.Of(s).Detach())
 			assert.True(t, engine.Of(s).MayBlock())
 			sessions <- s
 			return nil
-		}
+		})
+		c := servePipe(t, r).connect("/")
+		require.Equal(t, "open", c.next().Data)
+		return <-sessions, c
 	}
 	t.Run("heartbeats", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			sessions := make(chan *sse.ServerSession, 1)
-			r := newRouter(sse.Config{})
-			r.SSE("/", handler(t, sessions))
-			c := servePipe(t, r).connect("/")
-			require.Equal(t, "open", c.next().Data)
-			s := <-sessions
+			s, c := open(t, sse.Config{})
 			expectBeat := func() {
 				t.Helper()
 				began := time.Now()
 				require.Equal(t, "heartbeat", c.next().Comment)
 				require.GreaterOrEqual(t, time.Since(began), sse.DefaultHeartbeat)
-				require.LessOrEqual(t, time.Since(began), sse.DefaultHeartbeat*9/8, "it may be an eighth late")
+				require.LessOrEqual(t, time.Since(began), sse.DefaultHeartbeat*9/8, "a comment may be late by an eighth of its period")
 			}
 			for range 100 {
 				expectBeat()
@@ -305,7 +308,7 @@ func TestDetachInItsTime(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			go func() { testkit.NoError(t, s.SendData("traffic")) }()
 			require.Equal(t, "traffic", c.next().Data)
-			expectBeat() // pushed back by the traffic
+			expectBeat() // the traffic has delayed it
 			go func() {
 				testkit.NoError(t, s.Heartbeat(sse.Heartbeat{Period: time.Second, Event: sse.Event{Data: "own"}}))
 			}()
@@ -313,7 +316,7 @@ func TestDetachInItsTime(t *testing.T) {
 			for range 20 {
 				began := time.Now()
 				require.Equal(t, "own", c.next().Data)
-				require.Equal(t, time.Second, time.Since(began), "one that clients wait for is in time")
+				require.Equal(t, time.Second, time.Since(began), "a heartbeat with an event of its own is on time")
 			}
 			go func() { testkit.NoError(t, s.Heartbeat(sse.Heartbeat{})) }()
 			require.Equal(t, "heartbeat", c.next().Comment)
@@ -329,14 +332,9 @@ func TestDetachInItsTime(t *testing.T) {
 	t.Run("write timeout", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			sessions := make(chan *sse.ServerSession, 1)
 			cfg := sse.Config{Heartbeat: sse.Heartbeat{Period: -1}, OpenDelay: -1}
 			ends := endsOf(&cfg)
-			r := newRouter(cfg)
-			r.SSE("/", handler(t, sessions))
-			c := servePipe(t, r).connect("/")
-			require.Equal(t, "open", c.next().Data)
-			s := <-sessions
+			s, c := open(t, cfg)
 			time.Sleep(time.Hour)
 			began := time.Now()
 			err := s.SendData("not read")
@@ -350,33 +348,27 @@ func TestDetachInItsTime(t *testing.T) {
 	t.Run("a slow client at the end", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			sessions := make(chan *sse.ServerSession, 1)
 			cfg := sse.Config{Heartbeat: sse.Heartbeat{Period: -1}, OpenDelay: -1}
 			ends := endsOf(&cfg)
-			r := newRouter(cfg)
-			r.SSE("/", handler(t, sessions))
-			c := servePipe(t, r).connect("/")
-			require.Equal(t, "open", c.next().Data)
-			s := <-sessions
+			s, c := open(t, cfg)
 			began := time.Now()
 			s.Close()
 			require.Equal(t, sse.EndClosed, (<-ends).Reason)
-			require.Equal(t, time.Second, time.Since(began), "it has a second to take the last chunk")
+			require.Equal(t, time.Second, time.Since(began), "the client has a second to take the last chunk")
 			_, err := c.rest()
 			require.Error(t, err)
 		})
 	})
 }
 
-// However many sessions there are, and whatever their clients say, one goroutine is
-// enough.
+// On Linux, one goroutine is enough for all detached sessions, whatever their clients send.
 func TestDetachNeedsNoGoroutine(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("elsewhere each connection is read from")
+		t.Skip("on other systems a goroutine reads from each connection")
 	}
 	before := runtime.NumGoroutine()
 	t.Run("all", func(t *testing.T) {
-		d := newDetacher(t, overTCP, sse.Config{})
+		d := newDetachServer(t, overTCP, sse.Config{})
 		few := runtime.NumGoroutine() + 1
 		for range 30 {
 			s, w := d.connectReturned()
@@ -390,14 +382,15 @@ func TestDetachNeedsNoGoroutine(t *testing.T) {
 	testkit.GoroutinesBackTo(t, before)
 }
 
-// The system gives a new connection the descriptor of one that has just been closed.
+// The system gives a new connection the file descriptor of one that has just been closed. No
+// session may be ended because of another one that has had its descriptor.
 func TestDetachDescriptorsAreUsedAgain(t *testing.T) {
 	t.Parallel()
 	const workers, each = 4, 200
-	d := newDetacher(t, overTCP, sse.Config{Heartbeat: sse.Heartbeat{Period: -1}})
+	d := newDetachServer(t, overTCP, sse.Config{Heartbeat: sse.Heartbeat{Period: -1}})
 	kept := make(chan *detached, workers*each)
 	var all sync.WaitGroup
-	var mu sync.Mutex // of what connect takes: a session and the wire that belongs to it
+	var mu sync.Mutex // held from a connect until it has the session of its own connection
 	for range workers {
 		all.Go(func() {
 			for i := range each {
@@ -435,7 +428,7 @@ func TestDetachDescriptorsAreUsedAgain(t *testing.T) {
 	all.Wait()
 	close(kept)
 	require.Len(t, kept, workers*each/20)
-	testkit.Eventually(t, func() bool { return d.Plugin().Len() == len(kept) }, "the end of the others")
+	testkit.Eventually(t, func() bool { return d.Plugin().Len() == len(kept) }, "the end of the other sessions")
 	for s := range kept {
 		require.NoError(t, s.Context().Err(), "the wrong session was ended")
 		require.NoError(t, s.SendData("x"))

@@ -70,7 +70,7 @@ func TestSessionProducersNeverInterleave(t *testing.T) {
 						for i := range each {
 							size := 1 + i*7
 							if i%10 == 9 {
-								size = 100_000 + i // beyond every buffer on the way
+								size = 100_000 + i // larger than every buffer on the way
 							}
 							data := strings.Repeat(letter, size)
 							id := fmt.Sprintf("%s%d", letter, i)
@@ -122,7 +122,7 @@ func TestSessionProducersNeverInterleave(t *testing.T) {
 	}
 }
 
-// The pipe holds nothing: a client that does not read stalls the write at once.
+// A pipe has no buffer, so a client that does not read blocks the write at once.
 func TestSessionWriteTimeout(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -137,9 +137,10 @@ func TestSessionWriteTimeout(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				book := testkit.NewLog()
-				tt.cfg.Logger = book.Logger()
-				// In a bubble no one may wait for a lock while time is to pass.
+				logs := testkit.NewLog()
+				tt.cfg.Logger = logs.Logger()
+				// The opening and the heartbeat would wait for the lock that the write holds, and a
+				// goroutine that waits for a lock stops the time of the bubble.
 				tt.cfg.OpenDelay, tt.cfg.Heartbeat.Period = -1, -1
 				ends := endsOf(&tt.cfg)
 				var sent []sse.Sent
@@ -173,7 +174,7 @@ func TestSessionWriteTimeout(t *testing.T) {
 				require.NoError(t, sent[0].Err)
 				require.ErrorIs(t, sent[1].Err, sse.ErrWriteTimeout)
 				require.Greater(t, sent[1].Duration, tt.want*9/10)
-				logged := book.Entries("session ended")
+				logged := logs.Entries("session ended")
 				require.Len(t, logged, 1)
 				require.Equal(t, slog.LevelWarn, logged[0].Level)
 				_, err := s.rest()
@@ -183,14 +184,14 @@ func TestSessionWriteTimeout(t *testing.T) {
 	}
 }
 
-// A write may come at any time after the one before, and has its whole time each.
+// Each write has the whole write timeout, however long after the previous one it comes.
 func TestSessionWriteTimeoutIsOfEachWrite(t *testing.T) {
 	t.Parallel()
 	for _, pause := range []time.Duration{0, time.Millisecond, 300 * time.Millisecond, 9 * time.Second, time.Hour} {
 		t.Run(pause.String(), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				r := newRouter(sse.Config{OpenDelay: -1, Heartbeat: sse.Heartbeat{Period: -1}}) // as above
+				r := newRouter(sse.Config{OpenDelay: -1, Heartbeat: sse.Heartbeat{Period: -1}}) // as in TestSessionWriteTimeout
 				r.SSE("/", func(s *sse.ServerSession) error {
 					for i := range 40 {
 						if err := s.SendData(i); !assert.NoError(t, err) {
@@ -203,7 +204,7 @@ func TestSessionWriteTimeoutIsOfEachWrite(t *testing.T) {
 				s := servePipe(t, r).connect("/")
 				for i := range 40 {
 					require.Equal(t, fmt.Sprint(i), s.nextData())
-					time.Sleep(9 * time.Second) // slow, but in time
+					time.Sleep(9 * time.Second) // slow, but within the write timeout of 10 s
 				}
 				s.end()
 			})
@@ -268,11 +269,11 @@ func TestSessionClientThatStopsReadingIsCutOff(t *testing.T) {
 			})
 
 			if proto.Proto == "HTTP/1.1" {
-				rawClient(t, srv, "/flood")
+				dialRaw(t, srv, "/flood")
 			} else {
 				tr := srv.Client().Transport.(*http.Transport)
 				tr.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}
-				connect(t, srv, "/flood") // on the other's connection, perhaps
+				connect(t, srv, "/flood") // the connection may be the same as that of the other client
 			}
 			began := time.Now()
 			e := testkit.Receive(t, ends)

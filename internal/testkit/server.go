@@ -100,7 +100,7 @@ func Dial(t testing.TB, srv *httptest.Server) *net.TCPConn {
 	t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", srv.Listener.Addr().String())
 	require.NoError(t, err)
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { _ = conn.Close() })
 	require.NoError(t, conn.SetDeadline(time.Now().Add(2*Patience)))
 	return conn.(*net.TCPConn)
 }

@@ -32,7 +32,7 @@ func (r *recorder) Errorf(format string, args ...any) {
 func (r *recorder) FailNow() { runtime.Goexit() }
 
 // failuresOf returns the failures of a test that calls f.
-func failuresOf(t *testing.T, f func(t testing.TB)) []string {
+func failuresOf(t *testing.T, f func(t *recorder)) []string {
 	t.Helper()
 	r := &recorder{TB: t}
 	var done sync.WaitGroup
@@ -44,7 +44,7 @@ func failuresOf(t *testing.T, f func(t testing.TB)) []string {
 func TestWaitsSucceed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		require.Empty(t, failuresOf(t, func(t testing.TB) {
+		require.Empty(t, failuresOf(t, func(t *recorder) {
 			c := make(chan int)
 			go func() {
 				time.Sleep(testkit.Patience / 2)
@@ -61,13 +61,13 @@ func TestWaitsSucceed(t *testing.T) {
 func TestWaitsFail(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		wait func(t testing.TB)
+		wait func(t *recorder)
 		want string
 	}{
-		"Receive":          {func(t testing.TB) { testkit.Receive(t, make(chan int)) }, "nothing was received within 20s"},
-		"Within":           {func(t testing.TB) { testkit.Within(t, func() { time.Sleep(time.Minute) }) }, "the function has not returned within 20s"},
-		"Eventually":       {func(t testing.TB) { testkit.Eventually(t, func() bool { return false }, "a miracle") }, "waited 20s in vain for: a miracle"},
-		"GoroutinesBackTo": {func(t testing.TB) { testkit.GoroutinesBackTo(t, 0) }, "goroutines are left running"},
+		"Receive":          {func(t *recorder) { testkit.Receive(t, make(chan int)) }, "nothing was received within 20s"},
+		"Within":           {func(t *recorder) { testkit.Within(t, func() { time.Sleep(time.Minute) }) }, "the function has not returned within 20s"},
+		"Eventually":       {func(t *recorder) { testkit.Eventually(t, func() bool { return false }, "something else") }, "waited 20s in vain for: something else"},
+		"GoroutinesBackTo": {func(t *recorder) { testkit.GoroutinesBackTo(t, 0) }, "goroutines are left running"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -87,7 +87,7 @@ func TestChecksLetTheGoroutineGoOn(t *testing.T) {
 	t.Parallel()
 	errOwn := errors.New("own")
 	wentOn := false
-	failures := failuresOf(t, func(t testing.TB) {
+	failures := failuresOf(t, func(t *recorder) {
 		testkit.NoError(t, errOwn)
 		testkit.ErrorIs(t, errOwn, io.EOF)
 		testkit.ErrorIs(t, fmt.Errorf("wrapped: %w", errOwn), errOwn)
