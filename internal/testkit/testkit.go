@@ -5,8 +5,7 @@
 // Only tests import it. It knows nothing of the packages under test, so that the tests of
 // each of them, package client included, can use it.
 //
-// Every wait in this package ends after [Patience], and a wait that is in vain fails the
-// test.
+// Every wait in this package ends after [Patience] at the latest and then fails the test.
 package testkit
 
 import (
@@ -17,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Patience is how long a test waits for something that must happen. It is far longer than
-// anything takes on a machine that is busy, so a test that runs into it has found a fault.
+// Patience is how long a test waits for something that must happen. Nothing takes that long,
+// even on a busy machine, so a test that waits in vain has found a fault.
 const Patience = 20 * time.Second
 
 // Receive returns the next value of c. It fails the test if none comes in time.
@@ -54,7 +53,7 @@ func Eventually(t testing.TB, f func() bool, what string) {
 	t.Helper()
 	for deadline := time.Now().Add(Patience); !f(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			require.FailNow(t, "waited "+Patience.String()+" in vain for: "+what)
+			require.FailNow(t, "timed out after "+Patience.String()+" waiting for: "+what)
 		}
 	}
 }

@@ -66,7 +66,7 @@ func TestWaitsFail(t *testing.T) {
 	}{
 		"Receive":          {func(t *recorder) { testkit.Receive(t, make(chan int)) }, "nothing was received within 20s"},
 		"Within":           {func(t *recorder) { testkit.Within(t, func() { time.Sleep(time.Minute) }) }, "the function has not returned within 20s"},
-		"Eventually":       {func(t *recorder) { testkit.Eventually(t, func() bool { return false }, "something else") }, "waited 20s in vain for: something else"},
+		"Eventually":       {func(t *recorder) { testkit.Eventually(t, func() bool { return false }, "something else") }, "timed out after 20s waiting for: something else"},
 		"GoroutinesBackTo": {func(t *recorder) { testkit.GoroutinesBackTo(t, 0) }, "goroutines are left running"},
 	} {
 		t.Run(name, func(t *testing.T) {
