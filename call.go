@@ -13,33 +13,33 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// call is the request of a session, and the parent of its context. It has the values
-// of the request's context without its end, and a route context of its own: chi uses
-// the one of the request again.
+// call is the request of a session, and the parent of the session's context. It has the
+// values of the request's context but not its end. Its route context is a copy, because chi
+// uses the request's own again for another request.
 //
-// In the hands of a hub the call is packed: the request with its header, and for a
-// detached session its contexts, would be most of what an idle one holds. It is unpacked
-// for who asks.
+// A hub packs the calls of the sessions that it serves: the request with its header, and for
+// a detached session the contexts, would be most of what an idle session holds. Each reader
+// of a packed call gets a new copy of what was packed.
 type call struct {
-	live   atomic.Pointer[liveCall] // nil: it is packed
+	live   atomic.Pointer[liveCall] // nil if the call is packed
 	packed packedCall
 }
 
 type liveCall struct {
 	request *http.Request
-	route   *chi.Context    // nil outside of chi
-	values  context.Context // without the end of the request's
+	route   *chi.Context    // nil if chi has not routed the request
+	values  context.Context // the request's context without its end
 }
 
-// packedCall is a request and its route context, in one string.
+// packedCall is a request and its route context in one string.
 type packedCall struct {
-	text   string // sections of fields: the request's with its header, chi's patterns, chi's method and parameters
+	text   string // sections of fields: the request with its header; chi's patterns; chi's method and parameters
 	tls    *tls.ConnectionState
 	values context.Context // nil for a detached session
 }
 
-// init makes c the call of r. The caller gives what it returns a request with the
-// session's context, which cannot be made before c is.
+// init makes c the call of r. The caller sets the request of the liveCall that init returns.
+// It needs the session's context, which cannot exist before its parent c.
 func (c *call) init(r *http.Request) *liveCall {
 	live := &liveCall{request: r, values: context.WithoutCancel(r.Context())}
 	if rctx := chi.RouteContext(r.Context()); rctx != nil {
@@ -68,7 +68,7 @@ func (c *call) Value(key any) any {
 	return live.values.Value(key)
 }
 
-// request returns the request, with ctx, which descends from c.
+// request returns the request with the context ctx, which is a child of c.
 func (c *call) request(ctx context.Context) *http.Request {
 	if live := c.live.Load(); live != nil {
 		return live.request
@@ -76,7 +76,8 @@ func (c *call) request(ctx context.Context) *http.Request {
 	return c.packed.request().WithContext(ctx)
 }
 
-// pack gives up all but what it can be rebuilt from, and the values if they are to stay.
+// pack drops everything that can be made again from a string. With keepValues it keeps the
+// values of the request's context.
 func (c *call) pack(keepValues bool) {
 	live := c.live.Load()
 	if live == nil {
@@ -106,12 +107,12 @@ func (c *call) pack(keepValues bool) {
 }
 
 const (
-	fieldEnd   = "\x00" // no field of net/http's holds it
+	fieldEnd   = "\x00" // net/http allows it in no field
 	sectionEnd = "\x00\x00\x00"
 )
 
-// join joins fields, of which any may be empty, but not so as to look like the end of a
-// section.
+// join joins fields. It marks the beginning of each, so that empty fields do not look like
+// the end of a section.
 func join(fields []string) string {
 	quoted := make([]string, len(fields))
 	for i, field := range fields {
@@ -141,7 +142,7 @@ func (p *packedCall) request() *http.Request {
 		uri += "?" + f[4]
 	}
 	u, err := url.ParseRequestURI(uri)
-	if err != nil { // "*", or what a middleware has made of it
+	if err != nil { // "*", or a path that a middleware has set
 		u = &url.URL{Path: f[3], RawQuery: f[4]}
 	}
 	u.Scheme, u.Host = f[1], f[2]
@@ -158,7 +159,7 @@ func (p *packedCall) request() *http.Request {
 
 func (p *packedCall) routeContext() *chi.Context {
 	patterns, params := p.section(1), p.section(2)
-	if params == nil { // outside of chi
+	if params == nil { // chi has not routed the request
 		return nil
 	}
 	rctx := chi.NewRouteContext()

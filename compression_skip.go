@@ -15,36 +15,35 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// guard is what the plugin puts before all other middleware. For a request that
-// is going to be a stream it
+// guard is the middleware that the plugin puts before all others, and the ResponseWriter that
+// they get from it. For a request that is going to be a stream it
 //
-//   - takes Accept-Encoding off, so that no compressor engages, or holds an
-//     encoder, behind it;
-//   - keeps the request's own context, which no middleware can put a deadline on;
-//   - as a ResponseWriter, lets one head pass and nothing after the stream's end:
-//     chi's Timeout and Recoverer write a status when all is over, and other
-//     middleware a body;
-//   - sees to it that a broken end is one, whoever swallows the panic.
+//   - removes Accept-Encoding, so that no compressor after it engages, or keeps an encoder;
+//   - remembers the request's context before a middleware puts a deadline on it;
+//   - passes on one head, and nothing after the end of the stream: chi's Timeout and
+//     Recoverer write a status when the handler has returned, and other middleware a body;
+//   - aborts the connection of a broken stream, even if a middleware has recovered from the
+//     panic.
 //
-// Which requests those are is looked up in chi's tree. Where it cannot be known
-// beforehand (the handler of SSEHandler, a path that a middleware rewrites), the
-// guard is there but does nothing until a session comes.
+// The guard looks up in chi's tree whether a request is going to be a stream. Where it cannot
+// know that beforehand (for an SSEHandler that was mounted as a function, or for a path that
+// a middleware rewrites), it does nothing until a session begins.
 type guard struct {
-	http.ResponseWriter              // what the plugin was called with
-	flush               func() error // nil until it is needed
+	http.ResponseWriter              // the one that the plugin was called with
+	flush               func() error // of ResponseWriter; nil until it is needed
 	base                context.Context
 	plugin              *Plugin
-	stream              bool     // it will be a stream, by the look-up
-	depth               int      // patterns that had been matched before
-	encodings           []string // Accept-Encoding, if it was taken off
-	wrapped             bool     // something that may compress stands outside
+	stream              bool     // chi's tree says that the response is going to be a stream
+	depth               int      // number of patterns that chi had matched before the guard
+	encodings           []string // Accept-Encoding, if the guard has removed it
+	wrapped             bool     // something outside the guard may compress the response
 
-	active  bool  // the response is that of an SSE route
-	written int64 // bytes that have passed since then
-	flushed bool  // something was flushed since then
-	hasHead bool  // the head has passed since then
-	sealed  bool  // nothing may pass anymore
-	aborted bool
+	active  bool  // an SSE route is answering
+	written int64 // bytes that have passed since active was set
+	flushed bool  // there was a flush since active was set
+	hasHead bool  // the head has passed since active was set
+	sealed  bool  // nothing passes any longer
+	aborted bool  // the guard aborts the connection when the handler has returned
 
 	handedOver bool // the connection belongs to a detached session
 }
@@ -56,21 +55,21 @@ func guardFrom(ctx context.Context) *guard {
 	return g
 }
 
-// IsStream reports whether r, on its way through the middleware of a router that
-// has the plugin, is going to reach an SSE route. It is looked up in the routes;
-// for an SSEHandler that was mounted as a function it is not known, and false.
+// IsStream reports whether r is going to reach an SSE route. Call it from middleware of a
+// router that has the plugin. It looks r up in the router's routes, so it cannot know of an
+// SSEHandler that was mounted as a function, and returns false for it.
 func IsStream(r *http.Request) bool {
 	g := guardFrom(r.Context())
 	if g == nil {
 		return false
 	}
-	return g.plugin.find(r, g.depth) // again: the path may have been rewritten since
+	return g.plugin.find(r, g.depth) // not g.stream: a middleware may have rewritten the path since
 }
 
-// guard is the middleware.
+// guard is the middleware that makes a guard for each request.
 func (p *Plugin) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if guardFrom(r.Context()) != nil { // of a plugin that this one is mounted under
+		if guardFrom(r.Context()) != nil { // the request has come through another plugin, on which this one is mounted
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -89,7 +88,7 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(g.writer(r), r)
 		if g.handedOver {
-			g.ResponseWriter, g.flush = nowhere{}, nil // net/http's, with its buffers
+			g.ResponseWriter, g.flush = nowhere{}, nil // drop net/http's writer, with its buffers
 		}
 		if g.aborted {
 			panic(http.ErrAbortHandler)
@@ -97,8 +96,8 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 	})
 }
 
-// mayBeCompressed reports whether a compressor may be at work that must be told to
-// step aside: with a Content-Encoding of identity, all do that.
+// mayBeCompressed reports whether a compressor may have engaged. A Content-Encoding of
+// identity makes all compressors pass the response on unchanged.
 func (g *guard) mayBeCompressed(r *http.Request) bool {
 	if g != nil && (g.wrapped || g.encodings != nil) {
 		return g.wrapped
@@ -106,27 +105,29 @@ func (g *guard) mayBeCompressed(r *http.Request) bool {
 	return r.Header.Get("Accept-Encoding") != ""
 }
 
+// seal lets nothing pass from now on.
 func (g *guard) seal() {
 	if g != nil {
 		g.sealed = true
 	}
 }
 
+// abort seals g, and makes it abort the connection when the handler has returned.
 func (g *guard) abort() {
 	if g != nil {
 		g.sealed, g.aborted = true, true
 	}
 }
 
-// handOver seals g for good: the connection is the session's.
+// handOver seals g because the connection belongs to a detached session.
 func (g *guard) handOver() {
 	if g != nil {
 		g.sealed, g.handedOver = true, true
 	}
 }
 
-// nowhere is the writer of a request whose connection has been handed over: the
-// context of its session still leads to the guard, and must not lead further.
+// nowhere replaces the writer of a request whose connection has been handed over. The
+// context of the session still refers to the guard, and must not keep net/http's writer.
 type nowhere struct{}
 
 func (nowhere) Header() http.Header       { return http.Header{} }
@@ -140,7 +141,7 @@ func (g *guard) WriteHeader(status int) {
 		}
 		g.hasHead = status >= 200
 		if h := g.Header(); !g.wrapped && h.Get("Content-Encoding") == "identity" {
-			h.Del("Content-Encoding") // it was for those inside
+			h.Del("Content-Encoding") // it was for compressors inside
 		}
 	}
 	g.ResponseWriter.WriteHeader(status)
@@ -160,15 +161,15 @@ func (g *guard) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// WriteString keeps that of net/http's writers for responses that are no streams.
+// WriteString uses the WriteString of net/http's writers for responses that are not streams.
 func (g *guard) WriteString(s string) (int, error) {
 	if !g.active {
 		return io.WriteString(g.ResponseWriter, s)
 	}
-	return g.Write([]byte(s)) //nolint:gocritic // not to itself
+	return g.Write([]byte(s)) //nolint:gocritic // io.WriteString would call this method
 }
 
-// FlushError flushes, for http.ResponseController.
+// FlushError flushes. http.ResponseController calls it.
 func (g *guard) FlushError() error {
 	if g.sealed {
 		return nil
@@ -180,17 +181,17 @@ func (g *guard) FlushError() error {
 	return g.flush()
 }
 
-func (g *guard) Flush() { _ = g.FlushError() } // http.Flusher has no error to return
+func (g *guard) Flush() { _ = g.FlushError() } // http.Flusher returns no error
 
 func (g *guard) Unwrap() http.ResponseWriter {
 	if g.handedOver {
-		return nowhere{} // deadlines that a middleware sets are not for the session
+		return nowhere{} // a deadline that a middleware sets must not reach the connection
 	}
 	return g.ResponseWriter
 }
 
-// writer returns g with those of the optional interfaces of net/http's writers
-// that its own writer has, for the responses that are no streams.
+// writer returns the ResponseWriter that the middleware gets. For responses that are not
+// streams it has the optional interfaces that g's own writer has.
 func (g *guard) writer(r *http.Request) http.ResponseWriter {
 	if g.stream {
 		return g
@@ -231,7 +232,7 @@ func (w guardReaderFrom) ReadFrom(r io.Reader) (int64, error) {
 	return w.rf.ReadFrom(r)
 }
 
-// isWrapped reports whether w is another's than the server's own.
+// isWrapped reports whether w is not the server's own writer.
 func isWrapped(w http.ResponseWriter) bool {
 	t := reflect.TypeOf(w)
 	if t.Kind() == reflect.Pointer {
@@ -241,20 +242,20 @@ func isWrapped(w http.ResponseWriter) bool {
 	return path != "net/http" && !strings.HasPrefix(path, "net/http/") && path != "golang.org/x/net/http2"
 }
 
-// routeTable has what chi's tree has, as of a version.
+// routeTable is chi's tree in a form for look-ups, as of a version of routesVersion.
 type routeTable struct {
 	version uint64
 	streams map[string]map[string]bool // full pattern -> method -> leads to an SSE route
 	mounts  map[string]chi.Routes      // full pattern, with its "/*" -> what is mounted there
 }
 
-// routesVersion counts the changes that may add an SSE route to any router: one
-// plugin's routers may be mounted on another's.
+// routesVersion counts the changes that may add an SSE route to any router. There is one for
+// all plugins, because a router of one plugin may be mounted on a router of another.
 var routesVersion atomic.Uint64
 
-// find reports whether chi is going to route r to an SSE route, or has done so. It
-// may be asked on p's own router, on which depth patterns have been matched before,
-// or on any that is nested in it.
+// find reports whether chi is going to route r to an SSE route, or has done so. The caller is
+// a middleware of p's own router or of a router that is nested in it. depth is the number of
+// patterns that chi had matched before p's own router.
 func (p *Plugin) find(r *http.Request, depth int) bool {
 	outer := chi.RouteContext(r.Context())
 	if outer == nil {
@@ -270,7 +271,7 @@ func (p *Plugin) find(r *http.Request, depth int) bool {
 			prefix = strings.ReplaceAll(prefix, "/*/", "/")
 		}
 		if methods, ok := table.streams[prefix]; ok {
-			return methods[method] // the route itself has been matched
+			return methods[method] // chi has matched the route itself
 		}
 		prefix = strings.TrimSuffix(strings.TrimSuffix(prefix, "*"), "/")
 		var ok bool
@@ -287,14 +288,14 @@ func (p *Plugin) find(r *http.Request, depth int) bool {
 	}
 	methods, ok := table.streams[prefix+pattern]
 	if !ok {
-		methods = table.streams[prefix+pattern+"/"] // the place where a router is mounted
+		methods = table.streams[prefix+pattern+"/"] // the path on which a router is mounted
 	}
 	return methods[method]
 }
 
 var routeContexts = sync.Pool{New: func() any { return chi.NewRouteContext() }}
 
-// table returns the table of p's routes, which it makes anew after a change.
+// table returns the table of p's routes. It makes a new one after a change.
 func (p *Plugin) table() *routeTable {
 	version := routesVersion.Load()
 	if t := p.routes.Load(); t != nil && t.version == version {
@@ -306,7 +307,7 @@ func (p *Plugin) table() *routeTable {
 	return t
 }
 
-// add adds what routes has. It is chi.Walk, which keeps mounts to itself.
+// add adds routes to the table. chi.Walk would not do: it does not tell of mounts.
 func (t *routeTable) add(routes chi.Routes, prefix string) {
 	for _, r := range routes.Routes() {
 		pattern := prefix + r.Pattern

@@ -10,54 +10,56 @@ import (
 )
 
 var (
-	// ErrClosed is matched by the error of every send on a session that has ended,
-	// whatever ended it.
+	// ErrClosed matches the error of every send on a session that has ended, for whatever
+	// reason.
 	ErrClosed = errors.New("sse: session closed")
 
-	// ErrClientGone is the cause of a session's end when the client left.
+	// ErrClientGone is the cause of a session's end if the client has left.
 	ErrClientGone = errors.New("sse: client gone")
 
-	// ErrCanceled is the cause of a session's end when a middleware canceled the
-	// request's context. The context's own cause is wrapped with it.
+	// ErrCanceled is the cause of a session's end if a middleware has canceled the
+	// request's context. The error that matches it also wraps the cause of that context.
 	ErrCanceled = errors.New("sse: request canceled")
 
-	// ErrWriteTimeout is the cause of a session's end when the client did not take
-	// what it was sent within Config.WriteTimeout.
+	// ErrWriteTimeout is the cause of a session's end if the client has not taken what it
+	// was sent within Config.WriteTimeout.
 	ErrWriteTimeout = errors.New("sse: write timeout")
 
-	// ErrSlow is the cause of a session's end when its client has fallen behind what is
-	// kept for it; a hub ends sessions with it.
+	// ErrSlow is the cause of a session's end if a hub has dropped events before the
+	// client took them.
 	ErrSlow = errors.New("sse: client too slow")
 
-	// ErrShutdown is the cause of a session's end by Plugin.Shutdown, and why a
-	// session is refused after it.
+	// ErrShutdown is the cause of a session's end if Plugin.Shutdown has been called. After
+	// that, it is the reason for which sessions are refused.
 	ErrShutdown = errors.New("sse: shutting down")
 
-	// ErrTooManySessions is why a session is refused beyond Config.MaxSessions or
-	// WithSessionLimit.
+	// ErrTooManySessions is the reason for which a session beyond Config.MaxSessions or
+	// WithSessionLimit is refused.
 	ErrTooManySessions = errors.New("sse: too many sessions")
 
-	// ErrUnsupported is why a session cannot be: something between the handler and
-	// the connection cannot stream, as http.TimeoutHandler cannot. The error that
-	// matches it names the type.
+	// ErrUnsupported is the reason for which a request cannot be answered by a stream:
+	// something between the handler and the connection cannot stream, for example
+	// http.TimeoutHandler. The error that matches it names the type.
 	ErrUnsupported = errors.New("sse: the response cannot be streamed")
 )
 
-// StatusError answers a request with an HTTP status instead of a stream.
+// StatusError reports that a request is answered with an HTTP status instead of a stream.
 type StatusError struct {
-	Status int   // an HTTP status of 400 and above
-	Err    error // what is told to the client
+	Status int   // 4xx or 5xx
+	Err    error // the body of the answer
 }
 
-// Error returns an error for a [Handler] to return before its session is open.
-// The request is then answered with status, and err as the body: if err is a
-// render.Renderer it is rendered, else its text stands in a JSON or XML object, as
-// the client accepts. A nil err stands for the status's own text.
+// Error returns an error for a [Handler] to return before its session is open. The request
+// is then answered with status and err. If err is a render.Renderer, the body is err
+// rendered. Otherwise the body is a JSON or XML object, as the client accepts, with the text
+// of err. A nil err means the standard text of the status.
 //
-// Browsers' EventSource takes any such answer as final and does not reconnect.
+// A browser's EventSource takes any such answer as final and does not reconnect.
+//
+// Error panics if status is not 4xx or 5xx.
 func Error(status int, err error) error {
 	if status < 400 || status > 599 {
-		panic(fmt.Sprintf("sse: Error with status %d; only 4xx and 5xx are errors", status))
+		panic(fmt.Sprintf("sse: Error with status %d; it must be 4xx or 5xx", status))
 	}
 	if err == nil {
 		err = errors.New(http.StatusText(status))
@@ -70,9 +72,9 @@ func (e *StatusError) Error() string { return fmt.Sprintf("sse: status %d: %v", 
 // Unwrap returns e.Err.
 func (e *StatusError) Unwrap() error { return e.Err }
 
-// RenderError is the default of Config.RenderError. It answers with the status
-// and text of a *StatusError, through chi/render; any other error is a 500 whose
-// text is kept from the client.
+// RenderError is the default of Config.RenderError. It answers with the status and text of a
+// *StatusError, with chi/render. It answers any other error with a 500 that does not show the
+// client its text.
 func RenderError(w http.ResponseWriter, r *http.Request, err error) {
 	statusErr, ok := errors.AsType[*StatusError](err)
 	if !ok {
@@ -98,7 +100,8 @@ type errorBody struct {
 	Error   string   `json:"error" xml:"error"`
 }
 
-// closedError is what sends return after the end: ErrClosed and what led to it.
+// closedError is the error of a send after the end. It wraps ErrClosed and the cause of the
+// end.
 type closedError struct{ cause error }
 
 func (e *closedError) Error() string   { return ErrClosed.Error() + ": " + e.cause.Error() }

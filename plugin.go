@@ -1,5 +1,6 @@
-// Package sse is Server-Sent Events for go-chi/chi: a plugin that adds SSE routes
-// to a router and keeps their streams alive behind chi's whole middleware stack.
+// Package sse adds Server-Sent Events to go-chi/chi. [Install] puts a plugin on a router.
+// The plugin adds SSE routes, and keeps their streams alive behind chi's whole middleware
+// stack.
 //
 // A complete program:
 //
@@ -42,17 +43,20 @@
 // # Life of a session
 //
 // A request for an SSE route runs the route's [Handler] with a [ServerSession].
-// Until the session opens, the handler may still answer with an HTTP status by
-// returning [Error]. The first send opens it, or [ServerSession.Open], or the end
-// of [Config].OpenDelay: the status is then 200 and cannot change. The session
-// ends when the handler returns. An error it returns then, or a panic, aborts the
-// connection, so that no client takes the torso for a whole.
 //
-// The session ends from outside when the client leaves, a write exceeds
-// [Config].WriteTimeout, a middleware cancels the request (a deadline, such as
-// that of chi's Timeout, is not heeded), or [Plugin.Shutdown] is called.
-// [ServerSession.Done] is closed then, sends fail with an error that matches
-// [ErrClosed], and the handler is expected to return.
+// Until the session opens, the handler can answer with an HTTP status by returning [Error].
+// The session opens with the first send, with [ServerSession.Open], or after
+// [Config].OpenDelay. The status is then 200 and cannot change.
+//
+// The session ends when the handler returns. If an open session's handler returns an error
+// or panics, the connection is aborted, so that no client mistakes a truncated stream for a
+// complete one.
+//
+// The session also ends when the client leaves, when a write takes longer than
+// [Config].WriteTimeout, when a middleware cancels the request, and when [Plugin.Shutdown]
+// is called. A deadline of a middleware, such as that of chi's Timeout, does not end it.
+// When the session has ended, [ServerSession.Done] is closed, sends fail with an error that
+// matches [ErrClosed], and the handler should return.
 package sse
 
 import (
@@ -72,10 +76,10 @@ import (
 	"github.com/chi-sse/sse/internal/wheel"
 )
 
-// Event is [event.Event]: one event, as it goes over the wire.
+// Event is [event.Event]: one event, as it is sent.
 type Event = event.Event
 
-// RetryImmediately is [event.RetryImmediately]. As an Event's Retry it writes
+// RetryImmediately is [event.RetryImmediately]. As the Retry of an Event it writes
 // "retry: 0".
 const RetryImmediately = event.RetryImmediately
 
@@ -88,68 +92,67 @@ const (
 	DefaultShutdownSpread = 5 * time.Second
 )
 
-// Config sets up a plugin. Its zero value is ready to use; it is copied by
-// [Install] and can differ by route through each [RouteOption].
+// Config configures a plugin. The zero value is ready to use. [Install] copies it. A
+// [RouteOption] replaces some of its fields for one route.
 type Config struct {
-	// Serializer turns the values of SendData and SendTyped into text. Default:
-	// JSON.
+	// Serializer turns the values of SendData and SendTyped into text. Default: JSON.
 	Serializer Serializer
 
-	// Heartbeat keeps idle connections alive. Default: a comment after every 15
-	// seconds without traffic. A negative Period turns it off; dead clients are
-	// then noticed by the next send only.
+	// Heartbeat keeps idle connections alive. Default: a comment after every 15 seconds
+	// without traffic. A negative Period turns heartbeats off. Then only the next send
+	// notices that a client is dead.
 	Heartbeat Heartbeat
 
-	// Retry is the reconnection time that clients are told when a session opens.
-	// Default: none, which leaves it to them (3 to 5 seconds in browsers).
+	// Retry is the reconnection time that a client is told when its session opens.
+	// Default: none. Clients then use their own, which is 3 to 5 seconds in browsers.
 	Retry time.Duration
 
-	// OpenDelay is how long a handler may take to its first send before the
-	// session opens by itself, so that clients see an open connection. Default: 500
-	// ms. Negative: the session waits for the handler.
+	// OpenDelay is the time from the request to the opening, if the handler has not sent
+	// anything by then. It lets clients know soon that they are connected. Default: 500 ms.
+	// Negative: the session stays closed until the handler sends or calls Open.
 	OpenDelay time.Duration
 
-	// WriteTimeout bounds each write. A client that does not take what it is sent
-	// for so long is cut off. It replaces http.Server.WriteTimeout, which would
-	// bound the whole stream. Default: 10 seconds.
+	// WriteTimeout bounds each write. A client that takes longer to receive what it is
+	// sent is cut off. WriteTimeout replaces http.Server.WriteTimeout, which would bound
+	// the whole stream. Default: 10 seconds.
 	WriteTimeout time.Duration
 
-	// MaxSessions bounds the sessions of the plugin at one time. Those beyond are
-	// turned away as by a draining server; see [Plugin.Shutdown]. Default: 100,000.
-	// WithSessionLimit bounds those of a route.
+	// MaxSessions bounds the sessions of the plugin at one time. Further clients get the answer
+	// that they get during a shutdown; see [Plugin.Shutdown]. WithSessionLimit bounds the
+	// sessions of one route. Default: 100,000.
 	MaxSessions int
 
-	// ShutdownSpread is the time over which Shutdown spreads the return of the
-	// clients: each is told a reconnection time of its own, Retry (or 3 seconds) and
-	// up to ShutdownSpread more. Default: 5 seconds. Negative: clients are told
-	// nothing, and all return at once; those that come during the shutdown are told
+	// ShutdownSpread is the time over which clients reconnect after a shutdown. Each client
+	// is told a reconnection time of Retry (or 3 seconds) plus a random part of
+	// ShutdownSpread. Default: 5 seconds. Negative: clients with an open session are told
+	// nothing and all return at once, and clients that connect during the shutdown are told
 	// Retry, or a second.
 	ShutdownSpread time.Duration
 
-	// Logger gets what operators want to know: the end of each session, at level
-	// Debug if it is ordinary (a client that leaves is), Warn if a slow client was
-	// cut off, Error for an error or panic of the handler. Default: slog.Default().
+	// Logger gets the end of each session: at level Debug if it is normal (a client that
+	// leaves is), Warn if a slow client was cut off, and Error if the handler returned an
+	// error or panicked. Default: slog.Default().
 	Logger *slog.Logger
 
-	// RenderError answers a request whose session did not open. It must write a
-	// whole response. err is never nil, and matches *StatusError unless the handler
-	// returned an error of another kind, which calls for a 500 and should not be
-	// shown. Default: RenderError, which goes through chi/render.
+	// RenderError answers a request whose session did not open. It must write a complete
+	// response. err is never nil. It matches *StatusError, unless the handler returned an
+	// error of another kind: that calls for a 500, and should not be shown to the client.
+	// Default: the function RenderError, which uses chi/render.
 	RenderError func(w http.ResponseWriter, r *http.Request, err error)
 
 	// OnOpen is called when a session has opened.
 	OnOpen func(*ServerSession)
 
-	// OnSend is called after each write, heartbeats included.
+	// OnSend is called after each write, including heartbeats.
 	OnSend func(*ServerSession, Sent)
 
-	// OnClose is called once for each session, when its handler has returned. The
-	// session cannot send anymore.
+	// OnClose is called once for each session, after its handler has returned and the
+	// session has ended. The session cannot send any longer.
 	OnClose func(*ServerSession, End)
 }
 
-// Plugin is the life of an installed plugin: the sessions and their end. Reach it
-// by [Router.Plugin].
+// Plugin holds the sessions of an installed plugin, and ends them. Get it from
+// [Router.Plugin].
 type Plugin struct {
 	cfg  Config
 	root chi.Router
@@ -157,21 +160,22 @@ type Plugin struct {
 	routes atomic.Pointer[routeTable]
 
 	deadlineWarning sync.Once
-	wheels          *wheel.Set[*ServerSession] // timers of detached sessions
+	wheels          *wheel.Set[*ServerSession] // the shared timers of detached sessions
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards sessions, and route.live
 	sessions map[*ServerSession]struct{}
-	draining chan struct{} // closed by Shutdown
-	drained  chan struct{} // closed when then the last session has gone
+	draining chan struct{} // closed when the plugin begins to shut down
+	drained  chan struct{} // closed when it has no session left after that
 }
 
-// Install adds the plugin to r and returns r as a [Router]. It panics if r has
-// routes already, or if cfg makes no sense. Call it before r.Use: what is used
-// earlier stands outside the plugin, where streams work as well, but not for the
-// cheapest (a compressor there holds an encoder for each).
+// Install adds the plugin to r and returns r as a [Router]. Call it before r.Use.
+// Middleware that is used before Install still works, but a compressor there keeps an
+// encoder, of about 800 KiB, for each stream.
+//
+// Install panics if r has routes already, if r has the plugin, or if cfg is invalid.
 func Install(r chi.Router, cfg Config) *Router {
 	if _, ok := r.(*Router); ok {
-		panic("sse: Install on a router that has the plugin already; use the router as it is")
+		panic("sse: Install on a router that already has the plugin; use the router as it is")
 	}
 	if len(r.Routes()) > 0 {
 		panic("sse: Install after routes were added; call sse.Install(chi.NewRouter(), ...) first")
@@ -222,15 +226,16 @@ func setDefault[T comparable](v *T, to T) {
 	}
 }
 
-// Len returns the number of sessions whose handlers are running.
+// Len returns the number of sessions that have not ended. It counts a session until its
+// handler has returned.
 func (p *Plugin) Len() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.sessions)
 }
 
-// Sessions returns the sessions whose handlers are running at the time of the
-// call, in no order.
+// Sessions returns the sessions that Len counts at the time of the call, in no particular
+// order.
 func (p *Plugin) Sessions() iter.Seq[*ServerSession] {
 	return slices.Values(p.snapshot())
 }
@@ -241,7 +246,8 @@ func (p *Plugin) snapshot() []*ServerSession {
 	return slices.Collect(maps.Keys(p.sessions))
 }
 
-// admit takes s into the set of sessions, or says why not.
+// admit adds s to the plugin's sessions. If it refuses s, it returns ErrShutdown or
+// ErrTooManySessions.
 func (p *Plugin) admit(s *ServerSession) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -259,6 +265,7 @@ func (p *Plugin) admit(s *ServerSession) error {
 	}
 }
 
+// dismiss removes s.
 func (p *Plugin) dismiss(s *ServerSession) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

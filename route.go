@@ -9,25 +9,25 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// Handler runs a session: it sends until it is done or [ServerSession.Done] is
-// closed, and returns. Returning closes the session; see the package
-// documentation for what becomes of an error.
+// Handler serves a session: it sends events until it has no more of them, or until
+// [ServerSession.Done] is closed, and returns. When it returns, the session ends. The package
+// documentation says what an error does.
 type Handler func(*ServerSession) error
 
-// Router is a [chi.Router] that has the plugin: it adds SSE routes, and so do the
-// routers that its Route, Group and With hand out. Get it from [Install], or by
-// [From] where chi hands out a plain chi.Router.
+// Router is a [chi.Router] that has the plugin, and can add SSE routes. So can the routers
+// that its Route, Group and With return. Get a Router from [Install], or from [From] where
+// chi passes a plain chi.Router.
 type Router struct {
 	chi.Router
 	plugin *Plugin
 }
 
-// From returns r as the Router it is. It panics if r, or the router it was made
-// from, has not been through [Install].
+// From returns r as a Router. It panics if neither r nor the router that r was made from
+// was returned by [Install].
 func From(r chi.Router) *Router {
 	router, ok := r.(*Router)
 	if !ok {
-		panic(fmt.Sprintf("sse: no plugin on this router (%T); make it, or the one it is nested in, by sse.Install(r, sse.Config{})", r))
+		panic(fmt.Sprintf("sse: no plugin on this router (%T); make this router, or the one around it, with sse.Install(r, sse.Config{})", r))
 	}
 	return router
 }
@@ -35,12 +35,14 @@ func From(r chi.Router) *Router {
 // Plugin returns the plugin that is installed on r.
 func (r *Router) Plugin() *Plugin { return r.plugin }
 
-// SSE adds a route at pattern whose requests open sessions. It answers GET; HEAD
-// gets the header that GET would, without running the handler. [WithMethods] sets
+// SSE adds a route at pattern whose requests open sessions. The route answers GET, and HEAD:
+// HEAD gets the header that GET would get, without running the handler. [WithMethods] sets
 // other methods.
 //
-// An empty pattern is the router's own place, as with chi's "/" in a nested router,
-// and takes any method.
+// An empty pattern means the path of the router itself, as chi's "/" does in a nested
+// router. Without WithMethods, such a route answers every method.
+//
+// SSE panics if h is nil.
 func (r *Router) SSE(pattern string, h Handler, opts ...RouteOption) {
 	rt := r.newRoute(h, opts)
 	if pattern == "" && rt.methods == nil {
@@ -59,14 +61,15 @@ func (r *Router) SSE(pattern string, h Handler, opts ...RouteOption) {
 	routesVersion.Add(1)
 }
 
-// SSEHandler returns h as an [http.Handler], to be mounted at any place of r and
-// for any method, or called by a handler that chooses between a stream and
-// another answer.
+// SSEHandler returns h as an [http.Handler]. Mount it anywhere on r, for any method, or call
+// it from a handler that chooses between a stream and another answer.
 //
-// Prefer [Router.SSE], or mount what SSEHandler returns by chi's Method or Handle:
-// the plugin then knows before a request passes the middleware that it is going
-// to be a stream. Where it learns that only in the handler, the stream works as
-// well, but a compressor among the middleware may hold an idle encoder for it.
+// If the plugin finds the handler in chi's routes, because you used [Router.SSE] or mounted
+// it with chi's Method or Handle, it knows before the middleware runs that a request is going
+// to be a stream. If it learns that only in the handler, the stream works as well, but a
+// compressor among the middleware may keep an idle encoder for it.
+//
+// SSEHandler panics if h is nil, and for [WithMethods], which has no effect on it.
 func (r *Router) SSEHandler(h Handler, opts ...RouteOption) http.Handler {
 	rt := r.newRoute(h, opts)
 	if rt.methods != nil {
@@ -76,12 +79,12 @@ func (r *Router) SSEHandler(h Handler, opts ...RouteOption) http.Handler {
 	return rt
 }
 
-// With is chi's With. The router it returns has the plugin.
+// With is chi's With. The router that it returns has the plugin.
 func (r *Router) With(middlewares ...func(http.Handler) http.Handler) chi.Router {
 	return r.nested(r.Router.With(middlewares...))
 }
 
-// Group is chi's Group. The router it hands out and returns has the plugin.
+// Group is chi's Group. The router that it passes to fn and returns has the plugin.
 func (r *Router) Group(fn func(r chi.Router)) chi.Router {
 	if fn == nil {
 		return r.With()
@@ -89,7 +92,8 @@ func (r *Router) Group(fn func(r chi.Router)) chi.Router {
 	return r.nested(r.Router.Group(func(sub chi.Router) { fn(r.nested(sub)) }))
 }
 
-// Route is chi's Route. The router it hands out and returns has the plugin.
+// Route is chi's Route. The router that it passes to fn and returns has the plugin. It panics
+// if fn is nil.
 func (r *Router) Route(pattern string, fn func(r chi.Router)) chi.Router {
 	if fn == nil {
 		panic(fmt.Sprintf("sse: Route without a function on %q", pattern))
@@ -97,11 +101,11 @@ func (r *Router) Route(pattern string, fn func(r chi.Router)) chi.Router {
 	return r.nested(r.Router.Route(pattern, func(sub chi.Router) { fn(r.nested(sub)) }))
 }
 
-// Mount is chi's Mount. A Router mounted on another works as a plain chi router
-// does, with the sessions of its SSE routes in its own plugin.
+// Mount is chi's Mount. A Router can be mounted on another Router. The sessions of its SSE
+// routes belong to its own plugin.
 func (r *Router) Mount(pattern string, h http.Handler) {
 	if sub, ok := h.(*Router); ok {
-		h = sub.Router // chi hands its NotFound on to its own type only
+		h = sub.Router // chi passes its NotFound handler only to its own type
 	}
 	r.Router.Mount(pattern, h)
 	routesVersion.Add(1)
@@ -111,10 +115,11 @@ func (r *Router) nested(sub chi.Router) *Router {
 	return &Router{Router: sub, plugin: r.plugin}
 }
 
-// RouteOption sets for one route what Config sets for all.
+// RouteOption replaces a field of Config for one route, or sets something that Config does
+// not have. Options panic if their argument is invalid.
 type RouteOption func(*route)
 
-// WithSerializer sets the serializer of the route.
+// WithSerializer replaces Config.Serializer for the route. s must not be nil.
 func WithSerializer(s Serializer) RouteOption {
 	if s == nil {
 		panic("sse: WithSerializer(nil); leave the option out for the plugin's serializer")
@@ -122,8 +127,8 @@ func WithSerializer(s Serializer) RouteOption {
 	return func(rt *route) { rt.serializer = s }
 }
 
-// WithMethods sets the methods that an SSE route answers, in place of GET and
-// HEAD.
+// WithMethods sets the methods that an SSE route answers, in place of GET and HEAD. There
+// must be at least one.
 func WithMethods(methods ...string) RouteOption {
 	if len(methods) == 0 {
 		panic("sse: WithMethods without a method; leave the option out for GET and HEAD")
@@ -132,8 +137,9 @@ func WithMethods(methods ...string) RouteOption {
 	return func(rt *route) { rt.methods = methods }
 }
 
-// WithHeartbeat sets the heartbeat of the route's sessions. A zero Period is the
-// plugin's; a negative one turns it off.
+// WithHeartbeat replaces Config.Heartbeat for the route. A zero Period means the Period of
+// Config.Heartbeat. A negative Period turns heartbeats off. h.Event must be an event that can
+// be encoded.
 func WithHeartbeat(h Heartbeat) RouteOption {
 	if err := h.check(); err != nil {
 		panic(fmt.Sprintf("sse: WithHeartbeat: %v", err))
@@ -144,8 +150,9 @@ func WithHeartbeat(h Heartbeat) RouteOption {
 	}
 }
 
-// WithSessionLimit bounds the sessions of the route at one time. Those beyond are
-// turned away as by a draining server; see [Plugin.Shutdown].
+// WithSessionLimit bounds the sessions of the route at one time. Further clients get the
+// answer that they get during a shutdown; see [Plugin.Shutdown]. n must be at least 1.
+// Default: no limit but Config.MaxSessions.
 func WithSessionLimit(n int) RouteOption {
 	if n < 1 {
 		panic("sse: WithSessionLimit needs a limit of at least 1; leave the option out for none")
@@ -153,7 +160,7 @@ func WithSessionLimit(n int) RouteOption {
 	return func(rt *route) { rt.limit = n }
 }
 
-// WithRetry sets the route's Config.Retry; zero tells the clients nothing.
+// WithRetry replaces Config.Retry for the route. Zero tells clients no reconnection time.
 func WithRetry(d time.Duration) RouteOption {
 	if _, err := (Event{Retry: d}).AppendText(nil); err != nil {
 		panic(fmt.Sprintf("sse: WithRetry: %v", err))
@@ -161,7 +168,8 @@ func WithRetry(d time.Duration) RouteOption {
 	return func(rt *route) { rt.retry = d }
 }
 
-// WithOpenDelay sets the route's Config.OpenDelay.
+// WithOpenDelay replaces Config.OpenDelay for the route. d must not be 0; a negative d waits
+// for the handler.
 func WithOpenDelay(d time.Duration) RouteOption {
 	if d == 0 {
 		panic("sse: WithOpenDelay(0); a negative delay waits for the handler, a tiny one opens at once")
@@ -169,7 +177,7 @@ func WithOpenDelay(d time.Duration) RouteOption {
 	return func(rt *route) { rt.openDelay = d }
 }
 
-// WithWriteTimeout sets the route's Config.WriteTimeout.
+// WithWriteTimeout replaces Config.WriteTimeout for the route. d must be positive.
 func WithWriteTimeout(d time.Duration) RouteOption {
 	if d <= 0 {
 		panic("sse: WithWriteTimeout needs a positive time; leave the option out for the plugin's")
@@ -177,25 +185,25 @@ func WithWriteTimeout(d time.Duration) RouteOption {
 	return func(rt *route) { rt.writeTimeout = d }
 }
 
-// route is an SSE route: the http.Handler that runs its sessions. The plugin
-// knows its routes in chi's tree by this type.
+// route is an SSE route: the http.Handler that serves its sessions (see serve.go). The guard
+// recognizes SSE routes in chi's tree by this type.
 type route struct {
 	plugin  *Plugin
 	handler Handler
 
-	methods      []string // nil: as the form of the route has it
+	methods      []string // nil: the default of SSE, or wherever an SSEHandler is mounted
 	serializer   Serializer
 	heartbeat    Heartbeat
 	retry        time.Duration
 	openDelay    time.Duration
 	writeTimeout time.Duration
-	limit        int // 0: none
+	limit        int // 0: no limit
 	live         int // sessions; guarded by plugin.mu
 }
 
 func (r *Router) newRoute(h Handler, opts []RouteOption) *route {
 	if r.plugin == nil {
-		panic("sse: no plugin on this router; make it, or the one it is nested in, by sse.Install(r, sse.Config{})")
+		panic("sse: no plugin on this router; make this router, or the one around it, with sse.Install(r, sse.Config{})")
 	}
 	if h == nil {
 		panic("sse: a route without a handler")

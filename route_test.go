@@ -333,6 +333,6 @@ func TestRouteWithHeartbeatTakesThePeriodOfEachPlugin(t *testing.T) {
 func TestRouterWithoutAPluginNamesInstall(t *testing.T) {
 	t.Parallel()
 	r := &sse.Router{Router: chi.NewRouter()}
-	message := "sse: no plugin on this router; make it, or the one it is nested in, by sse.Install(r, sse.Config{})"
+	message := "sse: no plugin on this router; make this router, or the one around it, with sse.Install(r, sse.Config{})"
 	require.PanicsWithValue(t, message, func() { r.SSE("/", func(*sse.ServerSession) error { return nil }) })
 }

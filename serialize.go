@@ -18,35 +18,35 @@ import (
 
 // Serializer turns a value into the data of an event.
 type Serializer interface {
-	// AppendData appends the text of v to dst, which it must not change otherwise,
-	// and returns the extended slice. Line breaks in the text become data lines.
+	// AppendData appends the text of v to dst and returns the extended slice. It must not
+	// change what dst holds. Each line of the text becomes a data line of the event.
 	AppendData(dst []byte, v any) ([]byte, error)
 }
 
-// SerializerFunc is a function as a [Serializer].
+// SerializerFunc is a function that implements [Serializer].
 type SerializerFunc func(dst []byte, v any) ([]byte, error)
 
 // AppendData calls f.
 func (f SerializerFunc) AppendData(dst []byte, v any) ([]byte, error) { return f(dst, v) }
 
 var (
-	// JSON is encoding/json, with <, > and & as they are and without a line break at
-	// the end: exactly the JSON text.
+	// JSON uses encoding/json. It does not escape <, > and &, and adds no line break at the
+	// end.
 	JSON Serializer = JSONSerializer{}
 
-	// Text is for values that are text: strings, byte slices,
-	// encoding.TextAppender, encoding.TextMarshaler, errors, fmt.Stringer, and numbers
-	// and booleans as fmt prints them. It refuses others.
+	// Text is for values that are text: strings, byte slices, encoding.TextAppender,
+	// encoding.TextMarshaler, errors, fmt.Stringer, and numbers and booleans, which it
+	// formats like fmt. It returns an error for all other types.
 	Text Serializer = SerializerFunc(appendText)
 
-	// XML is encoding/xml.
+	// XML uses encoding/xml.
 	XML Serializer = SerializerFunc(appendXML)
 )
 
-// JSONSerializer is [JSON] with options.
+// JSONSerializer is [JSON] with an option.
 type JSONSerializer struct {
-	// EscapeHTML writes <, > and & as \u003c and so on, for clients that put the
-	// text into HTML unparsed.
+	// EscapeHTML writes <, > and & as \u003c, \u003e and \u0026, for clients that insert
+	// the text into HTML without parsing it. Default: false.
 	EscapeHTML bool
 }
 
@@ -58,15 +58,15 @@ func (j JSONSerializer) AppendData(dst []byte, v any) ([]byte, error) {
 	err := e.Encode(v)
 	out := e.dst
 	e.dst = nil
-	jsonEncoders.Put(e) // after an error too: Write has none, and no other lasts
+	jsonEncoders.Put(e) // even after an error: Write returns none, and an Encoder keeps no other
 	if err != nil {
 		return dst, err
 	}
 	return bytes.TrimSuffix(out, []byte("\n")), nil
 }
 
-// jsonEncoder is a json.Encoder that appends to dst: json.Marshal would escape,
-// and allocate a copy.
+// jsonEncoder is a json.Encoder that appends to dst. json.Marshal would escape, and would
+// allocate a copy.
 type jsonEncoder struct {
 	*json.Encoder
 	dst []byte
@@ -112,22 +112,22 @@ func appendXML(dst []byte, v any) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// TypedEvent is an [Event] whose Data is still to be serialized. See Event for
+// TypedEvent is an [Event] whose Data is a value that SendTyped serializes. Event documents
 // the other fields.
 type TypedEvent struct {
 	ID, Name string
-	Data     any // nil: no data, as an Event with empty Data
+	Data     any // nil means no data, like the empty Data of an Event
 	Comment  string
 	Retry    time.Duration
 	ResetID  bool
 }
 
-// SendData sends an event that has only data. A string or []byte is the data
-// itself; anything else goes through the route's serializer. A render.Renderer is
-// rendered first, and so are its fields, as render.Render does.
+// SendData sends an event that has only data. A string or []byte is the data itself. Any
+// other value goes through the route's serializer. If the value is a render.Renderer,
+// SendData first calls its Render method, and those of its fields, as render.Render does.
 //
-// Beside the errors of [ServerSession.Send], SendData returns that of the
-// serializer or renderer, wrapped. Nothing has then been sent.
+// SendData returns the errors of [ServerSession.Send]. If the serializer or a Render method
+// fails, it sends nothing and returns that error, wrapped.
 func (s *ServerSession) SendData(v any) error {
 	if v == nil {
 		return s.sendWith(Event{}, v)
@@ -135,7 +135,8 @@ func (s *ServerSession) SendData(v any) error {
 	return s.SendTyped(TypedEvent{Data: v})
 }
 
-// SendTyped sends an event whose data is made as by [ServerSession.SendData].
+// SendTyped sends e. It serializes e.Data as [ServerSession.SendData] does, and returns the
+// same errors.
 func (s *ServerSession) SendTyped(e TypedEvent) error {
 	ev := Event{ID: e.ID, Name: e.Name, Comment: e.Comment, Retry: e.Retry, ResetID: e.ResetID}
 	switch v := e.Data.(type) {
@@ -144,7 +145,7 @@ func (s *ServerSession) SendTyped(e TypedEvent) error {
 	case string:
 		ev.Data = v
 		if v == "" {
-			return s.sendWith(ev, v) // not silent, even with an ID
+			return s.sendWith(ev, v) // clients show it, even if it has an ID
 		}
 		return s.Send(ev)
 	default:
@@ -178,8 +179,8 @@ func (s *ServerSession) sendWith(e Event, v any) error {
 
 var rendererType = reflect.TypeFor[render.Renderer]()
 
-// render does to r what render.Render does before it responds: r.Render, then that
-// of each field that is a Renderer. It has the request to itself, since
+// render does what render.Render does before it responds: it calls r.Render, and then the
+// Render method of each field that is a Renderer. They get a copy of the request, because
 // implementations change it (render.Status does), and a response that goes nowhere.
 func (s *ServerSession) render(r render.Renderer) error {
 	return renderTree(renderWriter{http.Header{}}, s.Call().WithContext(s.ctx), r)
@@ -218,8 +219,8 @@ func isNil(v reflect.Value) bool {
 	return false
 }
 
-// renderWriter is the response that a payload's Render sees: the stream's head is
-// out, so there is nothing to be written but the payload.
+// renderWriter is the response that a Render method gets. It cannot be written to, because
+// the head of the stream has been written.
 type renderWriter struct{ header http.Header }
 
 func (w renderWriter) Header() http.Header       { return w.header }

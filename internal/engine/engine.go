@@ -1,69 +1,67 @@
-// Package engine is what a hub does with a session that nobody else should: it
-// writes frames that are encoded already, without waiting for the client where
-// that can be helped, and lets the session outlive its handler.
+// Package engine is the part of a session that only a hub may use: it writes frames that are
+// encoded already, without waiting for the client where that is possible, and it lets a
+// session outlive its handler. Package sse implements it and package hub uses it, so
+// that neither has to export these methods to everybody.
 package engine
 
-// Of returns the session, which must be an *sse.ServerSession, for a hub. Package
-// sse sets it.
+// Of returns session, which must be an *sse.ServerSession, as a Session. Package sse sets it.
 var Of func(session any) Session
 
-// Session is a session in the hands of a hub. Its methods are safe for concurrent
-// use.
+// Session is a session as a hub sees it. Its methods are safe for concurrent use.
 type Session interface {
-	// Attach gives the session to o. It reports whether the session was free.
+	// Attach makes o the session's owner. It reports false if the session has an owner.
 	Attach(o Owner) bool
 
-	// Release takes the session back from its owner, if it is not detached.
+	// Release takes the session from its owner. Only the owner of a session that is not
+	// detached calls it.
 	Release()
 
-	// Pack gives up what the session can do without while it only waits.
+	// Pack drops what a session does not need while it only waits for events.
 	Pack()
 
-	// WillDetach says, before the session is open, that Detach is going to be called: the
-	// head then tells the client that the connection ends with the stream.
+	// WillDetach says, before the session is open, that the owner is going to call Detach.
+	// The head then tells the client that the connection ends with the stream.
 	WillDetach()
 
-	// Detach lets the session live on when its handler has returned, and reports
-	// whether it does: over HTTP/2, and behind writers that cannot be hijacked, it
-	// cannot. The session must be open. Once it has ended, its owner is told.
+	// Detach makes the session outlive its handler, and reports whether it has done so. It
+	// cannot over HTTP/2, or if a writer hides the connection. The session must be open.
+	// When a detached session has ended, its owner's Ended is called.
 	Detach() bool
 
 	// MayBlock reports whether TryWrite may wait for the client.
 	MayBlock() bool
 
-	// TryWrite writes f whole, or begins to: pending then says that the client does
-	// not take the rest now, and Finish must be called.
+	// TryWrite writes f. If the client does not take all of it now, pending is true, and
+	// the caller must call Finish before the next TryWrite.
 	TryWrite(f *Frames) (pending bool, err error)
 
-	// Finish writes what TryWrite has left, waiting for the client as long as its
-	// write timeout allows.
+	// Finish writes what a TryWrite has left. It waits for the client for up to the
+	// session's write timeout.
 	Finish() error
 
-	// End ends the session with cause, which a write that is under way may outlive.
+	// End ends the session with cause. A write that is under way may go on.
 	End(cause error)
 
 	// Interrupt makes a write that is under way fail.
 	Interrupt()
 }
 
-// Owner is who has attached a session.
+// Owner is a hub's view of the session that it has attached.
 type Owner interface {
-	// BeginHeartbeat appends what is sent for a heartbeat that is but a sign of life,
-	// or reports that it has nothing better than a comment. EndHeartbeat is called when it
-	// has been sent.
+	// BeginHeartbeat appends what the session sends instead of a comment, and reports
+	// whether there is anything. If so, EndHeartbeat is called after it has been sent.
 	BeginHeartbeat(dst []byte) (frame []byte, ok bool)
 	EndHeartbeat()
 
-	// Ended tells of the end of a session that was detached.
+	// Ended is called when a detached session has ended, with the cause.
 	Ended(cause error)
 }
 
-// Frames are whole events in their wire form. A buffer of Frames has room on both
-// sides for the framing of a chunk of HTTP/1.1, so that many sessions can be sent
-// the same bytes without another copy.
+// Frames is a number of encoded events. Its buffer has room on both sides for the framing of
+// an HTTP/1.1 chunk, so that the same bytes can be sent to many sessions without a copy.
 type Frames struct {
 	buf    []byte
-	Events int // how many there are
+	Events int // the number of events
 }
 
 const (
@@ -71,7 +69,7 @@ const (
 	after  = 2  // CR, LF
 )
 
-// Reset empties f, and keeps its memory if that is no more than limit.
+// Reset empties f. It keeps the buffer unless it is larger than limit bytes.
 func (f *Frames) Reset(limit int) {
 	if cap(f.buf) == 0 || cap(f.buf) > limit {
 		f.buf = make([]byte, before, 512)
@@ -79,20 +77,20 @@ func (f *Frames) Reset(limit int) {
 	f.buf, f.Events = f.buf[:before], 0
 }
 
-// Append appends frame, which holds one event.
+// Append appends frame, which is one encoded event.
 func (f *Frames) Append(frame []byte) {
 	f.buf = append(f.buf, frame...)
 	f.Events++
 }
 
-// Len returns how many bytes there are.
+// Len returns the number of bytes of the events.
 func (f *Frames) Len() int { return len(f.buf) - before }
 
 // Bytes returns the events. It is valid until f changes.
 func (f *Frames) Bytes() []byte { return f.buf[before:] }
 
-// Chunk returns the events as a chunk (RFC 9112 §7.1). It is valid until f changes.
-// Frames that are empty have none: it would end the response.
+// Chunk returns the events as a chunk (RFC 9112 §7.1). It is valid until f changes. f must not
+// be empty: an empty chunk would end the response.
 func (f *Frames) Chunk() []byte {
 	n := f.Len()
 	start := before - after
