@@ -1,0 +1,246 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/chi-sse/sse/client"
+)
+
+const reconnectYear = 365 * 24 * time.Hour
+
+// errRefused is what the network says to a step that is nil.
+var errRefused = errors.New("connection refused")
+
+// reconnectStep answers one request. A nil step is a connection that is refused.
+type reconnectStep = http.HandlerFunc
+
+type reconnectSteps = []reconnectStep
+
+// reconnectLab is a server in a bubble, which answers its requests by its steps in
+// turn, and then with 204. It speaks HTTP/1.1 over pipes, so that the bubble's time
+// passes only where somebody waits.
+type reconnectLab struct {
+	t     *testing.T
+	http  *http.Client
+	start time.Time
+	dial  atomic.Pointer[func(context.Context) error] // instead of a connection
+
+	mu      sync.Mutex
+	steps   reconnectSteps
+	now     reconnectStep
+	times   []time.Duration // of the requests
+	ids     []string        // their Last-Event-ID
+	retries []client.Retry
+	opened  int
+}
+
+func newReconnectLab(t *testing.T, steps reconnectSteps) *reconnectLab {
+	t.Helper()
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return newReconnectLabOf(t, protocols, steps)
+}
+
+func newReconnectLabOf(t *testing.T, protocols *http.Protocols, steps reconnectSteps) *reconnectLab {
+	t.Helper()
+	l := &reconnectLab{t: t, steps: steps, start: time.Now()}
+	conns, done := make(chan net.Conn), make(chan struct{})
+	srv := &http.Server{
+		Protocols: protocols,
+		ErrorLog:  log.New(io.Discard, "", 0),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			l.mu.Lock()
+			step := l.now
+			l.mu.Unlock()
+			step(w, r)
+		}),
+	}
+	transport := &http.Transport{
+		Protocols:         protocols,
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			if dial := l.dial.Load(); dial != nil {
+				return nil, (*dial)(ctx)
+			}
+			ours, theirs := net.Pipe()
+			select {
+			case conns <- theirs:
+				return ours, nil
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		},
+	}
+	l.http = &http.Client{Transport: reconnectTripper(func(r *http.Request) (*http.Response, error) {
+		if !l.next(r) {
+			return nil, errRefused
+		}
+		return transport.RoundTrip(r)
+	})}
+	go func() { _ = srv.Serve(&reconnectListener{conns, done, sync.OnceFunc(func() { close(done) })}) }()
+	t.Cleanup(func() {
+		srv.Close()
+		transport.CloseIdleConnections()
+		time.Sleep(10 * reconnectYear) // whoever sleeps finishes
+	})
+	return l
+}
+
+// next goes on to the next step, and reports whether it is one.
+func (l *reconnectLab) next(r *http.Request) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	assert.LessOrEqual(l.t, len(r.Header["Last-Event-Id"]), 1)
+	l.ids = append(l.ids, r.Header.Get("Last-Event-Id"))
+	l.times = append(l.times, time.Since(l.start))
+	if len(l.times) > len(l.steps) {
+		l.now = reconnectStatus(http.StatusNoContent)
+	} else {
+		l.now = l.steps[len(l.times)-1]
+	}
+	return l.now != nil
+}
+
+func (l *reconnectLab) requests() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.times)
+}
+
+// waits returns the times between requests that were not taken by the server.
+func (l *reconnectLab) waits() []time.Duration {
+	var delays []time.Duration
+	for _, retry := range l.retries {
+		delays = append(delays, retry.Delay)
+	}
+	return delays
+}
+
+// config returns cfg with all that is tested here set to a plain value.
+func (l *reconnectLab) config(cfg client.Config) client.Config {
+	if cfg.ReconnectionTime == 0 {
+		cfg.ReconnectionTime = 3 * time.Second
+	}
+	if cfg.Jitter == 0 {
+		cfg.Jitter = -1
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	onRetry, onOpen := cfg.OnRetry, cfg.OnOpen
+	cfg.OnRetry = func(r client.Retry) {
+		l.retries = append(l.retries, r)
+		if onRetry != nil {
+			onRetry(r)
+		}
+	}
+	cfg.OnOpen = func(resp *http.Response) {
+		l.opened++
+		if onOpen != nil {
+			onOpen(resp)
+		}
+	}
+	return cfg
+}
+
+// run reads a session from its first connection to its end.
+func (l *reconnectLab) run(ctx context.Context, cfg client.Config, options ...client.Option) ([]client.Event, error) {
+	s, err := client.Install(l.http, l.config(cfg)).Session(ctx, "http://lab/", options...)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	return collect(s)
+}
+
+type reconnectTripper func(*http.Request) (*http.Response, error)
+
+func (f reconnectTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+type reconnectListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	close func()
+}
+
+func (l *reconnectListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *reconnectListener) Close() error { l.close(); return nil }
+
+func (l *reconnectListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+// reconnectText is a stream that ends in order.
+func reconnectText(text string) reconnectStep {
+	return func(w http.ResponseWriter, _ *http.Request) { send(w, "%s", text) }
+}
+
+// reconnectCut is a stream that breaks off.
+func reconnectCut(text string) reconnectStep {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		send(w, "%s", text)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// reconnectAged is a stream that is silent for d at first.
+func reconnectAged(d time.Duration, then reconnectStep) reconnectStep {
+	return func(w http.ResponseWriter, r *http.Request) {
+		send(w, "")
+		time.Sleep(d)
+		then(w, r)
+	}
+}
+
+func reconnectStatus(status int, header ...string) reconnectStep {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		for i := 0; i < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(status)
+	}
+}
+
+// reconnectBusy answers with the status, and the Retry-After that after returns.
+func reconnectBusy(status int, after func() string) reconnectStep {
+	return func(w http.ResponseWriter, r *http.Request) {
+		reconnectStatus(status, "Retry-After", after())(w, r)
+	}
+}
+
+// reconnectIn returns the time that is so far away, as an HTTP-date.
+func reconnectIn(d time.Duration, layout string) func() string {
+	return func() string { return time.Now().Add(d).UTC().Format(layout) }
+}
+
+func reconnectSaying(text string) func() string { return func() string { return text } }
+
+// reconnectCheck reports whether an error is the one that is expected.
+type reconnectCheck = func(error) bool
+
+func reconnectIs(target error) reconnectCheck {
+	return func(err error) bool { return errors.Is(err, target) }
+}
+
+func reconnectSays(text string) reconnectCheck {
+	return func(err error) bool { return err != nil && strings.Contains(err.Error(), text) }
+}

@@ -1,0 +1,216 @@
+package client_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// requestSeen is a request as a server got it.
+type requestSeen struct {
+	Method, URI, Host, Body string
+	Proto                   string
+	Length                  int64
+	Header                  http.Header
+}
+
+// requestLog keeps the requests that a server got.
+type requestLog struct {
+	mu   sync.Mutex
+	seen []requestSeen
+}
+
+// add reads r to its end and keeps it. It returns the number of the request, from 1.
+func (l *requestLog) add(r *http.Request) int {
+	body, _ := io.ReadAll(r.Body)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen = append(l.seen, requestSeen{r.Method, r.RequestURI, r.Host, string(body), r.Proto, r.ContentLength, r.Header.Clone()})
+	return len(l.seen)
+}
+
+func (l *requestLog) all() []requestSeen {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]requestSeen(nil), l.seen...)
+}
+
+// last returns the latest request.
+func (l *requestLog) last(t testing.TB) requestSeen {
+	t.Helper()
+	all := l.all()
+	require.NotEmpty(t, all, "no request was made")
+	return all[len(all)-1]
+}
+
+// bodies returns the body of each request.
+func (l *requestLog) bodies() []string {
+	var bodies []string
+	for _, r := range l.all() {
+		bodies = append(bodies, r.Body)
+	}
+	return bodies
+}
+
+// values returns the values of a header field in each request.
+func (l *requestLog) values(key string) [][]string {
+	var values [][]string
+	for _, r := range l.all() {
+		values = append(values, r.Header.Values(key))
+	}
+	return values
+}
+
+// requestDialer reaches servers under any name.
+type requestDialer struct {
+	servers map[string]string // address of a server by host:port; "" is that of all others
+	mu      sync.Mutex
+	dialed  []string
+}
+
+func (d *requestDialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	d.mu.Lock()
+	d.dialed = append(d.dialed, address)
+	d.mu.Unlock()
+	to, ok := d.servers[address]
+	if !ok {
+		to = d.servers[""]
+	}
+	if to == "" {
+		return nil, errors.New("the test has no server for " + address)
+	}
+	return new(net.Dialer).DialContext(ctx, network, to)
+}
+
+// client returns a client that dials by d. It trusts the servers of httptest, whose
+// certificate is for example.com and its subdomains.
+func (d *requestDialer) client(t testing.TB) *http.Client {
+	t.Helper()
+	trusting := httptest.NewTLSServer(nil)
+	defer trusting.Close()
+	transport := trusting.Client().Transport.(*http.Transport).Clone()
+	transport.DialContext = d.dial
+	transport.ForceAttemptHTTP2 = false
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+func requestAddr(srv *httptest.Server) string { return srv.Listener.Addr().String() }
+
+// anyURL serves an event stream under any name, and returns what was requested and
+// dialed.
+func anyURL(t testing.TB) (*http.Client, *requestLog, *requestDialer) {
+	t.Helper()
+	log := new(requestLog)
+	srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		log.add(r)
+		streamOf("data: x\n\n")(w, r)
+	})
+	d := &requestDialer{servers: map[string]string{"": requestAddr(srv)}}
+	hc := d.client(t)
+	return hc, log, d
+}
+
+// loggedStreams answers each request with the stream of its number, and with the
+// last of them from then on. An empty one is a 204.
+func loggedStreams(l *requestLog, streams ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		n := l.add(r)
+		text := streams[min(n, len(streams))-1]
+		if text == "" {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		streamOf(text)(w, r)
+	}
+}
+
+// roundTrip is a function as a RoundTripper.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// requestPipes returns a client whose connections are pipes to a server of h, which
+// in a bubble wait durably.
+func requestPipes(t *testing.T, h http.Handler) *http.Client {
+	t.Helper()
+	l := &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
+	srv := &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = srv.Serve(l)
+	}()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		select {
+		case l.conns <- theirs:
+			return ours, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		srv.Close()
+		<-served
+	})
+	return &http.Client{Transport: transport}
+}
+
+// pipeListener accepts one end of each pipe.
+type pipeListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.conns:
+		return conn, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
+
+// requestRawPipes is requestPipes with a server that serves raw connections, after
+// the head of a request has been read.
+func requestRawPipes(t *testing.T, serve func(conn net.Conn, r *http.Request)) *http.Client {
+	t.Helper()
+	var conns sync.WaitGroup
+	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		conns.Go(func() {
+			defer theirs.Close()
+			if r, err := http.ReadRequest(bufio.NewReader(theirs)); err == nil {
+				serve(theirs, r)
+			}
+		})
+		return ours, nil
+	}}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		conns.Wait()
+	})
+	return &http.Client{Transport: transport}
+}
+
+// onlyReader hides what else a reader can do.
+type onlyReader struct{ io.Reader }
