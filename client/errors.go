@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -142,3 +143,5 @@ func clip(s string) string {
 	}
 	return s
 }
+
+func quote(s string) string { return strconv.Quote(clip(s)) }
