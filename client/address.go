@@ -1,3 +1,7 @@
+// The URL of a session: the one that the caller passes, with the parts that WithAddress
+// replaces. An error names the fault but does not repeat the URL, which may hold a
+// secret.
+
 package client
 
 import (
@@ -10,21 +14,21 @@ import (
 	"strings"
 )
 
-// locate sets c.url.
-func (c *call) locate(rawURL string) error {
+// resolveURL sets c.url to rawURL with the parts that [WithAddress] replaces.
+func (c *call) resolveURL(rawURL string) error {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		if parseErr, ok := errors.AsType[*url.Error](err); ok {
-			err = parseErr.Err // the rest of it is the whole URL, which may hold a secret
+			err = parseErr.Err // without the URL, which may hold a secret
 		}
 		return &ConfigError{"url", "cannot be parsed: " + err.Error()}
 	}
 	for _, a := range c.address {
-		if err := a.replace(u); err != nil {
+		if err := a.replaceIn(u); err != nil {
 			return err
 		}
 	}
-	if err := reachable(u); err != nil {
+	if err := checkURL(u); err != nil {
 		return &ConfigError{"url", err.Error()}
 	}
 	u.Host = strings.TrimSuffix(u.Host, ":")
@@ -32,26 +36,27 @@ func (c *call) locate(rawURL string) error {
 	return nil
 }
 
+// address holds the arguments of one [WithAddress].
 type address struct {
 	scheme, host string
 	port         int
 	path         string
 }
 
-// replace sets the parts of u that a has.
-func (a address) replace(u *url.URL) error {
+// replaceIn replaces the parts of u that a sets.
+func (a address) replaceIn(u *url.URL) error {
 	if a.scheme != "" {
 		u.Scheme = a.scheme
 	}
 	host, port := u.Hostname(), u.Port()
 	if a.host != "" {
 		if !validHost(a.host) {
-			return &ConfigError{"WithAddress", "has a host that is none: " + quote(a.host)}
+			return &ConfigError{"WithAddress", "has the host " + quote(a.host) + ", which is not a valid host name or IP address"}
 		}
 		host, port, u.Opaque = a.host, "", ""
 	}
 	if a.port < 0 || a.port > 65535 {
-		return &ConfigError{"WithAddress", "has port " + strconv.Itoa(a.port)}
+		return &ConfigError{"WithAddress", "must have a port from 0 to 65535, but has " + strconv.Itoa(a.port)}
 	}
 	if a.port != 0 {
 		port = strconv.Itoa(a.port)
@@ -62,7 +67,7 @@ func (a address) replace(u *url.URL) error {
 	}
 	path, err := url.Parse(a.path)
 	if err != nil || path.Host != "" || path.Scheme != "" {
-		return &ConfigError{"WithAddress", "has a path that is none: " + quote(a.path)}
+		return &ConfigError{"WithAddress", "has the path " + quote(a.path) + ", which is not a valid URL path"}
 	}
 	u.Path, u.RawPath, u.RawQuery, u.Fragment = path.Path, path.RawPath, path.RawQuery, ""
 	if u.Path != "" && u.Path[0] != '/' {
@@ -74,8 +79,9 @@ func (a address) replace(u *url.URL) error {
 	return nil
 }
 
-// reachable returns what is wrong with u, as the predicate of a sentence.
-func reachable(u *url.URL) error {
+// checkURL returns an error if u is not an http or https URL with a host. Its text
+// continues a sentence whose subject is the URL.
+func checkURL(u *url.URL) error {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("has the scheme %s; it must be http or https", quote(u.Scheme))
@@ -85,6 +91,8 @@ func reachable(u *url.URL) error {
 	return nil
 }
 
+// validHost reports whether host is an IP address or can be the host of a URL, without
+// a port.
 func validHost(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return true
@@ -93,6 +101,8 @@ func validHost(host string) bool {
 	return err == nil && u.Hostname() == host
 }
 
+// hostPort joins host and port for a URL. It puts an IPv6 address in brackets. port may
+// be empty.
 func hostPort(host, port string) string {
 	if port != "" {
 		return net.JoinHostPort(host, port)

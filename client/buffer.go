@@ -1,3 +1,6 @@
+// The part of a stream that an Error shows. It copies what the decoder reads, and knows
+// nothing of requests or responses.
+
 package client
 
 import (
@@ -8,39 +11,42 @@ import (
 	"slices"
 )
 
-// BufferPolicy says what is kept of a stream for the [Error] that ends it, as it
-// came over the wire and has been handed out: what was read ahead does not count.
-// Each connection starts anew.
+// BufferPolicy selects the part of a stream that a session keeps for the Body of an
+// [Error]. The session keeps the bytes as they arrived, up to the last event that it has
+// handed out; bytes that it has read ahead do not count. It starts over with each
+// connection.
 type BufferPolicy int
 
-// The policies, beside LastEvents and LastLines.
+// The policies that need no number. [LastEvents] and [LastLines] return the others.
 const (
-	Off       BufferPolicy = 0           // nothing, at no cost
-	LastEvent BufferPolicy = 1           // the last event, as LastEvents(1)
-	All       BufferPolicy = math.MinInt // everything, up to MaxBuffer
+	Off       BufferPolicy = 0           // keep nothing, at no cost
+	LastEvent BufferPolicy = 1           // keep the last event, as LastEvents(1) does
+	All       BufferPolicy = math.MinInt // keep everything, up to MaxBuffer
 )
 
-// MaxBuffer bounds what is kept by any [BufferPolicy], in bytes: 1 MiB. Of more the
-// latest is kept.
+// MaxBuffer limits what any [BufferPolicy] keeps, in bytes: 1 MiB. Of a longer part, the
+// session keeps the latest bytes.
 const MaxBuffer = 1 << 20
 
 // LastEvents keeps the last n events. It panics if n is not positive.
 func LastEvents(n int) BufferPolicy {
 	if n <= 0 {
-		panic(fmt.Sprintf("client: LastEvents(%d); to keep nothing, use client.Off", n))
+		panic(fmt.Sprintf("client: LastEvents(%d) must have a positive number; to keep nothing, use client.Off", n))
 	}
 	return BufferPolicy(n)
 }
 
-// LastLines keeps the last n lines, comments and the blank ones between events
-// included. It panics if n is not positive.
+// LastLines keeps the last n lines, including comments and the blank lines between
+// events. It panics if n is not positive.
 func LastLines(n int) BufferPolicy {
 	if n <= 0 {
-		panic(fmt.Sprintf("client: LastLines(%d); to keep nothing, use client.Off", n))
+		panic(fmt.Sprintf("client: LastLines(%d) must have a positive number; to keep nothing, use client.Off", n))
 	}
 	return BufferPolicy(-n)
 }
 
+// String returns the policy as Go source without the package name, such as
+// "LastEvents(2)".
 func (p BufferPolicy) String() string {
 	switch {
 	case p == Off:
@@ -56,22 +62,23 @@ func (p BufferPolicy) String() string {
 	}
 }
 
-// buffer holds what a session has read of a connection, as its policy wants.
+// buffer holds the bytes that a session has read from its connection: those that are
+// not handed out yet, and of those that are, the part that the policy keeps.
 type buffer struct {
 	policy BufferPolicy
 
-	ahead []byte // what was read last, of which the first done bytes are handed out
-	done  int
-	from  int64 // the offset in the stream that ahead[done] has
+	ahead []byte // the bytes that were read last
+	done  int    // how many of them are handed out
+	from  int64  // the offset of ahead[done] in the stream
 
-	kept []byte  // handed out: what is wanted, and some of what was before it
-	base int64   // the offset where kept begins
-	ends []int64 // the offsets in kept where events end, if events are counted
+	kept []byte  // handed out: the part to keep, and some bytes before it
+	base int64   // the offset of kept[0] in the stream
+	ends []int64 // the offsets at which the events in kept end, if the policy counts events
 }
 
-// begin begins with a new connection. It returns r, or a reader that keeps what it
-// reads from r.
-func (b *buffer) begin(r io.Reader) io.Reader {
+// attach empties the buffer for a new connection, which is read from r. It returns the
+// reader to use in place of r, which copies to the buffer what it reads.
+func (b *buffer) attach(r io.Reader) io.Reader {
 	if b.policy == Off {
 		return r
 	}
@@ -79,8 +86,9 @@ func (b *buffer) begin(r io.Reader) io.Reader {
 	return io.TeeReader(r, b)
 }
 
-// Write takes in what was read. What was read before and is not handed out belongs
-// to one event that is not complete, or the decoder would not have read on.
+// Write adds p, which was just read. The bytes that were read before and are not handed
+// out belong to a single incomplete event. Otherwise the decoder would have returned an
+// event instead of reading on.
 func (b *buffer) Write(p []byte) (int, error) {
 	rest := b.ahead[b.done:]
 	if extra := len(rest) - MaxBuffer; extra > 0 {
@@ -88,50 +96,51 @@ func (b *buffer) Write(p []byte) (int, error) {
 		b.from += int64(extra)
 	}
 	if size := len(rest) + len(p); cap(b.ahead) > 2*max(size, MaxBuffer) {
-		b.ahead = make([]byte, 0, size) // it is that of a huge event, which is past
+		b.ahead = make([]byte, 0, size) // release the memory of an earlier, huge event
 	}
 	b.ahead = append(append(b.ahead[:0], rest...), p...)
 	b.done = 0
 	return len(p), nil
 }
 
-// handedOut is called when an event was handed out that ends at the given offset.
-func (b *buffer) handedOut(end int64) {
+// markHandedOut moves an event that is handed out to the part that is kept. The event
+// ends at the offset end in the stream.
+func (b *buffer) markHandedOut(end int64) {
 	piece := b.ahead[b.done:][:end-b.from]
 	b.done += len(piece)
 	if extra := len(piece) - MaxBuffer; extra > 0 {
 		piece = piece[extra:]
 		b.from += int64(extra)
 	}
-	if b.from > b.base+int64(len(b.kept)) { // piece is the rest of a large one
+	if b.from > b.base+int64(len(b.kept)) { // piece is the end of a large event, the beginning of which is dropped
 		b.kept, b.base, b.ends = b.kept[:0], b.from, b.ends[:0]
 	}
 	if last := len(b.ends) - 1; last >= 0 && piece[0] == '\n' && bytes.HasSuffix(b.kept, []byte("\r")) {
-		b.ends[last]++ // the LF of that blank line comes late
+		b.ends[last]++ // piece begins with the LF of the blank line before it
 	}
 	b.kept = append(b.kept, piece...)
 	b.from = end
-	// At twice what is wanted, so that what is moved is not moved often.
+	// Only when there is twice as much as to keep, so that bytes are not moved often.
 	if len(b.kept) > 2*MaxBuffer {
-		b.forget(end - MaxBuffer)
+		b.dropBefore(end - MaxBuffer)
 	}
 	if b.policy > 0 {
 		b.ends = append(b.ends, end)
 		if wanted := min(int(b.policy), MaxBuffer) + 1; len(b.ends) > 2*wanted {
-			b.forget(b.ends[len(b.ends)-wanted])
+			b.dropBefore(b.ends[len(b.ends)-wanted])
 		}
 	}
 }
 
-// forget drops what was handed out before the offset from.
-func (b *buffer) forget(from int64) {
+// dropBefore removes from kept the bytes before the offset from.
+func (b *buffer) dropBefore(from int64) {
 	b.kept = b.kept[:copy(b.kept, b.kept[from-b.base:])]
 	b.base = from
 	past, _ := slices.BinarySearch(b.ends, from)
 	b.ends = b.ends[:copy(b.ends, b.ends[past:])]
 }
 
-// bytes returns a copy of what is kept.
+// bytes returns a copy of the part that the policy keeps.
 func (b *buffer) bytes() []byte {
 	kept := b.kept
 	switch n := int(b.policy); {
@@ -146,7 +155,7 @@ func (b *buffer) bytes() []byte {
 	return bytes.Clone(kept[max(0, len(kept)-MaxBuffer):])
 }
 
-// lastLines returns the last n lines of text, which ends with a line's end.
+// lastLines returns the last n lines of text, which ends with a line break.
 func lastLines(text []byte, n int) []byte {
 	from := len(text)
 	for ; n > 0 && from > 0; n-- {

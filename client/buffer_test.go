@@ -511,8 +511,8 @@ func TestBufferPolicyString(t *testing.T) {
 
 func TestBufferPolicyOfNothingPanics(t *testing.T) {
 	for _, n := range []int{0, -1, math.MinInt} {
-		require.PanicsWithValue(t, fmt.Sprintf("client: LastEvents(%d); to keep nothing, use client.Off", n), func() { client.LastEvents(n) })
-		require.PanicsWithValue(t, fmt.Sprintf("client: LastLines(%d); to keep nothing, use client.Off", n), func() { client.LastLines(n) })
+		require.PanicsWithValue(t, fmt.Sprintf("client: LastEvents(%d) must have a positive number; to keep nothing, use client.Off", n), func() { client.LastEvents(n) })
+		require.PanicsWithValue(t, fmt.Sprintf("client: LastLines(%d) must have a positive number; to keep nothing, use client.Off", n), func() { client.LastLines(n) })
 	}
 }
 

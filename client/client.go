@@ -1,8 +1,8 @@
-// Package client reads event streams: it opens them as a browser's EventSource
-// does, reconnects when they break, resumes where they were, and hands out their
-// events one by one.
+// Package client reads event streams. It opens a stream as a browser's EventSource
+// does, reconnects when the connection is lost, resumes after the last event that it
+// read, and hands out the events one by one.
 //
-// A complete program, which follows a stream until its server ends it for good:
+// This complete program follows a stream until the server ends it with status 204:
 //
 //	package main
 //
@@ -35,20 +35,28 @@
 //
 // # Life of a session
 //
-// A session opens when a response with status 200 and Content-Type
-// text/event-stream arrives. It ends normally, without an error, when the server
-// answers 204, and when a stream ends and no reconnection is due (there is none
-// unless [Config].MaxReconnectionAttempts allows it). Until then it goes on over
-// as many connections as it takes: each begins with the Last-Event-ID of the last
-// event that was read.
+// A session opens when the server answers with status 200 and the Content-Type
+// text/event-stream. It may then read from many connections, one after the other.
+// Each new connection sends the Last-Event-ID of the last event that the client read,
+// so that the server can resume after it.
 //
-// It ends with an error when the server refuses it, when the attempts to
-// reconnect are used up, when what it sends exceeds a bound ([*Error]), when the
-// caller's context is done (an error that matches the context's), and when the
-// caller closes it (ErrClosed).
+// A session ends normally, without an error:
 //
-// A session has no goroutine of its own. All that it does, it does in the loop of
-// its caller, waiting and reconnecting included.
+//   - when the server answers with status 204;
+//   - when the server ends the stream and the client does not reconnect. By default it
+//     never reconnects; set [Config].MaxReconnectionAttempts to change that;
+//   - after the event that [Config].Terminal names as the last one. If Terminal is set,
+//     a stream that ends without that event is an error instead.
+//
+// A session ends with an error:
+//
+//   - when the server refuses it, when the attempts to reconnect are used up, or when
+//     the server sends more than a limit allows. The error is an [*Error];
+//   - when the caller's context is done. The error matches the context's error;
+//   - when the caller closes it. The error is [ErrClosed].
+//
+// An open session keeps no goroutine. The client reads, waits and reconnects inside the
+// caller's loop over [Session.Incoming].
 package client
 
 import (
@@ -62,11 +70,11 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// Event is [event.Event]: one event, as it comes over the wire. Its ID is the last
-// event id as of this event, which an earlier one may have set.
+// Event is [event.Event]: one event as it arrived. Its ID is the stream's last event
+// id at that point, which an earlier event may have set.
 type Event = event.Event
 
-// The defaults of a zero [Config].
+// Defaults that [Install] and [WithConfig] put in place of zero values in a [Config].
 const (
 	DefaultReconnectionTime = 3 * time.Second
 	DefaultMaxBackoff       = 30 * time.Second
@@ -78,165 +86,169 @@ const (
 	DefaultMaxEventSize     = event.DefaultMaxEventSize
 )
 
-// Unlimited as Config.MaxReconnectionAttempts reconnects for ever.
+// Unlimited, as Config.MaxReconnectionAttempts, makes the client reconnect forever.
 const Unlimited = -1
 
-// Config sets up a client. Its zero value is ready to use; it is copied by
-// [Install], and [WithConfig] changes the copy of one call.
+// Config sets up a client. The zero value is ready to use. [Install] copies it, and
+// [WithConfig] changes the copy of a single session.
 type Config struct {
-	// MaxReconnectionAttempts is how often in a row a connection is tried again, be
-	// it refused, cut off or ended by the server. An event that arrives starts the
-	// count anew; a connection without one does not. Default: 0, never. Unlimited:
-	// for ever.
+	// MaxReconnectionAttempts is how many times in a row the client tries to connect
+	// again after a connection was refused or cut off, or after the server ended the
+	// stream. An event that arrives resets the count; a connection without an event
+	// does not. Default: 0, which means never. [Unlimited] means forever.
 	//
-	// When the attempts are used up, what broke the last one is the session's error.
-	// If that was the orderly end of a stream, it is the session's as well.
+	// When the attempts are used up, the session ends with the error of the last one.
+	// If the server ended that last stream in order, the session ends normally too,
+	// unless Terminal is set.
 	MaxReconnectionAttempts int
 
-	// ReconnectionTime is the wait before a reconnection, until the server sets
-	// another by a retry field. Default: 3 seconds.
+	// ReconnectionTime is how long the client waits before it reconnects, until the
+	// server sets another time with a retry field. Default: 3 seconds.
 	ReconnectionTime time.Duration
 
-	// MaxBackoff bounds the wait on repeated failure: it doubles with each, from the
-	// reconnection time up to MaxBackoff, or stays at the reconnection time if that
-	// is longer. A connection that could not be opened is a failure, and so is one
-	// that broke, or ended without an event, before it was HealthyAfter old. Default:
-	// 30 seconds.
+	// MaxBackoff limits the wait after repeated failures. Each further failure doubles
+	// the wait, from the reconnection time up to MaxBackoff. If the reconnection time is
+	// longer than MaxBackoff, the wait stays at the reconnection time. A connection
+	// fails if it cannot be opened, or if it breaks, or ends without an event, before it
+	// is HealthyAfter old. Default: 30 seconds.
 	MaxBackoff time.Duration
 
-	// Jitter adds to each wait a random share of it, from none up to Jitter, so that
-	// the clients of a server that was restarted do not all return at once. It never
-	// shortens a wait. Default: 0.5. Negative: none.
+	// Jitter lengthens each wait by a random share of it, between zero and Jitter, so
+	// that the clients of a restarted server do not all return at once. With 0.5, a wait
+	// of 2 seconds lasts 2 to 3 seconds. It never shortens a wait. It must be at most
+	// 100. Default: 0.5. Negative: none.
 	Jitter float64
 
-	// HealthyAfter is how long a connection must have been open for the backoff to
-	// start over. Default: a minute.
+	// HealthyAfter is how long a connection must have been open for its loss not to
+	// count as a failure. The backoff then starts over. Default: one minute.
 	HealthyAfter time.Duration
 
-	// MinRetry is the shortest wait that a server can ask for: "retry: 0" must not
-	// make a client spin. Default: 100 ms. Negative: none.
+	// MinRetry is the shortest wait that a server can set with a retry field. It keeps
+	// "retry: 0" from making the client reconnect in a tight loop. Default: 100 ms.
+	// Negative: none.
 	MinRetry time.Duration
 
-	// MaxRetry is the longest wait that a server can ask for, by a retry field or by
-	// Retry-After (RFC 9110 §10.2.3). Sooner than asked the client must not return
-	// (WHATWG HTML §9.2.3), so that a longer one ends the session, with a [*RetryError].
-	// Default: 24 hours.
+	// MaxRetry is the longest wait that the client accepts from a server, in a retry
+	// field or in Retry-After (RFC 9110 §10.2.3). The client must not reconnect sooner
+	// than the server asks (WHATWG HTML §9.2.3), so a longer wait ends the session with
+	// a [*RetryError]. Default: 24 hours.
 	MaxRetry time.Duration
 
-	// RetryStatus says whether a response with this status, other than 200 and 204,
-	// is worth another attempt. Default: 429, 500, 502, 503 and 504. The
-	// specification has none; Ktor has all.
+	// RetryStatus reports whether the client may try again after a response with this
+	// status. The client does not call it for 200 and 204. Default: true for 429, 500,
+	// 502, 503 and 504. The specification retries after no status, Ktor after all.
 	RetryStatus func(status int) bool
 
-	// Resend allows a request to be sent again that is not known to be idempotent:
-	// one with a body, or of a method other than GET, HEAD, OPTIONS, TRACE, PUT and
-	// DELETE. Without it such a request is made once, however many attempts there
-	// are, since to send a POST again can place an order twice. A body can be sent
-	// again if it is a *bytes.Reader, *bytes.Buffer or *strings.Reader, or if
-	// OnRequest sets another.
+	// Resend allows the client to repeat a request that may not be idempotent: one with
+	// a body, or with a method other than GET, HEAD, OPTIONS, TRACE, PUT and DELETE.
+	// Without it, the client sends such a request once, however many attempts are
+	// allowed, because a repeated POST can place an order twice. The client can send a
+	// body again if it is a *bytes.Reader, *bytes.Buffer or *strings.Reader, or if
+	// OnRequest sets another. Default: false.
 	Resend bool
 
-	// KeepRedirect makes reconnections go to where redirects led the connection
-	// before. By default they go to the original URL, and are redirected anew. If the
-	// redirects led by way of another host, its requests stay without credentials, even
+	// KeepRedirect makes the client reconnect to the URL that redirects led to. By
+	// default it reconnects to the original URL and follows the redirects again. If the
+	// redirects led through another host, later requests carry no credentials, not even
 	// those that OnRequest sets; see [Install].
 	KeepRedirect bool
 
-	// OpenTimeout bounds the time from the request to the head of its response, or to
-	// the end of the body if it is a refusal. To exceed it is a failure like any other of
-	// the connection. Default: the Timeout of the http.Client, which otherwise does not
-	// apply to streams, or 30 seconds. Negative: none.
+	// OpenTimeout limits the time from the request until the response's header has
+	// arrived or, if the response does not open a stream, until its body has been read.
+	// An attempt that takes longer is a failed connection. Default: the Timeout of the
+	// http.Client, which does not apply to streams otherwise, or 30 seconds if that is
+	// zero. Negative: no limit.
 	OpenTimeout time.Duration
 
-	// IdleTimeout is how long the client waits for the next byte of a stream, be it
-	// only of a comment, before it takes the connection for dead. Default: none,
-	// since a stream may be silent for as long as it wants. Where the server is known
-	// to send heartbeats, three times their period is a good value: 45 seconds for
-	// the plugin's default.
+	// IdleTimeout is how long the client waits for the next byte of a stream before it
+	// treats the connection as lost. The bytes of a comment count. Default: no limit,
+	// because a stream may be silent for as long as it likes. If the server sends
+	// heartbeats, set it to three times their period: 45 seconds for the plugin's
+	// default.
 	IdleTimeout time.Duration
 
-	// MaxEventSize bounds an event, and a line of any kind, in bytes; more ends the
-	// session with an [*event.TooLargeError]. Default: 64 MiB. Memory is used only for
-	// what really arrives.
+	// MaxEventSize limits the size of an event, and of a line of any kind, in bytes.
+	// Anything larger ends the session with an [*event.TooLargeError]. The client uses
+	// memory only for what has arrived. Default: 64 MiB.
 	MaxEventSize int
 
-	// ShowCommentEvents keeps comments: those among the fields of an event come with
-	// it, others as an Event with only a Comment.
+	// ShowCommentEvents hands out comments. A comment among the fields of an event comes
+	// with that event. Any other comes as an Event with a Comment and no Data.
 	ShowCommentEvents bool
 
-	// ShowRetryEvents hands out what only sets the reconnection time, as an Event
-	// with only a Retry.
+	// ShowRetryEvents hands out a block that only sets the reconnection time, as an
+	// Event with a Retry and no Data.
 	ShowRetryEvents bool
 
-	// Terminal reports whether an event is the last of its stream, as "[DONE]" is
-	// with some LLM APIs. The session ends normally right after it, and does not
-	// reconnect. A stream that ends before it, and is not continued by a
-	// reconnection, ends the session with [ErrTruncated]. Default: nil, any orderly
-	// end will do.
+	// Terminal reports whether an event is the last one of its stream, as "[DONE]" is
+	// with some LLM APIs. The session hands out that event, ends normally, and does not
+	// reconnect. If a stream ends in order without such an event, and the client does
+	// not reconnect, the session ends with [ErrTruncated]. Default: nil, which accepts
+	// every orderly end.
 	Terminal func(Event) bool
 
-	// Deserializer turns data into values, for [Decode] and [Incoming]. Default:
-	// JSON.
+	// Deserializer decodes the data of events for [Decode] and [Incoming]. Default:
+	// [JSON].
 	Deserializer Deserializer
 
-	// BufferPolicy says what is kept of the stream for [Error].Body. Default: Off.
+	// BufferPolicy selects the part of the stream that the client keeps for
+	// [Error].Body. Default: [Off].
 	BufferPolicy BufferPolicy
 
-	// Logger gets what operators want to know: each reconnection, at level Warn, or
-	// Debug if the server ended the stream in order; each opened connection, at level
-	// Debug. Default: slog.Default().
+	// Logger receives each reconnection, at level Warn, or Debug if the server ended the
+	// stream in order; each opened connection, at level Debug; and each last event id
+	// that no header can carry, at level Warn. Default: slog.Default().
 	Logger *slog.Logger
 
-	// OnRequest is called with each request before it is sent, those of
-	// reconnections included, and may change it: its URL, a token in its header, its
-	// body (with GetBody and ContentLength). The redirects of a request are the
-	// http.Client's. An error ends the session.
+	// OnRequest is called with each request before it is sent, including those of
+	// reconnections. It may change the request: its URL, a token in its header, or its
+	// body (together with GetBody and ContentLength). It is not called for redirects,
+	// which the http.Client follows. An error ends the session.
 	OnRequest func(*http.Request) error
 
-	// OnOpen is called with the response of each connection that opens. Its body is
-	// the session's.
+	// OnOpen is called with the response of each connection that opens. It must not
+	// read the body, which belongs to the session.
 	OnOpen func(*http.Response)
 
-	// OnRetry is called before each wait for a reconnection, with what there is to
-	// say about it.
+	// OnRetry is called before each wait for a reconnection.
 	OnRetry func(Retry)
 }
 
-// Retry is a reconnection to come.
+// Retry describes a reconnection that the client is about to make.
 type Retry struct {
-	Attempt int           // 1 for the first since the last event
-	Delay   time.Duration // how long it is waited
-	Err     error         // why: io.EOF if the server ended the stream in order
+	Attempt int           // its number, counted from 1 since the last event
+	Delay   time.Duration // how long the client waits before it
+	Err     error         // the reason: io.EOF if the server ended the stream in order
 }
 
-// Client opens sessions. It is made by [Install], and safe for concurrent use.
+// Client opens sessions. [Install] makes one. It is safe for concurrent use.
 type Client struct {
-	http    *http.Client // its Timeout taken off
+	http    *http.Client // the caller's, without its Timeout
 	timeout time.Duration
 	cfg     Config
 }
 
-// Install makes a [Client] that sends its requests through hc: its Transport, Jar
-// and CheckRedirect. It panics if cfg makes no sense. hc itself stays as it is, and
-// goes on to serve ordinary requests.
+// Install returns a [Client] that sends its requests with the Transport, Jar and
+// CheckRedirect of hc. It leaves hc unchanged, and hc can still serve ordinary
+// requests. It panics if hc is nil or cfg is invalid.
 //
-// The Timeout of hc covers the whole of a response, which for a stream has no
-// bound. Sessions use a copy of hc without it, and heed it up to the response's
-// head, as Config.OpenTimeout. The timeouts of the Transport all apply.
+// The Timeout of hc covers a whole response, and a stream may last forever. Sessions
+// therefore use a copy of hc without it, and apply it until the response's header has
+// arrived; see Config.OpenTimeout. The timeouts of the Transport all apply.
 //
-// A redirect to another host takes along none of the header that the caller set,
-// but for what says nothing about who asks (Accept, Accept-Language, Cache-Control,
-// Content-Type, User-Agent, Last-Event-ID and alike), and no Referer. Another port, or
-// http instead of https, is another host; https instead of http, on their own ports,
-// is not.
+// After a redirect to another host, the client drops every header field that the caller
+// set, except those that say nothing about the caller (Accept, Accept-Language,
+// Cache-Control, Content-Type, User-Agent, Last-Event-ID and similar ones). It sends no
+// Referer either. Another port is another host, and so is http in place of https. https
+// in place of http is the same host if both use their default ports.
 //
-// A Transport that reads a body before it returns the response, as loggers that dump
-// it do, holds back a stream until its end.
+// A Transport that reads the body before it returns the response, as loggers that dump
+// responses do, delays a stream until its end.
 func Install(hc *http.Client, cfg Config) *Client {
 	if hc == nil {
 		panic("client: Install without an http.Client; use http.DefaultClient")
 	}
-	if err := cfg.check(); err != nil {
+	if err := cfg.validate(); err != nil {
 		panic(err.Error())
 	}
 	own := *hc
@@ -245,12 +257,12 @@ func Install(hc *http.Client, cfg Config) *Client {
 	return &Client{http: &own, timeout: hc.Timeout, cfg: cfg.withDefaults(hc.Timeout)}
 }
 
-// SSE opens a session as [Client.Session] does, runs block with it, and closes it.
+// SSE opens a session as [Client.Session] does, calls block with it, and closes it.
 //
-// If the session did not open, the error is that of Session, and block is not run.
-// An error of block is returned as an [*Error], with the response and what
-// Config.BufferPolicy kept of the stream; it still matches what block returned. One
-// that came from the session, or of ctx's end, is returned as it is.
+// If the session does not open, SSE returns the error of Session and does not call
+// block. It returns an error of block as an [*Error] that wraps it, with the response
+// and the part of the stream that Config.BufferPolicy keeps. If block returns an error
+// that came from the session, or the error of ctx, SSE returns it unchanged.
 func (c *Client) SSE(ctx context.Context, url string, block func(*Session) error, options ...Option) error {
 	s, err := c.Session(ctx, url, options...)
 	if err != nil {
@@ -258,18 +270,19 @@ func (c *Client) SSE(ctx context.Context, url string, block func(*Session) error
 	}
 	defer s.Close()
 	if err := block(s); err != nil {
-		return s.blame(ctx, err)
+		return s.blockError(ctx, err)
 	}
 	return nil
 }
 
-// Session opens a session that reads the stream at url. It returns when the
-// response's head is there, after as many attempts as Config.MaxReconnectionAttempts
-// allows. The caller must close the session, or read it to its end.
+// Session opens a session that reads the stream at url. It returns when the response's
+// header has arrived, after as many attempts as Config.MaxReconnectionAttempts allows.
+// The caller must close the session or read it to its end. ctx applies to the whole
+// session.
 //
-// ctx spans the whole session. The error is an [*Error] if the server could not be
-// reached, or did not answer as it should; a [*ConfigError] if url or an option
-// makes no sense; or one that matches ctx.Err().
+// The error is an [*Error] if the server could not be reached or did not answer with a
+// stream, a [*ConfigError] if url or an option is invalid, or an error that matches
+// ctx.Err().
 func (c *Client) Session(ctx context.Context, url string, options ...Option) (*Session, error) {
 	if c == nil || c.http == nil {
 		return nil, &ConfigError{"Client", "is not installed; make it with client.Install"}
@@ -280,11 +293,11 @@ func (c *Client) Session(ctx context.Context, url string, options ...Option) (*S
 	}
 	s := newSession(ctx, call)
 	s.http = c.http
-	s.from = newSource(s.ctx, call)
+	s.requests = newRequestSource(s.ctx, call)
 	opened := false
 	defer func() {
-		if !opened { // a hook's panic included
-			s.finish(ErrClosed)
+		if !opened { // also if a hook panicked
+			s.endWith(ErrClosed)
 		}
 	}()
 	if err := s.connect(nil); err != nil && err != errEnd { //nolint:errorlint // errEnd is never wrapped
@@ -294,29 +307,32 @@ func (c *Client) Session(ctx context.Context, url string, options ...Option) (*S
 	return s, nil
 }
 
-func (c *Config) check() error {
+// validate returns a [*ConfigError] about the first invalid field of c, or nil.
+func (c *Config) validate() error {
+	const positive = "must be positive, or zero for the default"
 	switch {
 	case c.MaxReconnectionAttempts < Unlimited:
-		return &ConfigError{"MaxReconnectionAttempts", "is negative; client.Unlimited is for ever"}
+		return &ConfigError{"MaxReconnectionAttempts", "must be zero or more, or client.Unlimited"}
 	case c.ReconnectionTime < 0:
-		return &ConfigError{"ReconnectionTime", "is negative"}
+		return &ConfigError{"ReconnectionTime", positive}
 	case c.MaxBackoff < 0:
-		return &ConfigError{"MaxBackoff", "is negative; to wait equally long each time, set it to ReconnectionTime"}
+		return &ConfigError{"MaxBackoff", positive + "; for equal waits, set it to ReconnectionTime"}
 	case c.Jitter != c.Jitter || c.Jitter > 100:
-		return &ConfigError{"Jitter", fmt.Sprintf("is %v; it is a share of the wait, such as 0.5", c.Jitter)}
+		return &ConfigError{"Jitter", fmt.Sprintf("must be a share of the wait, at most 100, such as 0.5, but is %v", c.Jitter)}
 	case c.HealthyAfter < 0:
-		return &ConfigError{"HealthyAfter", "is negative"}
+		return &ConfigError{"HealthyAfter", positive}
 	case c.MaxRetry < 0:
-		return &ConfigError{"MaxRetry", "is negative"}
+		return &ConfigError{"MaxRetry", positive}
 	case c.IdleTimeout < 0:
-		return &ConfigError{"IdleTimeout", "is negative; zero is none"}
+		return &ConfigError{"IdleTimeout", "must be positive, or zero for no limit"}
 	case c.MaxEventSize < 0:
-		return &ConfigError{"MaxEventSize", "is negative"}
+		return &ConfigError{"MaxEventSize", positive}
 	}
 	return nil
 }
 
-// withDefaults returns c complete. timeout is that of the http.Client, or 0.
+// withDefaults returns c with defaults in place of its zero values. timeout is the
+// Timeout of the http.Client, or 0.
 func (c Config) withDefaults(timeout time.Duration) Config {
 	setDefault(&c.ReconnectionTime, DefaultReconnectionTime)
 	setDefault(&c.MaxBackoff, DefaultMaxBackoff)

@@ -1,3 +1,6 @@
+// A connection of a session: it reads the response's body, applies IdleTimeout, and can
+// be closed from any goroutine.
+
 package client
 
 import (
@@ -8,8 +11,8 @@ import (
 	"time"
 )
 
-// conn is one connection of a session: the body of a response, with a watch over
-// the time it takes.
+// conn represents one connection of a session: a response's body, with a limit on how
+// long a read may wait.
 type conn struct {
 	ctx    context.Context // of the request
 	cancel context.CancelCauseFunc
@@ -17,49 +20,49 @@ type conn struct {
 	closed sync.Once
 
 	idle  time.Duration // IdleTimeout, or 0
-	watch *time.Timer   // once it was needed
+	timer *time.Timer   // closes the connection after idle; nil until the first Read that needs it
 }
 
-// Read reads from the body, and waits for a byte for no longer than IdleTimeout.
-// The time between reads does not count.
+// Read reads from the body. It waits for a byte no longer than IdleTimeout. The time
+// between two calls of Read does not count.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.idle > 0 {
-		c.arm()
+		c.startTimer()
 	}
 	n, err := c.body.Read(p)
-	if c.watch != nil {
-		c.watch.Stop()
+	if c.timer != nil {
+		c.timer.Stop()
 	}
 	return n, err
 }
 
-func (c *conn) arm() {
-	if c.watch != nil {
-		c.watch.Reset(c.idle)
+func (c *conn) startTimer() {
+	if c.timer != nil {
+		c.timer.Reset(c.idle)
 		return
 	}
-	c.watch = time.AfterFunc(c.idle, func() {
+	c.timer = time.AfterFunc(c.idle, func() {
 		c.cancel(&TimeoutError{"IdleTimeout", c.idle})
 		c.close()
 	})
 }
 
-// cause returns why what was done with the connection failed, if err is how it
-// shows.
-func (c *conn) cause(err error) error {
+// timeoutOr returns the [*TimeoutError] that ended the connection, or err if none did.
+// A timeout ends a connection by closing it, so err alone does not show it.
+func (c *conn) timeoutOr(err error) error {
 	if timeout, ok := errors.AsType[*TimeoutError](context.Cause(c.ctx)); ok {
 		return timeout
 	}
 	return err
 }
 
-// close ends the connection, and with it a Read that is under way. It may be called
-// from any goroutine, and more than once.
+// close ends the connection, and with it a Read that waits. It may be called from any
+// goroutine, and more than once.
 func (c *conn) close() {
 	c.cancel(nil)
 	c.closed.Do(func() {
 		if body, ok := c.body.(io.Closer); ok {
-			_ = body.Close() // there is nothing that its error could be about
+			_ = body.Close() // the connection is given up, so its error says nothing
 		}
 	})
 }

@@ -1,3 +1,6 @@
+// One attempt to connect: the request is sent, the response checked, and the connection
+// handed to the session.
+
 package client
 
 import (
@@ -9,8 +12,9 @@ import (
 	"time"
 )
 
-// open makes one connection. If that fails, again says whether it is worth another
-// attempt.
+// open makes one request and, if its response opens a stream, makes that the session's
+// connection. It returns errEnd after a 204. After another error, again reports whether
+// the session may try again.
 func (s *Session) open() (again bool, err error) {
 	cfg := &s.call.cfg
 	c := &conn{idle: cfg.IdleTimeout}
@@ -21,28 +25,28 @@ func (s *Session) open() (again bool, err error) {
 		}
 	}()
 
-	id, ok := headerValue(s.dec.LastEventID())
+	id, ok := lastEventIDValue(s.dec.LastEventID())
 	if !ok {
-		cfg.Logger.LogAttrs(s.ctx, slog.LevelWarn, "sse client cannot resume: no header can hold the last event id",
+		cfg.Logger.LogAttrs(s.ctx, slog.LevelWarn, "sse client cannot resume: no header can carry the last event id",
 			slog.String("host", s.call.url.Host), slog.Int("length", len(s.dec.LastEventID())))
 	}
-	req, err := s.from.request(c.ctx, id)
+	req, err := s.requests.next(c.ctx, id)
 	if err != nil {
-		return false, s.fail(err)
+		return false, s.asError(err)
 	}
-	stopWatch := func() bool { return true }
+	stopTimer := func() bool { return true }
 	if cfg.OpenTimeout > 0 {
-		stopWatch = time.AfterFunc(cfg.OpenTimeout, func() { c.cancel(&TimeoutError{"OpenTimeout", cfg.OpenTimeout}) }).Stop
-		defer stopWatch()
+		stopTimer = time.AfterFunc(cfg.OpenTimeout, func() { c.cancel(&TimeoutError{"OpenTimeout", cfg.OpenTimeout}) }).Stop
+		defer stopTimer()
 	}
-	resp, err := do(s.http, req)
+	resp, err := doInGoroutine(s.http, req)
 	if err != nil {
-		if resp != nil { // a redirect that was refused
+		if resp != nil { // CheckRedirect refused a redirect
 			return false, newError(resp, nil, err)
 		}
-		return true, s.fail(c.cause(err))
+		return true, s.asError(c.timeoutOr(err))
 	}
-	if err := check(resp); err != nil {
+	if err := checkResponse(resp); err != nil {
 		body := readUpTo(resp.Body, maxRefusal)
 		_ = resp.Body.Close()
 		again := false
@@ -52,24 +56,24 @@ func (s *Session) open() (again bool, err error) {
 		return again, newError(resp, body, err)
 	}
 	if cfg.KeepRedirect {
-		s.from.follow(resp)
+		s.requests.followRedirects(resp)
 	}
 	if resp.StatusCode == http.StatusNoContent {
 		_ = resp.Body.Close()
 		s.complete = true
-		s.use(nil, resp)
+		s.setConn(nil, resp)
 		return false, errEnd
 	}
-	stopWatch()
-	if err := context.Cause(c.ctx); err != nil { // too late, or closed
+	stopTimer()
+	if err := context.Cause(c.ctx); err != nil { // OpenTimeout has passed, or the session was closed
 		_ = resp.Body.Close()
 		return true, newError(resp, nil, err)
 	}
 
 	c.body = resp.Body
-	s.dec.Reset(s.buffer.begin(c), s.dec.LastEventID())
-	s.tries.opened, s.tries.fruitful = time.Now(), false
-	s.use(c, resp)
+	s.dec.Reset(s.buffer.attach(c), s.dec.LastEventID())
+	s.tries.opened, s.tries.gotEvent = time.Now(), false
+	s.setConn(c, resp)
 	cfg.Logger.LogAttrs(s.ctx, slog.LevelDebug, "sse client connected", slog.String("host", s.call.url.Host))
 	if cfg.OnOpen != nil {
 		cfg.OnOpen(resp)
@@ -77,10 +81,11 @@ func (s *Session) open() (again bool, err error) {
 	return false, nil
 }
 
-// do is hc.Do in a goroutine of its own, which is gone when do returns. A request
-// needs twice the stack that waiting for events does, and the runtime would not take
-// it back: 4 KiB of the 33 that an idle session has.
-func do(hc *http.Client, req *http.Request) (resp *http.Response, err error) {
+// doInGoroutine calls hc.Do in a new goroutine and waits for it. A request needs twice
+// the stack that waiting for events does, and the runtime would not shrink the stack of
+// the caller's goroutine again: 4 KiB of the 33 KiB that an idle session uses. A panic of
+// the Transport, or its runtime.Goexit, continues in the caller's goroutine.
+func doInGoroutine(hc *http.Client, req *http.Request) (resp *http.Response, err error) {
 	var (
 		done     = make(chan struct{})
 		returned bool
@@ -93,15 +98,15 @@ func do(hc *http.Client, req *http.Request) (resp *http.Response, err error) {
 				panicked = recover()
 			}
 		}()
-		resp, err = hc.Do(req) //nolint:bodyclose // do's caller has it
+		resp, err = hc.Do(req) //nolint:bodyclose // the caller of doInGoroutine closes it
 		returned = true
 	}()
 	<-done
 	if panicked != nil {
-		panic(panicked) // a Transport's, as if it had been called here
+		panic(panicked)
 	}
 	if !returned {
-		runtime.Goexit() // likewise
+		runtime.Goexit()
 	}
 	return resp, err
 }

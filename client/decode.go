@@ -1,3 +1,6 @@
+// Typed events: the data of an event decoded into a Go type. It uses the session from
+// outside, except for Silent and complete.
+
 package client
 
 import (
@@ -10,22 +13,23 @@ import (
 
 // Deserializer turns the data of an event into a value.
 type Deserializer interface {
-	// DecodeData sets what v points at from data.
+	// DecodeData decodes data into the value that v points to.
 	DecodeData(data string, v any) error
 }
 
-// DeserializerFunc is a function as a [Deserializer].
+// DeserializerFunc makes a function a [Deserializer].
 type DeserializerFunc func(data string, v any) error
 
-// DecodeData calls f.
+// DecodeData returns f(data, v).
 func (f DeserializerFunc) DecodeData(data string, v any) error { return f(data, v) }
 
-// JSON is encoding/json.
+// JSON decodes data with encoding/json.
 var JSON Deserializer = DeserializerFunc(func(data string, v any) error {
 	return json.Unmarshal([]byte(data), v)
 })
 
-// TypedEvent is an [Event] with its data as a T. See Event for the other fields.
+// TypedEvent represents an [Event] whose data is decoded as a T. The other fields are
+// those of Event.
 type TypedEvent[T any] struct {
 	ID, Name string
 	Data     T
@@ -34,11 +38,12 @@ type TypedEvent[T any] struct {
 	ResetID  bool
 }
 
-// DecodeError is data that is no value of a type. The session goes on.
+// DecodeError reports data that could not be decoded into a type. It does not end the
+// session.
 type DecodeError struct {
 	Event Event
-	Type  reflect.Type // that was asked for
-	Err   error        // of the Deserializer
+	Type  reflect.Type // the type to decode into
+	Err   error        // the error of the Deserializer
 }
 
 func (e *DecodeError) Error() string {
@@ -48,8 +53,9 @@ func (e *DecodeError) Error() string {
 // Unwrap returns e.Err.
 func (e *DecodeError) Unwrap() error { return e.Err }
 
-// Decode returns the data of ev as a T, by the session's Config.Deserializer. A
-// string or []byte is the data itself. The error is a [*DecodeError].
+// Decode returns the data of ev, decoded as a T by the session's Config.Deserializer. If
+// T is string or []byte, Decode returns the data unchanged. The error is a
+// [*DecodeError].
 func Decode[T any](s *Session, ev Event) (T, error) {
 	var v T
 	switch to := any(&v).(type) {
@@ -66,13 +72,15 @@ func Decode[T any](s *Session, ev Event) (T, error) {
 	return v, nil
 }
 
-// Incoming is [Session.Incoming] with the data of each event decoded by [Decode].
+// Incoming returns the events of [Session.Incoming], each with its data decoded by
+// [Decode].
 //
-// An event that cannot be decoded comes with a [*DecodeError], and without Data. That
-// does not end the session: a loop that goes on gets the next. Not decoded are events
-// that are shown for their comment or retry alone, whose Data is the zero T. A
-// terminal event that cannot be decoded, as "[DONE]" mostly cannot, ends the loop
-// without being handed out.
+// If the data of an event cannot be decoded, the event comes with a [*DecodeError] and a
+// zero Data. The session goes on, and the loop may continue with the next event.
+//
+// Events that only show a comment or a reconnection time are not decoded; their Data is
+// the zero T. A terminal event whose data cannot be decoded, such as "[DONE]" in most
+// cases, ends the loop without being handed out.
 func Incoming[T any](s *Session) iter.Seq2[TypedEvent[T], error] {
 	return func(yield func(TypedEvent[T], error) bool) {
 		for ev, err := range s.Incoming() {

@@ -1,3 +1,6 @@
+// The errors that the package returns. Their own texts repeat at most 100 bytes of an
+// invalid value.
+
 package client
 
 import (
@@ -13,32 +16,34 @@ import (
 )
 
 var (
-	// ErrClosed is what [Session.Incoming] ends with after [Session.Close], or when it
-	// is called again after its loop was left.
+	// ErrClosed is the error of [Session.Incoming] after [Session.Close], and after an
+	// earlier loop was left before its end.
 	ErrClosed = errors.New("client: session closed")
 
-	// ErrTruncated is matched by the [*Error] of a stream that ended in order, but
-	// before the event that Config.Terminal waits for.
+	// ErrTruncated is the cause of an [*Error] if the stream ended in order, but before
+	// the event that Config.Terminal names as the last one.
 	ErrTruncated = errors.New("client: stream ended before its terminal event")
 
-	errEnd   = errors.New("client: end of session") // the normal one
-	errAgain = errors.New("client: reconnected")
+	// errEnd and errAgain never reach the caller.
+	errEnd   = errors.New("client: end of session") // the session ended normally
+	errAgain = errors.New("client: reconnected")    // there is a new connection to read from
 )
 
-// Error is the end of a session other than the normal one, or an error of the
-// block of [Client.SSE].
+// Error reports why a session did not open or did not end normally, or wraps an error
+// that the block of [Client.SSE] returned.
 type Error struct {
-	// Response is the last response, or nil if there was none. Its Body can be read
-	// once more, and holds what Body holds.
+	// Response is the latest response, or nil if there was none. Its Body can be read
+	// and holds the same bytes as the field Body.
 	Response *http.Response
 
-	// Body is what was read of the response's body: of one that was refused, up to
-	// 64 KiB; of a stream, what Config.BufferPolicy keeps of what was handed out.
+	// Body is the part of the response's body that was kept. If the response did not open
+	// a stream, it is the first 64 KiB. Otherwise it is the part of the stream that
+	// Config.BufferPolicy keeps.
 	Body []byte
 
 	// Err is the cause: a *StatusError, *ContentError, *TimeoutError, *RetryError,
-	// *event.TooLargeError, ErrTruncated, what net/http said, or what OnRequest or
-	// the block returned.
+	// *event.TooLargeError or ErrTruncated, an error of net/http, or the error that
+	// OnRequest or the block returned.
 	Err error
 }
 
@@ -53,8 +58,7 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// newError returns err as the end of a session with the given response, of whose
-// body the given part was read.
+// newError returns an [*Error] with a copy of resp whose body is body. resp may be nil.
 func newError(resp *http.Response, body []byte, err error) *Error {
 	if resp != nil {
 		again := *resp
@@ -65,12 +69,12 @@ func newError(resp *http.Response, body []byte, err error) *Error {
 	return &Error{resp, body, err}
 }
 
-// StatusError is a response with a status other than 200 and 204.
+// StatusError reports a response with a status other than 200 and 204.
 type StatusError struct {
 	Status     int
-	RetryAfter time.Duration // as the server asked; 0 if it did not
+	RetryAfter time.Duration // the wait that the server asked for; 0 if it asked for none
 
-	noLocation bool
+	noLocation bool // it is a redirect without a Location
 }
 
 func (e *StatusError) Error() string {
@@ -80,10 +84,10 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("expected status 200 but was %d", e.Status)
 }
 
-// ContentError is a response with status 200 that is no event stream.
+// ContentError reports a response with status 200 that is not an event stream.
 type ContentError struct {
 	Header string // "Content-Type" or "Content-Encoding"
-	Value  string // of the header
+	Value  string // the header's value
 }
 
 func (e *ContentError) Error() string {
@@ -94,10 +98,11 @@ func (e *ContentError) Error() string {
 	return fmt.Sprintf("expected %s but was %s", expected, cmp.Or(clip(mediaType(e.Value)), "missing"))
 }
 
-// TimeoutError is a connection that took too long. It implements net.Error.
+// TimeoutError reports that a connection took too long to open, or was silent for too
+// long. It implements net.Error.
 type TimeoutError struct {
 	Option string        // "OpenTimeout" or "IdleTimeout"
-	Limit  time.Duration // its value
+	Limit  time.Duration // the value of that option
 }
 
 func (e *TimeoutError) Error() string {
@@ -113,30 +118,31 @@ func (e *TimeoutError) Timeout() bool { return true }
 // Temporary returns true.
 func (e *TimeoutError) Temporary() bool { return true }
 
-// RetryError is a server that asks the client to wait for longer than Config.MaxRetry.
+// RetryError reports that the server asked the client to wait longer than
+// Config.MaxRetry before it reconnects.
 type RetryError struct {
-	Asked time.Duration // by a retry field, or by Retry-After
+	Asked time.Duration // the wait that a retry field or Retry-After asked for
 	Limit time.Duration // Config.MaxRetry
-	Err   error         // why another attempt is due; io.EOF if the stream ended in order
+	Err   error         // why the client would reconnect: io.EOF if the stream ended in order
 }
 
 func (e *RetryError) Error() string {
-	return fmt.Sprintf("asked to wait %v before the next attempt, longer than MaxRetry, which is %v: %s",
+	return fmt.Sprintf("the server asked to wait %v before the next attempt, longer than MaxRetry (%v): %s",
 		e.Asked, e.Limit, strings.TrimPrefix(e.Err.Error(), "client: "))
 }
 
 // Unwrap returns e.Err.
 func (e *RetryError) Unwrap() error { return e.Err }
 
-// ConfigError is an option, or another argument, that makes no sense.
+// ConfigError reports an invalid option or argument.
 type ConfigError struct {
-	Option  string // a field of Config, the name of an Option, or "url"
-	Problem string
+	Option  string // a field of Config, the name of an Option, "url", or "Client"
+	Problem string // the rest of the sentence that begins with Option
 }
 
 func (e *ConfigError) Error() string { return fmt.Sprintf("client: %s %s", e.Option, e.Problem) }
 
-// clip bounds what an error repeats of what it complains about.
+// clip returns s, cut to 100 bytes, for use in an error text.
 func clip(s string) string {
 	if len(s) > 100 {
 		return s[:100] + "..."
@@ -144,4 +150,5 @@ func clip(s string) string {
 	return s
 }
 
+// quote returns s, cut to 100 bytes and quoted, for use in an error text.
 func quote(s string) string { return strconv.Quote(clip(s)) }

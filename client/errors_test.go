@@ -36,7 +36,7 @@ func TestErrorTexts(t *testing.T) {
 		{&client.TimeoutError{Option: "IdleTimeout", Limit: 45 * time.Second}, "nothing received for 45s (IdleTimeout)"},
 		{
 			&client.RetryError{Asked: 48 * time.Hour, Limit: 24 * time.Hour, Err: io.EOF},
-			"asked to wait 48h0m0s before the next attempt, longer than MaxRetry, which is 24h0m0s: EOF",
+			"the server asked to wait 48h0m0s before the next attempt, longer than MaxRetry (24h0m0s): EOF",
 		},
 		{&client.ConfigError{Option: "Jitter", Problem: "is wrong"}, "client: Jitter is wrong"},
 		{&client.Error{Err: cause}, "client: connection reset"},

@@ -1,3 +1,6 @@
+// Header fields: which names and values HTTP allows, and which values a request has by
+// default. Pure functions, without a session.
+
 package client
 
 import (
@@ -7,29 +10,31 @@ import (
 
 const (
 	contentType = "text/event-stream"
-	lastEventID = "Last-Event-Id" // as http.Header spells it
+	lastEventID = "Last-Event-Id" // the spelling of http.Header
 
-	// maxSentID bounds a Last-Event-ID, since servers refuse long headers, mostly
-	// beyond 8 KiB: such an id would shut the client out for good.
+	// maxSentID is the longest Last-Event-ID that the client sends, in bytes. Servers
+	// refuse long headers, most of them beyond 8 KiB, and would refuse every attempt with
+	// such an id.
 	maxSentID = 4 << 10
 )
 
-// headerValue returns id as it can be sent as Last-Event-ID, and whether it can. An
-// id from a stream may hold control characters, which net/http refuses to send.
-// Spaces at its ends are lost on the way in any case.
-func headerValue(id string) (value string, ok bool) {
+// lastEventIDValue returns the value of the Last-Event-ID header for id, and whether a
+// header can carry it. An id from a stream may hold control characters, which net/http
+// refuses to send. Spaces and tabs at its ends are cut, because HTTP drops them anyway.
+func lastEventIDValue(id string) (value string, ok bool) {
 	value = strings.Trim(id, " \t")
 	if len(value) > maxSentID {
 		return "", false
 	}
-	if !printable(value) {
+	if !validFieldValue(value) {
 		return "", false
 	}
 	return value, true
 }
 
-// printable reports whether value can be that of a header field (RFC 9110 §5.5).
-func printable(value string) bool {
+// validFieldValue reports whether value is allowed as the value of a header field (RFC
+// 9110 §5.5).
+func validFieldValue(value string) bool {
 	for i := range len(value) {
 		if c := value[i]; c < ' ' && c != '\t' || c == 0x7F {
 			return false
@@ -38,8 +43,9 @@ func printable(value string) bool {
 	return true
 }
 
-// token reports whether name can be that of a header field (RFC 9110 §5.6.2).
-func token(name string) bool {
+// validToken reports whether name is a token, as the name of a header field and a method
+// must be (RFC 9110 §5.6.2).
+func validToken(name string) bool {
 	for i := range len(name) {
 		c := name[i]
 		alphanumeric := c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
@@ -50,7 +56,8 @@ func token(name string) bool {
 	return name != ""
 }
 
-func setMissing(h http.Header, key, value string) {
+// setDefaultField sets a header field that the caller has not set.
+func setDefaultField(h http.Header, key, value string) {
 	if len(h[key]) == 0 {
 		h[key] = []string{value}
 	}

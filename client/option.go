@@ -1,3 +1,6 @@
+// The options of a session, and the call that they fill in. An option is checked when
+// the session opens, before anything is sent.
+
 package client
 
 import (
@@ -8,11 +11,11 @@ import (
 	"time"
 )
 
-// Option shapes one session.
+// Option configures one session.
 type Option func(*call) error
 
-// WithConfig lets edit change the client's [Config] for this session alone. It
-// gets a copy, in which defaults stand for what was left out.
+// WithConfig calls edit to change the client's [Config] for this session only. edit gets
+// a copy, with defaults in place of zero values.
 func WithConfig(edit func(*Config)) Option {
 	return func(c *call) error {
 		edit(&c.cfg)
@@ -20,7 +23,7 @@ func WithConfig(edit func(*Config)) Option {
 	}
 }
 
-// WithMethod sets the request's method. Default: GET, or POST if there is a body.
+// WithMethod sets the request's method. Default: GET, or POST if the request has a body.
 func WithMethod(method string) Option {
 	return func(c *call) error {
 		c.method = method
@@ -28,23 +31,24 @@ func WithMethod(method string) Option {
 	}
 }
 
-// WithHeader adds a header field to the request. It may be given several times.
-// Accept and Cache-Control, which are text/event-stream and no-store otherwise, are
-// the caller's if set.
+// WithHeader adds a header field to the request. It may be used several times. Accept
+// and Cache-Control replace the client's own values, text/event-stream and no-store.
+// Last-Event-ID does what [WithLastEventID] does, Host sets the request's Host, and of
+// several Content-Types the last counts.
 func WithHeader(key, value string) Option {
 	return func(c *call) error {
-		if !token(key) {
-			return &ConfigError{"WithHeader", "has a name that is none: " + quote(key)}
+		if !validToken(key) {
+			return &ConfigError{"WithHeader", "has the name " + quote(key) + ", which is not a valid header name"}
 		}
-		if !printable(value) {
-			return &ConfigError{"WithHeader", "has a value for " + key + " with control characters"}
+		if !validFieldValue(value) {
+			return &ConfigError{"WithHeader", "must not have control characters in the value of " + key}
 		}
 		switch http.CanonicalHeaderKey(key) {
 		case lastEventID:
 			return WithLastEventID(value)(c)
-		case "Host": // which net/http takes from elsewhere
+		case "Host": // net/http ignores it in the header
 			c.host = value
-		case "Content-Type": // one at the most; the last is meant
+		case "Content-Type": // at most one; the last counts
 			c.header.Set(key, value)
 		default:
 			c.header.Add(key, value)
@@ -53,12 +57,12 @@ func WithHeader(key, value string) Option {
 	}
 }
 
-// WithBody sets the request's body and its Content-Type. Whether it is sent again
-// on a reconnection is Config.Resend's to say.
+// WithBody sets the request's body, and its Content-Type if contentType is not empty.
+// The client sends the body again on a reconnection only if Config.Resend is set.
 func WithBody(contentType string, body io.Reader) Option {
 	return func(c *call) error {
-		if !printable(contentType) {
-			return &ConfigError{"WithBody", "has a Content-Type with control characters: " + quote(contentType)}
+		if !validFieldValue(contentType) {
+			return &ConfigError{"WithBody", "must not have control characters in the Content-Type, but has " + quote(contentType)}
 		}
 		c.body = body
 		if contentType != "" {
@@ -68,22 +72,23 @@ func WithBody(contentType string, body io.Reader) Option {
 	}
 }
 
-// WithLastEventID makes the session resume after the event with this id, which is
-// mostly an earlier session's [Session.LastEventID]. Streams can set ids that HTTP
-// cannot carry: such a one is not sent.
+// WithLastEventID makes the session resume after the event with this id, usually the
+// [Session.LastEventID] of an earlier session. A stream can set an id that no HTTP header
+// can carry, or one longer than 4 KiB; the client does not send such an id.
 func WithLastEventID(id string) Option {
 	return func(c *call) error {
 		if strings.ContainsAny(id, "\r\n\x00") {
-			return &ConfigError{"WithLastEventID", "has an id that no event can have: " + quote(id)}
+			return &ConfigError{"WithLastEventID", "must not have a line break or NUL in the id, but has " + quote(id)}
 		}
 		c.lastID = id
 		return nil
 	}
 }
 
-// WithAddress sets the parts of the URL: those that are not empty, or 0 for the
-// port, replace those of the url that the session is opened with, which may be
-// empty itself. A path may have a query.
+// WithAddress replaces parts of the URL that the session is opened with. Empty strings
+// and port 0 leave their parts as they are, except that a new host does not keep the old
+// port. path may include a query; it replaces the old query too. If WithAddress sets a
+// scheme and a host, the url may be empty.
 func WithAddress(scheme, host string, port int, path string) Option {
 	return func(c *call) error {
 		c.address = append(c.address, address{scheme, host, port, path})
@@ -91,39 +96,42 @@ func WithAddress(scheme, host string, port int, path string) Option {
 	}
 }
 
-// call is one session as it was asked for.
+// call holds what the caller has asked for with the options of one session.
 type call struct {
 	cfg     Config
-	url     *url.URL
-	method  string
-	host    string
+	url     *url.URL // set by resolveURL
+	method  string   // empty: GET or POST
+	host    string   // the Host header; empty: that of url
 	header  http.Header
 	body    io.Reader
 	lastID  string
-	address []address
+	address []address // of WithAddress, in order
 }
 
+// newCall returns the call for a session at rawURL. cfg is the client's Config, and
+// timeout the Timeout of its http.Client. The error is a [*ConfigError].
 func newCall(cfg Config, timeout time.Duration, rawURL string, options []Option) (*call, error) {
 	c := &call{cfg: cfg, header: make(http.Header)}
 	if err := c.apply(options, timeout); err != nil {
 		return nil, err
 	}
-	if err := c.locate(rawURL); err != nil {
+	if err := c.resolveURL(rawURL); err != nil {
 		return nil, err
 	}
-	if c.method != "" && !token(c.method) {
-		return nil, &ConfigError{"WithMethod", "has a method that is none: " + quote(c.method)}
+	if c.method != "" && !validToken(c.method) {
+		return nil, &ConfigError{"WithMethod", "has the method " + quote(c.method) + ", which is not a valid HTTP method"}
 	}
 	return c, nil
 }
 
+// apply applies options, then checks the Config and completes it with defaults.
 func (c *call) apply(options []Option, timeout time.Duration) error {
 	for _, option := range options {
 		if err := option(c); err != nil {
 			return err
 		}
 	}
-	if err := c.cfg.check(); err != nil {
+	if err := c.cfg.validate(); err != nil {
 		return err
 	}
 	c.cfg = c.cfg.withDefaults(timeout)

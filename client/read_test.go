@@ -361,7 +361,7 @@ func TestReadHasOneReader(t *testing.T) {
 		require.NoError(t, err)
 		got = append(got, ev.Data)
 		_, err := collect(s)
-		require.ErrorContains(t, err, "running already")
+		require.ErrorContains(t, err, "already running")
 	}
 	require.Equal(t, []string{"a", "b"}, got)
 }

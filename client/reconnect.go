@@ -1,3 +1,6 @@
+// Reconnection: how often the client tries, and how long it waits before each attempt.
+// The attempt itself is in connect.go.
+
 package client
 
 import (
@@ -10,17 +13,17 @@ import (
 	"time"
 )
 
-// tries counts what was tried in vain.
+// tries counts the attempts and failures that the next wait depends on.
 type tries struct {
-	attempts int       // to reconnect, since the last event
-	failures int       // of connections, in a row
-	opened   time.Time // when the connection was
-	fruitful bool      // it had an event
+	attempts int       // attempts to reconnect since the last event
+	failures int       // failed connections in a row
+	opened   time.Time // when the current connection opened
+	gotEvent bool      // the current connection had an event
 }
 
-// lost is called when an open connection was lost to err.
-func (t *tries) lost(err error, healthyAfter time.Duration) {
-	inOrder := err == io.EOF && t.fruitful //nolint:errorlint // a wrapped io.EOF is a failure
+// connectionLost updates t after an open connection was lost because of err.
+func (t *tries) connectionLost(err error, healthyAfter time.Duration) {
+	inOrder := err == io.EOF && t.gotEvent //nolint:errorlint // a wrapped io.EOF is a failure
 	if inOrder || time.Since(t.opened) >= healthyAfter {
 		t.failures = 0
 	} else {
@@ -28,9 +31,9 @@ func (t *tries) lost(err error, healthyAfter time.Duration) {
 	}
 }
 
-// connect opens a connection, again and again as far as the config allows. cause is
-// why the last one was lost, or nil at first. The error is what the session ends
-// with.
+// connect opens a connection. It waits and tries again as often as the Config allows.
+// cause is why the connection before was lost, or nil for the first one. The error is
+// what the session ends with.
 func (s *Session) connect(cause error) error {
 	for {
 		if cause != nil {
@@ -42,7 +45,7 @@ func (s *Session) connect(cause error) error {
 		if err == nil {
 			return nil
 		}
-		if stopped := s.stopped(); stopped != nil {
+		if stopped := s.stopError(); stopped != nil {
 			return stopped
 		}
 		if !again {
@@ -53,16 +56,16 @@ func (s *Session) connect(cause error) error {
 	}
 }
 
-// wait waits until the next attempt is due, after what went before has failed with
-// cause. If there is none, it returns what the session ends with.
+// wait waits until it is time for the next attempt, after the one before ended with
+// cause. If there must be no other attempt, it returns what the session ends with.
 func (s *Session) wait(cause error) error {
 	cfg := &s.call.cfg
-	if !s.from.again || cfg.MaxReconnectionAttempts != Unlimited && s.tries.attempts >= cfg.MaxReconnectionAttempts {
-		return s.exhausted(cause)
+	if !s.requests.mayRepeat || cfg.MaxReconnectionAttempts != Unlimited && s.tries.attempts >= cfg.MaxReconnectionAttempts {
+		return s.finalError(cause)
 	}
 	delay, tooLong := s.delay(cause)
 	if tooLong != nil {
-		return s.fail(tooLong)
+		return s.asError(tooLong)
 	}
 	s.tries.attempts++
 	level := slog.LevelWarn
@@ -80,11 +83,11 @@ func (s *Session) wait(cause error) error {
 	case <-timer.C:
 	case <-s.ctx.Done():
 	}
-	return s.stopped()
+	return s.stopError()
 }
 
-// withoutURL returns what goes into the log about err. The URL of a url.Error has a
-// query, which may hold a token.
+// withoutURL returns err for the log, without the URL of a [*url.Error], whose query may
+// hold a token.
 func withoutURL(err error) error {
 	if urlErr, ok := errors.AsType[*url.Error](err); ok {
 		return urlErr.Err
@@ -92,8 +95,9 @@ func withoutURL(err error) error {
 	return err
 }
 
-// delay returns how long to wait before the next attempt (§9.2.3, "reestablish the
-// connection", with the backoff that it leaves to clients).
+// delay returns how long to wait before the next attempt, which follows one that ended
+// with cause. WHATWG HTML §9.2.3, "reestablish the connection", leaves the backoff to
+// clients. If the server asks for a wait that is too long, delay returns a RetryError.
 func (s *Session) delay(cause error) (delay time.Duration, tooLong *RetryError) {
 	cfg := &s.call.cfg
 	delay = cfg.ReconnectionTime
@@ -107,7 +111,7 @@ func (s *Session) delay(cause error) (delay time.Duration, tooLong *RetryError) 
 		if delay > cfg.MaxBackoff/2 {
 			delay = cfg.MaxBackoff
 		} else {
-			delay = max(2*delay, time.Millisecond) // a base of next to nothing grows as well
+			delay = max(2*delay, time.Millisecond) // so that a base of 0, or near it, grows too
 		}
 	}
 	if status, ok := errors.AsType[*StatusError](cause); ok {

@@ -1,3 +1,6 @@
+// Redirects: which of them the http.Client may follow, and which header fields it sends
+// to another host.
+
 package client
 
 import (
@@ -9,7 +12,10 @@ import (
 	"strings"
 )
 
-// redirectCheck returns the CheckRedirect of a client whose caller wants check.
+// redirectCheck returns the CheckRedirect of a session's http.Client. It refuses a URL
+// that no request can go to, removes personal header fields once the redirects have left
+// the first host, and then calls check, which is the caller's. If check is nil, it
+// allows 10 requests, as net/http does.
 func redirectCheck(check func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
 	if check == nil {
 		check = func(_ *http.Request, via []*http.Request) error {
@@ -20,21 +26,22 @@ func redirectCheck(check func(*http.Request, []*http.Request) error) func(*http.
 		}
 	}
 	return func(req *http.Request, via []*http.Request) error {
-		if err := reachable(req.URL); err != nil {
+		if err := checkURL(req.URL); err != nil {
 			return fmt.Errorf("redirected to a URL that %w", err)
 		}
-		// Once away from the first host, net/http copies the header of the first
-		// request all the same to each that follows, so each is looked at.
-		away := func(r *http.Request) bool { return !sameHost(via[0].URL, r.URL) }
-		if away(req) || slices.ContainsFunc(via, away) {
-			keepImpersonal(req.Header)
+		// net/http copies the header of the first request to every one that follows, even
+		// after a redirect has left the first host. So the whole way is checked each time.
+		left := func(r *http.Request) bool { return !sameHost(via[0].URL, r.URL) }
+		if left(req) || slices.ContainsFunc(via, left) {
+			removePersonal(req.Header)
 		}
 		return check(req, via)
 	}
 }
 
-// follow makes later requests go to where redirects led the request of resp.
-func (s *source) follow(resp *http.Response) {
+// followRedirects makes later requests go to the URL that redirects led the request of
+// resp to.
+func (s *requestSource) followRedirects(resp *http.Response) {
 	to := resp.Request
 	if to == nil || to.Response == nil {
 		return // not redirected
@@ -43,20 +50,21 @@ func (s *source) follow(resp *http.Response) {
 	next.Method, next.URL, next.Host = to.Method, to.URL, to.Host
 	next.Header = s.template.Header.Clone()
 	for hop := to; hop != nil && hop.Response != nil; hop = hop.Response.Request {
-		s.away = s.away || !sameHost(s.template.URL, hop.URL) // and stays so, if another host sends it back
+		s.leftHost = s.leftHost || !sameHost(s.template.URL, hop.URL) // stays true if another host redirects back
 	}
-	if s.away {
-		keepImpersonal(next.Header)
+	if s.leftHost {
+		removePersonal(next.Header)
 	}
 	if to.Body == nil {
 		next.Body, next.GetBody, next.ContentLength = nil, nil, 0
 		next.Header.Del("Content-Type")
 	}
 	s.template = next
-	s.again = s.resend || repeatable(next)
+	s.mayRepeat = s.resend || repeatable(next)
 }
 
-// sameHost reports whether what may be told to a may be told to b.
+// sameHost reports whether b may get the credentials that are meant for a: it has the
+// same host, scheme and port, or https on port 443 in place of http on port 80.
 func sameHost(a, b *url.URL) bool {
 	if !strings.EqualFold(a.Hostname(), b.Hostname()) {
 		return false
@@ -67,6 +75,7 @@ func sameHost(a, b *url.URL) bool {
 	return a.Scheme == b.Scheme && port(a) == port(b)
 }
 
+// port returns the port of u, or the default of its scheme.
 func port(u *url.URL) string {
 	if p := u.Port(); p != "" {
 		return p
@@ -77,13 +86,14 @@ func port(u *url.URL) string {
 	return "80"
 }
 
-// impersonal are the header fields that say nothing about who asks.
+// impersonal lists the header fields that say nothing about the caller.
 var impersonal = []string{
 	"Accept", "Accept-Encoding", "Accept-Language", "Cache-Control",
 	"Content-Encoding", "Content-Language", "Content-Type", lastEventID, "User-Agent",
 }
 
-func keepImpersonal(h http.Header) {
+// removePersonal removes every field from h except the impersonal ones.
+func removePersonal(h http.Header) {
 	for key := range h {
 		if !slices.Contains(impersonal, key) {
 			delete(h, key)

@@ -1,3 +1,6 @@
+// The requests of a session: one for each connection, made from a template. Nothing here
+// sends a request.
+
 package client
 
 import (
@@ -7,17 +10,18 @@ import (
 	"net/http"
 )
 
-// source makes the requests of a session, which are alike but for Last-Event-ID.
-type source struct {
-	template *http.Request
-	prepare  func(*http.Request) error
-	resend   bool
-	sent     bool // template.Body is used up
-	again    bool // the last request may be sent again
-	away     bool // template goes where another host has sent it
+// requestSource makes the requests of a session. They differ only in Last-Event-ID and
+// in what OnRequest changes.
+type requestSource struct {
+	template  *http.Request
+	onRequest func(*http.Request) error
+	resend    bool
+	sent      bool // a request was made, so template.Body is used up
+	mayRepeat bool // the latest request may be sent again
+	leftHost  bool // redirects led through another host to the URL of template
 }
 
-func newSource(ctx context.Context, c *call) *source {
+func newRequestSource(ctx context.Context, c *call) *requestSource {
 	method := cmp.Or(c.method, http.MethodGet)
 	if c.method == "" && c.body != nil {
 		method = http.MethodPost
@@ -26,16 +30,17 @@ func newSource(ctx context.Context, c *call) *source {
 	if err != nil {
 		panic("client: " + err.Error()) // the method has been checked
 	}
-	setMissing(c.header, "Accept", contentType)
-	setMissing(c.header, "Cache-Control", "no-store")
+	setDefaultField(c.header, "Accept", contentType)
+	setDefaultField(c.header, "Cache-Control", "no-store")
 	req.URL, req.Host, req.Header = c.url, c.host, c.header
-	return &source{template: req, prepare: c.cfg.OnRequest, resend: c.cfg.Resend}
+	return &requestSource{template: req, onRequest: c.cfg.OnRequest, resend: c.cfg.Resend}
 }
 
-// request returns the request of the next connection. An error is for good.
-func (s *source) request(ctx context.Context, lastID string) (*http.Request, error) {
+// next returns the request of the next connection. lastID is the value of its
+// Last-Event-ID, or empty for none. After an error the session must not try again.
+func (s *requestSource) next(ctx context.Context, lastID string) (*http.Request, error) {
 	req := s.template.WithContext(ctx)
-	req.Header = s.template.Header.Clone() // an http.Client adds its cookies to it
+	req.Header = s.template.Header.Clone() // a copy, because http.Client adds its cookies to it
 	if lastID != "" {
 		req.Header[lastEventID] = []string{lastID}
 	}
@@ -47,10 +52,10 @@ func (s *source) request(ctx context.Context, lastID string) (*http.Request, err
 		}
 	}
 	s.sent = true
-	if s.prepare != nil {
+	if s.onRequest != nil {
 		u := *req.URL
 		req.URL = &u
-		if err := s.prepare(req); err != nil {
+		if err := s.onRequest(req); err != nil {
 			if req.Body != nil {
 				_ = req.Body.Close()
 			}
@@ -60,16 +65,16 @@ func (s *source) request(ctx context.Context, lastID string) (*http.Request, err
 	if req.Body == nil && bodyErr != nil {
 		return nil, bodyErr
 	}
-	if s.away && sameHost(s.template.URL, req.URL) {
-		keepImpersonal(req.Header)
+	if s.leftHost && sameHost(s.template.URL, req.URL) {
+		removePersonal(req.Header)
 	}
-	s.again = s.resend || repeatable(req)
+	s.mayRepeat = s.resend || repeatable(req)
 	return req, nil
 }
 
-var errNoBody = errors.New("client: the body cannot be sent again: it is no *bytes.Reader, *bytes.Buffer or *strings.Reader")
+var errNoBody = errors.New("client: the body cannot be sent again: it must be a *bytes.Reader, *bytes.Buffer or *strings.Reader, or OnRequest must set another")
 
-// repeatable reports whether req may be sent again without asking: its method is
+// repeatable reports whether req may be sent again without Config.Resend: its method is
 // idempotent (RFC 9110 §9.2.2), and it has no body.
 func repeatable(req *http.Request) bool {
 	switch req.Method {

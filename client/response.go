@@ -1,3 +1,6 @@
+// The response's header: whether it opens a stream and, if not, what it says about the
+// next attempt.
+
 package client
 
 import (
@@ -9,9 +12,9 @@ import (
 	"time"
 )
 
-// check returns why resp does not open a stream, if it does not (§9.2.2). A 204
-// passes.
-func check(resp *http.Response) error {
+// checkResponse returns nil if resp opens a stream (WHATWG HTML §9.2.2) or has status
+// 204. Otherwise it returns a [*StatusError] or [*ContentError].
+func checkResponse(resp *http.Response) error {
 	switch resp.StatusCode {
 	case http.StatusNoContent:
 		return nil
@@ -27,14 +30,14 @@ func check(resp *http.Response) error {
 	if value := resp.Header.Get("Content-Type"); mediaType(value) != contentType {
 		return &ContentError{"Content-Type", value}
 	}
-	// What a Transport has decompressed has the header no more.
+	// A Transport that decompresses the body removes the header.
 	if value := resp.Header.Get("Content-Encoding"); value != "" && mediaType(value) != "identity" {
 		return &ContentError{"Content-Encoding", value}
 	}
 	return nil
 }
 
-// retryStatus is the default of Config.RetryStatus.
+// retryStatus is the default value of Config.RetryStatus.
 func retryStatus(status int) bool {
 	switch status {
 	case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
@@ -44,12 +47,12 @@ func retryStatus(status int) bool {
 	return false
 }
 
-// retryAfter returns the wait that the header Retry-After asks for (RFC 9110
-// §10.2.3), or 0.
+// retryAfter returns the wait that the Retry-After header asks for (RFC 9110 §10.2.3), or
+// 0 if it asks for none.
 func retryAfter(h http.Header) time.Duration {
 	value := h.Get("Retry-After")
 	if value != "" && strings.Trim(value, "0123456789") == "" {
-		seconds, _ := strconv.ParseUint(value, 10, 64) // too many are the most there can be
+		seconds, _ := strconv.ParseUint(value, 10, 64) // on overflow it returns the largest number
 		return time.Duration(min(seconds, uint64(math.MaxInt64/time.Second))) * time.Second
 	}
 	if date, err := http.ParseTime(value); err == nil {
@@ -58,19 +61,20 @@ func retryAfter(h http.Header) time.Duration {
 	return 0
 }
 
-// maxRefusal bounds what is read of the body of a response that is no stream.
+// maxRefusal is how many bytes the client reads of the body of a refusal, which is a
+// response that does not open a stream.
 const maxRefusal = 64 << 10
 
-// readUpTo reads r to its end, or to max bytes.
+// readUpTo returns the first limit bytes of r, or fewer if r ends or fails before.
 func readUpTo(r io.Reader, limit int64) []byte {
 	if r == nil {
 		return nil
 	}
-	body, _ := io.ReadAll(io.LimitReader(r, limit)) // what there is of it
+	body, _ := io.ReadAll(io.LimitReader(r, limit)) // what was read before an error is enough
 	return body
 }
 
-// mediaType returns the value of a Content-Type without its parameters.
+// mediaType returns a Content-Type in lower case and without its parameters.
 func mediaType(value string) string {
 	value, _, _ = strings.Cut(value, ";")
 	return strings.ToLower(strings.Trim(value, " \t"))

@@ -107,7 +107,7 @@ func TestIncomingTwice(t *testing.T) {
 		for ev, err := range s.Incoming() {
 			require.NoError(t, err)
 			events = append(events, ev)
-			require.ErrorContains(t, again(t, s), "running already")
+			require.ErrorContains(t, again(t, s), "already running")
 		}
 		require.Equal(t, []string{"1", "2"}, dataOf(events), "nothing is lost by it")
 		require.NoError(t, again(t, s))
