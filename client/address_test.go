@@ -1,3 +1,5 @@
+// The URL of a session, and the parts that WithAddress replaces.
+
 package client_test
 
 import (

@@ -20,9 +20,9 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// BenchmarkIdle measures what an open session costs that waits for its next event,
-// beside a bare request of an http.Client whose body is waited for with a buffer of
-// 512 bytes. The server is another process.
+// BenchmarkIdle measures the memory and goroutines of an open session that waits for its
+// next event. To compare, it measures a plain request of an http.Client that waits for
+// its body with a buffer of 512 bytes. The server runs in another process.
 func BenchmarkIdle(b *testing.B) {
 	const n = 4000
 	b.Run("net-http", func(b *testing.B) {
@@ -92,8 +92,8 @@ func footprint() (goroutines int, heap, stack int64) {
 	return runtime.NumGoroutine(), int64(m.HeapAlloc), int64(m.StackInuse)
 }
 
-// idleServer starts a process that answers each request with a stream of a comment
-// and nothing more.
+// idleServer starts a process that answers each request with a stream that sends one
+// comment and then nothing.
 func idleServer(b *testing.B) (url string, stop func()) {
 	b.Helper()
 	server := exec.CommandContext(b.Context(), os.Args[0])
@@ -125,7 +125,7 @@ func init() {
 	}
 	fmt.Println(l.Addr())
 	go func() {
-		var conns []net.Conn // held, lest they are collected and closed
+		var conns []net.Conn // kept, so that the garbage collector does not close them
 		buf := make([]byte, 4<<10)
 		for {
 			conn, err := l.Accept()

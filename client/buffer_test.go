@@ -1,3 +1,5 @@
+// BufferPolicy: what the buffer keeps, how much memory it uses, and a model of it.
+
 package client_test
 
 import (
@@ -23,7 +25,7 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// bufferPipe is a RoundTripper that answers each request with the next of bodies.
+// bufferPipe is a RoundTripper that answers each request with a stream of the next body.
 type bufferPipe struct {
 	bodies []io.Reader
 }
@@ -42,8 +44,8 @@ func (b *bufferPipe) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// bufferAfter returns what policy keeps of the streams when events of them have
-// been handed out.
+// bufferAfter returns what policy keeps after the given number of events of streams. Each
+// stream is one connection.
 func bufferAfter(t testing.TB, policy client.BufferPolicy, events int, streams ...io.Reader) string {
 	t.Helper()
 	c := install(&http.Client{Transport: &bufferPipe{streams}}, client.Config{
@@ -70,7 +72,7 @@ func bufferAfter(t testing.TB, policy client.BufferPolicy, events int, streams .
 	require.ErrorAs(t, err, &e)
 	again, err := io.ReadAll(e.Response.Body)
 	require.NoError(t, err)
-	require.Equal(t, string(e.Body), string(again), "the response's body is what was kept")
+	require.Equal(t, string(e.Body), string(again), "Error.Body and the body of Error.Response differ")
 	return string(e.Body)
 }
 
@@ -120,7 +122,7 @@ func TestBufferPolicyKeepsWhatWasHandedOut(t *testing.T) {
 	}
 }
 
-// The LF behind the CR of a blank line is of the event before, also when it comes
+// The LF after the CR of a blank line belongs to the event before it, even if it arrives
 // after that event was handed out.
 func TestBufferLeavesOutTheLFOfTheEventBefore(t *testing.T) {
 	const stream = "data: a\r\n\r\ndata: b\r\n\r\ndata: c\r\n\r\n"
@@ -142,7 +144,7 @@ func TestBufferKeepsTheBytesAsTheyCame(t *testing.T) {
 	require.Equal(t, "unknown\n\r", bufferAfter(t, client.LastLines(2), 1, strings.NewReader(stream)))
 }
 
-// What is shown by an option is handed out, and counts as an event.
+// A comment or retry block that an option shows is handed out, and counts as an event.
 func TestBufferCountsCommentsThatAreShown(t *testing.T) {
 	c := install(&http.Client{Transport: &bufferPipe{[]io.Reader{strings.NewReader("data: a\n\n: b\n\nretry: 5\n\n: c\n\n")}}}, client.Config{
 		ShowCommentEvents: true, ShowRetryEvents: true, BufferPolicy: client.LastEvents(2),
@@ -190,8 +192,8 @@ func TestBufferPolicyOfACallWinsOverTheInstalled(t *testing.T) {
 	require.Equal(t, "data: b\n\n", string(e.Body))
 }
 
-// The error of a stream that broke off, rather than that of a block, has the buffer
-// and the response as well.
+// The error of a stream that broke off has the buffer and the response, as the error of a
+// block does.
 func TestBufferOfAStreamThatBrokeOff(t *testing.T) {
 	boom := errors.New("boom")
 	body := io.MultiReader(strings.NewReader("data: a\n\ndata: b\n\ndata: hal"), iotest.ErrReader(boom))
@@ -204,8 +206,8 @@ func TestBufferOfAStreamThatBrokeOff(t *testing.T) {
 	require.Equal(t, http.StatusOK, e.Response.StatusCode)
 }
 
-// A session that lost its stream and cannot come back has a last response, and what
-// was kept of its stream, all the same.
+// A session that lost its stream and cannot reconnect still has the last response and the
+// part of its stream that was kept.
 func TestBufferOfAStreamThatCannotBeResumed(t *testing.T) {
 	c := install(&http.Client{Transport: &bufferPipe{[]io.Reader{strings.NewReader("data: a\n\n")}}}, client.Config{
 		BufferPolicy: client.All, MaxReconnectionAttempts: 2,
@@ -215,12 +217,12 @@ func TestBufferOfAStreamThatCannotBeResumed(t *testing.T) {
 	var e *client.Error
 	require.ErrorAs(t, err, &e)
 	require.ErrorContains(t, err, "no further body")
-	require.NotNil(t, e.Response, "the last response")
+	require.NotNil(t, e.Response, "there is no last response")
 	require.Equal(t, http.StatusOK, e.Response.StatusCode)
 	require.Equal(t, "data: a\n\n", string(e.Body))
 }
 
-// The buffer is what a socket brought, compression and chunks aside.
+// The buffer holds the bytes of the body, after net/http has decoded chunks and compression.
 func TestBufferOverASocket(t *testing.T) {
 	url := serveRaw(t, func(conn net.Conn, _ *http.Request) {
 		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"+
@@ -234,8 +236,8 @@ func TestBufferOverASocket(t *testing.T) {
 	require.Equal(t, "data: a\r\r", string(e.Body))
 }
 
-// bufferModel is what policy keeps when events of stream, read from r, have been
-// handed out: all that was handed out, cut down to what is asked for.
+// bufferModel returns what policy should keep after the given number of events of stream,
+// which r reads. It takes all that was handed out and cuts it.
 func bufferModel(t testing.TB, policy client.BufferPolicy, events int, stream []byte, r io.Reader) string {
 	t.Helper()
 	if policy == client.Off {
@@ -270,8 +272,8 @@ func bufferModel(t testing.TB, policy client.BufferPolicy, events int, stream []
 	return string(stream[max(from, end-client.MaxBuffer):end])
 }
 
-// bufferStream returns a random stream with the given number of events, none of
-// which has more data than size.
+// bufferStream returns a random stream with the given number of events. No line of data
+// in it is longer than size.
 func bufferStream(r *rand.Rand, events, size int) []byte {
 	var stream bytes.Buffer
 	eol := func() string { return []string{"\n", "\r", "\r\n"}[r.IntN(3)] }
@@ -330,8 +332,8 @@ func TestBufferAgainstAModel(t *testing.T) {
 	}
 }
 
-// Of streams of many MiB the latest MaxBuffer bytes of what was handed out are kept,
-// however large events and reads are.
+// Of a stream of many MiB, the session keeps the latest MaxBuffer bytes that it has handed
+// out, however large events and reads are.
 func TestBufferOfLargeStreamsAgainstAModel(t *testing.T) {
 	many := func(n, size int) string {
 		var stream strings.Builder
@@ -360,8 +362,8 @@ func TestBufferOfLargeStreamsAgainstAModel(t *testing.T) {
 					}
 					want := bufferModel(t, policy, events, []byte(tt.stream), newReader())
 					got := bufferAfter(t, policy, events, newReader())
-					if want != got { // a diff of MiBs helps nobody
-						assert.Fail(t, "kept something else", "after %d events: %d bytes, want %d, equal at their end: %d",
+					if want != got { // a diff of several MiB is no help
+						assert.Fail(t, "the buffer differs", "after %d events: %d bytes, want %d, equal at their end: %d",
 							events, len(got), len(want), bufferCommonEnd(got, want))
 					}
 				}
@@ -370,7 +372,7 @@ func TestBufferOfLargeStreamsAgainstAModel(t *testing.T) {
 	}
 }
 
-// bufferCommonEnd returns how many bytes a and b have in common at their ends.
+// bufferCommonEnd returns the length of the longest common suffix of a and b.
 func bufferCommonEnd(a, b string) (n int) {
 	for n < min(len(a), len(b)) && a[len(a)-1-n] == b[len(b)-1-n] {
 		n++
@@ -378,12 +380,12 @@ func bufferCommonEnd(a, b string) (n int) {
 	return n
 }
 
-// bufferPackets reads as a socket does, a little at a time.
+// bufferPackets reads at most 15,000 bytes at a time, as from a socket.
 type bufferPackets struct{ io.Reader }
 
 func (p bufferPackets) Read(b []byte) (int, error) { return p.Reader.Read(b[:min(len(b), 15_000)]) }
 
-// An event that is still on its way does not push out what was handed out before.
+// An incomplete event does not push out the events that were handed out before.
 func TestBufferSurvivesAHugeEventThatBreaksOff(t *testing.T) {
 	boom := errors.New("boom")
 	for _, policy := range []client.BufferPolicy{client.LastEvent, client.LastEvents(5), client.LastLines(2), client.All} {
@@ -397,7 +399,7 @@ func TestBufferSurvivesAHugeEventThatBreaksOff(t *testing.T) {
 	}
 }
 
-// bufferEndless reads an endless stream of small events, up to when it is stopped.
+// bufferEndless reads an endless stream of small events until it is stopped.
 type bufferEndless struct {
 	block   []byte
 	rest    []byte
@@ -416,8 +418,8 @@ func (e *bufferEndless) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// A session that goes on for long keeps no more in the end than in the beginning,
-// whatever the policy.
+// A long session keeps no more bytes at its end than at its beginning, whatever the
+// policy.
 func TestBufferMemoryIsBounded(t *testing.T) {
 	for _, policy := range []client.BufferPolicy{
 		client.LastEvents(1000), client.LastEvents(1_000_000), client.LastLines(1_000_000), client.All,
@@ -443,16 +445,16 @@ func TestBufferMemoryIsBounded(t *testing.T) {
 				}
 			}
 			runtime.KeepAlive(s)
-			const most = 7 << 20 // MaxBuffer, as much again before it is cut, and room for what stands beside it
+			const most = 7 << 20 // MaxBuffer, as much again before it is cut, and the rest of the session
 			assert.Less(t, int64(after)-int64(before), int64(most))
 		})
 	}
 }
 
-// bufferMeter tells the heap's size when its reader is at a given offset.
+// bufferMeter measures the heap when its reader reaches a given offset.
 type bufferMeter struct {
 	io.Reader
-	left int // bytes up to there
+	left int // bytes until that offset
 	heap int64
 }
 
@@ -467,7 +469,7 @@ func (m *bufferMeter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// What is kept is bounded also while a huge event comes, and after it.
+// The buffer is bounded while a huge event arrives, and after it.
 func TestBufferMemoryIsBoundedWithHugeEvents(t *testing.T) {
 	const huge = 20 << 20
 	stream := []byte("data: " + strings.Repeat("x", huge) + "\n\n" + strings.Repeat("data: "+strings.Repeat("y", 100)+"\n\n", 20_000))
@@ -488,7 +490,7 @@ func TestBufferMemoryIsBoundedWithHugeEvents(t *testing.T) {
 	runtime.KeepAlive(stream)
 }
 
-// The largest numbers are numbers as any.
+// The largest numbers work like all others.
 func TestBufferOfTheLargestPolicies(t *testing.T) {
 	stream := strings.Repeat("data: a\n\n", 100)
 	for _, policy := range []client.BufferPolicy{client.LastEvents(math.MaxInt), client.LastEvents(math.MaxInt - 1), client.LastLines(math.MaxInt)} {
@@ -516,15 +518,14 @@ func TestBufferPolicyOfNothingPanics(t *testing.T) {
 	}
 }
 
-// The buffer of an error is the caller's: later reads do not change it, nor does the
-// caller change it for the response.
+// A session that does not open leaves the buffer of another session as it is.
 func TestBufferOfAnErrorIsACopy(t *testing.T) {
 	c := install(&http.Client{Transport: &bufferPipe{[]io.Reader{strings.NewReader("data: a\n\ndata: b\n\n")}}}, client.Config{BufferPolicy: client.LastEvent})
 	s := session(t, c, "http://buffer.test/")
 	boom := errors.New("boom")
 	var e *client.Error
 	err := c.SSE(context.Background(), "http://buffer.test/", func(*client.Session) error { return boom })
-	require.ErrorAs(t, err, &e, "no body is left: %v", err)
+	require.ErrorAs(t, err, &e, "%v", err)
 	events, err := collect(s)
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "b"}, dataOf(events))

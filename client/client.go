@@ -50,8 +50,8 @@
 //
 // A session ends with an error:
 //
-//   - when the server refuses it, when the attempts to reconnect are used up, or when
-//     the server sends more than a limit allows. The error is an [*Error];
+//   - when the server refuses it, when the attempts to reconnect are used up and the last
+//     one failed, or when the server exceeds a limit. The error is an [*Error];
 //   - when the caller's context is done. The error matches the context's error;
 //   - when the caller closes it. The error is [ErrClosed].
 //
@@ -86,7 +86,8 @@ const (
 	DefaultMaxEventSize     = event.DefaultMaxEventSize
 )
 
-// Unlimited, as Config.MaxReconnectionAttempts, makes the client reconnect forever.
+// Unlimited is the value of Config.MaxReconnectionAttempts that makes the client reconnect
+// forever.
 const Unlimited = -1
 
 // Config sets up a client. The zero value is ready to use. [Install] copies it, and
@@ -155,9 +156,10 @@ type Config struct {
 
 	// OpenTimeout limits the time from the request until the response's header has
 	// arrived or, if the response does not open a stream, until its body has been read.
-	// An attempt that takes longer is a failed connection. Default: the Timeout of the
-	// http.Client, which does not apply to streams otherwise, or 30 seconds if that is
-	// zero. Negative: no limit.
+	// If the header is late, the attempt is a failed connection. If the body is late, the
+	// client keeps the part that it has read. Default: the Timeout of the http.Client,
+	// which does not apply to streams otherwise, or 30 seconds if that is zero. Negative:
+	// no limit.
 	OpenTimeout time.Duration
 
 	// IdleTimeout is how long the client waits for the next byte of a stream before it
@@ -280,9 +282,9 @@ func (c *Client) SSE(ctx context.Context, url string, block func(*Session) error
 // The caller must close the session or read it to its end. ctx applies to the whole
 // session.
 //
-// The error is an [*Error] if the server could not be reached or did not answer with a
-// stream, a [*ConfigError] if url or an option is invalid, or an error that matches
-// ctx.Err().
+// The error is an [*Error] if the server could not be reached or answered with neither a
+// stream nor status 204, a [*ConfigError] if url or an option is invalid, or an error that
+// matches ctx.Err().
 func (c *Client) Session(ctx context.Context, url string, options ...Option) (*Session, error) {
 	if c == nil || c.http == nil {
 		return nil, &ConfigError{"Client", "is not installed; make it with client.Install"}

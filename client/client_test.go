@@ -1,3 +1,5 @@
+// Install: what it copies, and what it leaves as it is.
+
 package client_test
 
 import (

@@ -1,3 +1,5 @@
+// Stopping a session by its context or by Close, whatever it is doing.
+
 package client_test
 
 import (
@@ -19,13 +21,13 @@ import (
 
 var errCloseWhy = errors.New("why it was stopped")
 
-// closeAt is when everything is stopped, from a bubble's start.
+// closeAt is when a test stops its session, since the start of the bubble.
 const closeAt = 10 * time.Second
 
-// closeStops are the ways to stop a session at closeAt, from elsewhere.
+// closeStops lists the ways to stop a session at closeAt from another goroutine.
 var closeStops = map[string]struct {
 	ctx  func(context.Context) (context.Context, context.CancelFunc)
-	stop func(*client.Session) // or nil
+	stop func(*client.Session) // nil if ctx stops it
 	is   []error
 	not  []error
 }{
@@ -59,7 +61,7 @@ var closeStops = map[string]struct {
 	}, is: []error{client.ErrClosed}, not: []error{context.Canceled}},
 }
 
-// closeProtocols are those that a bubble can have.
+// closeProtocols lists the protocols that work over the pipes of a bubble.
 func closeProtocols() map[string]*http.Protocols {
 	http1, http2 := new(http.Protocols), new(http.Protocols)
 	http1.SetHTTP1(true)
@@ -67,12 +69,12 @@ func closeProtocols() map[string]*http.Protocols {
 	return map[string]*http.Protocols{"HTTP/1.1": http1, "h2c": http2}
 }
 
-// closePhase is something that a session can be at when it is stopped.
+// closePhase describes what a session is doing when it is stopped.
 type closePhase struct {
-	step     reconnectStep // that it hangs in, if it has come to the server
+	step     reconnectStep // the step in which the server hangs; nil if the request does not reach it
 	dialing  bool
-	refused  bool // it waits for the next attempt
-	unopened bool // it can be the first connection's as well
+	refused  bool // the connection is refused, and the session waits for the next attempt
+	unopened bool // this can also happen before the session opens
 }
 
 func closePhases() map[string]closePhase {
@@ -96,9 +98,10 @@ func closePhases() map[string]closePhase {
 	}
 }
 
-// closeLab returns a lab whose session comes to the phase, after an event if it is
-// to open before, and what says when the server was left. (A dial is net/http's,
-// which goes on with it for the benefit of later requests.)
+// closeLab returns a lab whose session reaches phase: after an event if opens is true,
+// with its first connection otherwise. gone returns when the server noticed that the
+// client left. It returns closeAt for the phases in which the server has no connection.
+// (net/http goes on with a dial, because a later request may use the connection.)
 func closeLab(t *testing.T, protocols *http.Protocols, phase closePhase, opens bool) (l *reconnectLab, gone func() time.Duration) {
 	t.Helper()
 	var left atomic.Int64
@@ -146,7 +149,8 @@ func closeConfig(phase closePhase) client.Config {
 	return cfg
 }
 
-// requireStopped checks an error that has ended a session.
+// requireStopped asserts that err reports that the session was stopped: it matches every
+// error in is and none in not.
 func requireStopped(t *testing.T, err error, is, not []error) {
 	t.Helper()
 	require.Error(t, err)
@@ -157,7 +161,7 @@ func requireStopped(t *testing.T, err error, is, not []error) {
 		require.NotErrorIs(t, err, target)
 	}
 	own, ok := errors.AsType[*client.Error](err)
-	require.False(t, ok, "no fault of the connection's: %v", own)
+	require.False(t, ok, "it is an *Error, as if the connection had failed: %v", own)
 	require.True(t, strings.HasPrefix(err.Error(), "client: "), "%v", err)
 }
 
@@ -187,7 +191,7 @@ func TestStopEndsAnOpenSessionAtOnce(t *testing.T) {
 							}
 							require.Equal(t, closeAt, time.Since(l.start))
 							_, again := collect(s)
-							require.Equal(t, ended, again, "the same again")
+							require.Equal(t, ended, again, "a second loop ended differently")
 							return ended
 						})
 						require.Equal(t, 1, errs)
@@ -219,7 +223,7 @@ func TestStopEndsTheOpeningAtOnce(t *testing.T) {
 						ctx, cancel := stop.ctx(t.Context())
 						defer cancel()
 						err := client.Install(l.http, l.config(closeConfig(phase))).SSE(ctx, "http://lab/", func(*client.Session) error {
-							t.Error("the block must not run")
+							t.Error("SSE called the block")
 							return nil
 						})
 						require.Equal(t, closeAt, time.Since(l.start))
@@ -235,7 +239,8 @@ func TestStopEndsTheOpeningAtOnce(t *testing.T) {
 	}
 }
 
-// Nobody reads when it happens: not yet, or because the loop's body takes its time.
+// The session is stopped while no goroutine reads it: before the loop begins, or while the
+// body of the loop runs.
 func TestStopFreesAConnectionThatIsNotRead(t *testing.T) {
 	t.Parallel()
 	for protocol, protocols := range closeProtocols() {
@@ -266,7 +271,7 @@ func TestStopFreesAConnectionThatIsNotRead(t *testing.T) {
 									time.Sleep(2 * closeAt)
 								}
 							}
-							require.Len(t, events, 1, "the second is not handed out")
+							require.Len(t, events, 1, "the second event was handed out")
 						} else {
 							time.Sleep(2 * closeAt)
 							events, err = collect(s)
@@ -353,7 +358,7 @@ func TestCloseOfRead(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, events, 1)
 		_, err = body.Read(make([]byte, 1))
-		require.ErrorIs(t, err, io.ErrClosedPipe, "the body is closed")
+		require.ErrorIs(t, err, io.ErrClosedPipe, "the body is not closed")
 		require.NoError(t, s.Close())
 	})
 }

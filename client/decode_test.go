@@ -1,3 +1,5 @@
+// Decode and Incoming: typed data, the Deserializer, and DecodeError.
+
 package client_test
 
 import (
@@ -20,7 +22,7 @@ type decodeCustomer struct {
 	FirstName string `json:"firstName"`
 }
 
-// decodeFrom is a session over a stream of the given text.
+// decodeFrom returns a session that reads a stream of the given text.
 func decodeFrom(t *testing.T, stream string, options ...client.Option) *client.Session {
 	t.Helper()
 	s := client.Read(strings.NewReader(stream), options...)
@@ -28,7 +30,7 @@ func decodeFrom(t *testing.T, stream string, options ...client.Option) *client.S
 	return s
 }
 
-// decodeAs returns a Decode of the type T.
+// decodeAs is Decode with the type T, whose value it returns as any.
 func decodeAs[T any](s *client.Session, ev client.Event) (any, error) { return client.Decode[T](s, ev) }
 
 func TestDecodeByJSON(t *testing.T) {
@@ -92,14 +94,14 @@ func TestDecodeErrorNamesTheType(t *testing.T) {
 			require.ErrorContains(t, err, "cannot decode an event's data into "+tt.typ+": ")
 			var syntax *json.SyntaxError
 			if name != "interface" {
-				require.ErrorAs(t, err, &syntax, "the deserializer's error is within")
+				require.ErrorAs(t, err, &syntax, "the Deserializer's error is not wrapped")
 			}
-			require.NotContains(t, err.Error(), "firstName", "data is no matter for a log")
+			require.NotContains(t, err.Error(), "firstName", "the error text holds the data")
 		})
 	}
 }
 
-// What a failed decoding has set halfway is not handed out.
+// A value that a failed Deserializer has set in part is not returned.
 func TestDecodeErrorComesWithAZeroValue(t *testing.T) {
 	s := decodeFrom(t, "")
 	got, err := client.Decode[decodeCustomer](s, client.Event{Data: `{"firstName":"Jet","id":"x"}`})
@@ -153,7 +155,7 @@ func TestIncomingEndsWhenTheCallerLeavesAfterADecodeError(t *testing.T) {
 	})
 	require.Equal(t, 1, loops)
 	var e *client.Error
-	require.ErrorAs(t, err, &e, "it is an error of the block")
+	require.ErrorAs(t, err, &e, "it is not an error of the block")
 	require.Equal(t, http.StatusOK, e.Response.StatusCode)
 	require.Equal(t, "data: x\n\n", string(e.Body))
 	var decodeErr *client.DecodeError
@@ -161,7 +163,7 @@ func TestIncomingEndsWhenTheCallerLeavesAfterADecodeError(t *testing.T) {
 	require.Equal(t, "int", decodeErr.Type.String())
 }
 
-// The end of the session is not a decode error, and comes once.
+// The error that ends the session is not a DecodeError, and comes once.
 func TestIncomingHandsOutTheSessionsError(t *testing.T) {
 	s := decodeFrom(t, "data: 1\n\n: "+strings.Repeat("x", 100), client.WithConfig(func(cfg *client.Config) { cfg.MaxEventSize = 50 }))
 	var errs []error
@@ -178,8 +180,8 @@ func TestIncomingHandsOutTheSessionsError(t *testing.T) {
 	require.ErrorAs(t, errs[0], &e)
 }
 
-// What is shown for its comment or reconnection time alone has no data to decode,
-// while an event with empty data has: the deserializer is asked.
+// A block that only shows a comment or a reconnection time has no data to decode. An event
+// with empty data has: the Deserializer is called.
 func TestIncomingDoesNotDecodeWhatHasNoData(t *testing.T) {
 	asked := 0
 	s := decodeFrom(t, ": hello\n\nretry: 9\n\ndata: 1\n: beside\n\ndata\n\n", client.WithConfig(func(cfg *client.Config) {
@@ -214,11 +216,11 @@ func TestIncomingOfStringsAndBytes(t *testing.T) {
 		require.NoError(t, err)
 		pieces = append(pieces, ev.Data)
 	}
-	pieces[0][0] = 'x' // they are the caller's
+	pieces[0][0] = 'x' // the caller may change them
 	require.Equal(t, [][]byte{[]byte("x\nb"), []byte("{")}, pieces)
 }
 
-// decodeUpper is a Deserializer that is no function.
+// decodeUpper is a Deserializer that is not a function.
 type decodeUpper struct{ suffix string }
 
 func (d decodeUpper) DecodeData(data string, v any) error {
@@ -263,8 +265,7 @@ func TestDecodeByTheDeserializerOfTheCall(t *testing.T) {
 	}
 }
 
-// Decode works for as long as there is an event to decode: in the loop, after it, and
-// when the session has been closed.
+// Decode works in the loop, after it, and after the session was closed.
 func TestDecodeAfterTheSession(t *testing.T) {
 	var s *client.Session
 	var ev client.Event
@@ -285,7 +286,7 @@ func TestDecodeAfterTheSession(t *testing.T) {
 	require.Equal(t, 42, got)
 }
 
-// A session whose options made no sense can still decode.
+// A session with an invalid option can still decode.
 func TestDecodeOfASessionThatNeverBegan(t *testing.T) {
 	s := decodeFrom(t, "data: 42\n\n", client.WithConfig(func(cfg *client.Config) { cfg.MaxEventSize = -1 }))
 	require.NotPanics(t, func() {

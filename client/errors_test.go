@@ -1,3 +1,5 @@
+// The errors of the package: their texts, what they wrap, and which of them SSE returns.
+
 package client_test
 
 import (
@@ -57,7 +59,7 @@ func TestErrorsUnwrap(t *testing.T) {
 	require.True(t, timeout.(interface{ Temporary() bool }).Temporary())
 }
 
-// unresolvable answers to no name.
+// unresolvable is a dial function that resolves no name.
 func unresolvable(context.Context, string, string) (net.Conn, error) {
 	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "nowhere.invalid", IsNotFound: true}}
 }
@@ -95,7 +97,7 @@ func TestEachErrorMatchesItsCauses(t *testing.T) {
 		dial   func(context.Context, string, string) (net.Conn, error)
 		is     []error
 		as     []any
-		status int // of the response, or 0
+		status int // of the response; 0 if there is none
 		text   string
 	}{
 		"unknown host": {
@@ -166,7 +168,7 @@ func TestEachErrorMatchesItsCauses(t *testing.T) {
 			}
 			for i, err := range []error{viaSession(), viaBlock()} {
 				var ours *client.Error
-				require.ErrorAs(t, err, &ours, "way %d", i)
+				require.ErrorAs(t, err, &ours, "error %d", i)
 				for _, target := range tt.is {
 					require.ErrorIs(t, err, target)
 				}
@@ -275,7 +277,7 @@ func TestErrorOfTheBlockThatIsAContextsIsReturnedAsItIs(t *testing.T) {
 		cancel()
 		err := c.SSE(t.Context(), srv.URL, func(*client.Session) error { return other.Err() })
 		var ours *client.Error
-		require.ErrorAs(t, err, &ours, "the session's own context is not done")
+		require.ErrorAs(t, err, &ours, "it is an error of another context, so SSE must wrap it")
 		require.ErrorIs(t, err, context.Canceled)
 	})
 }
@@ -312,7 +314,7 @@ func TestBodyOfAnErrorIsACopyOfItsOwn(t *testing.T) {
 	require.Equal(t, "refusal 2", string(second.Body))
 }
 
-// watchedContext counts what hangs on it.
+// watchedContext counts the functions that are registered with it.
 type watchedContext struct {
 	context.Context
 

@@ -16,7 +16,7 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// The block gets an open session, which is closed when the block returns.
+// SSE opens a session, calls the block with it, and closes it when the block returns.
 func ExampleClient_SSE() {
 	srv := exampleStream("event: tick\ndata: 1\n\nevent: tick\ndata: 2\n\n")
 	defer srv.Close()
@@ -38,12 +38,12 @@ func ExampleClient_SSE() {
 	// end: <nil>
 }
 
-// A client that comes back when the connection is lost, and goes on where it was.
+// A client that reconnects when the connection is lost, and resumes after the last event.
 func ExampleInstall() {
 	srv := exampleServer(func(w http.ResponseWriter, r *http.Request) {
 		last, _ := strconv.Atoi(r.Header.Get("Last-Event-ID"))
 		if last == 4 {
-			w.WriteHeader(http.StatusNoContent) // that was all
+			w.WriteHeader(http.StatusNoContent) // no more events
 			return
 		}
 		fmt.Fprintf(w, "id: %d\ndata: after %d\n\n", last+1, last)
@@ -73,7 +73,7 @@ func ExampleInstall() {
 	// end: <nil>
 }
 
-// A session without a block is its caller's to close.
+// The caller of Session must close the session.
 func ExampleClient_Session() {
 	srv := exampleStream("data: hello\n\n")
 	defer srv.Close()
@@ -97,10 +97,10 @@ func ExampleClient_Session() {
 	// hello
 }
 
-// Leaving the loop closes the session, and its connection, at once.
+// Leaving the loop closes the session and its connection at once.
 func ExampleSession_Incoming() {
 	srv := exampleServer(func(w http.ResponseWriter, r *http.Request) {
-		for i := 1; r.Context().Err() == nil; i++ { // for ever
+		for i := 1; r.Context().Err() == nil; i++ { // forever
 			fmt.Fprintf(w, "data: %d\n\n", i)
 		}
 	})
@@ -126,7 +126,7 @@ func ExampleSession_Incoming() {
 	// 3
 }
 
-// Data that is no value of the type comes as an error. The loop may go on.
+// Data that cannot be decoded comes with an error. The loop may continue.
 func ExampleIncoming() {
 	srv := exampleStream("data: {\"symbol\":\"ACME\",\"price\":12.5}\n\n" +
 		"data: closed for lunch\n\n" +
@@ -159,7 +159,7 @@ func ExampleIncoming() {
 	// end: <nil>
 }
 
-// Where the type depends on the event.
+// Decode is for streams in which the type of the data depends on the event.
 func ExampleDecode() {
 	srv := exampleStream("event: customer\ndata: {\"name\":\"Ann\"}\n\n" +
 		"event: prices\ndata: [100,200]\n\n")
@@ -195,7 +195,7 @@ func ExampleDecode() {
 	// end: <nil>
 }
 
-// A response that something else has opened, such as an SDK.
+// Read reads a response that other code has opened, such as an SDK.
 func ExampleRead() {
 	srv := exampleStream("data: hello\n\ndata: world\n\n")
 	defer srv.Close()
@@ -203,7 +203,7 @@ func ExampleRead() {
 	if err != nil {
 		panic(err)
 	}
-	s := client.Read(resp.Body) // closes it at the end
+	s := client.Read(resp.Body) // closes the body at the end of the session
 	for ev, err := range s.Incoming() {
 		if err != nil {
 			panic(err)
@@ -215,8 +215,8 @@ func ExampleRead() {
 	// world
 }
 
-// A question to a language model. Terminal tells an answer that is whole from one
-// that was cut off, which ends with ErrTruncated.
+// A question to a language model. Terminal names the event that completes the answer. An
+// answer that is cut off before it ends with ErrTruncated.
 func ExampleWithBody() {
 	srv := exampleServer(func(w http.ResponseWriter, r *http.Request) {
 		question, _ := io.ReadAll(r.Body)
@@ -244,7 +244,7 @@ func ExampleWithBody() {
 	// end: <nil>
 }
 
-// What holds for one call is said at the call.
+// WithConfig changes the configuration of a single session.
 func ExampleWithConfig() {
 	srv := exampleStream(": soon\n\ndata: hello\n\n")
 	defer srv.Close()
@@ -266,7 +266,7 @@ func ExampleWithConfig() {
 	// end: <nil>
 }
 
-// The URL in parts, of which each may be left out.
+// WithAddress sets the URL in parts. Each part may be left out.
 func ExampleWithAddress() {
 	srv := exampleServer(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "data: this is %s\n\n", r.URL)
@@ -290,7 +290,7 @@ func ExampleWithAddress() {
 	// end: <nil>
 }
 
-// A program that was restarted goes on where it was.
+// A restarted program resumes after the last event that it had read.
 func ExampleWithLastEventID() {
 	srv := exampleServer(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "id: 42\ndata: what came after %s\n\n", r.Header.Get("Last-Event-ID"))
@@ -315,7 +315,7 @@ func ExampleWithLastEventID() {
 	// keep: 42
 }
 
-// An error comes with what was read before it.
+// An Error holds the last events that were read before it.
 func ExampleLastEvents() {
 	srv := exampleStream("data: 1\n\ndata: 2\n\ndata: three\n\ndata: 4\n\n")
 	defer srv.Close()
@@ -339,7 +339,7 @@ func ExampleLastEvents() {
 	// failed after "data: 2\n\ndata: three\n\n"
 }
 
-// What went wrong is said by types, and the response is there to look at.
+// The type of an error says what went wrong, and an Error holds the response.
 func ExampleError() {
 	srv := exampleServer(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "members only", http.StatusForbidden)
@@ -361,11 +361,11 @@ func ExampleError() {
 	// text/plain; charset=utf-8: members only
 }
 
-// Each attempt gets a token of its own.
+// OnRequest sets a new token for each attempt.
 func ExampleConfig_onRequest() {
 	srv := exampleServer(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") == "Bearer token-1" {
-			w.WriteHeader(http.StatusUnauthorized) // it has expired
+			w.WriteHeader(http.StatusUnauthorized) // the token has expired
 			return
 		}
 		fmt.Fprintf(w, "data: with %s\n\n", r.Header.Get("Authorization"))
@@ -401,7 +401,7 @@ func ExampleConfig_onRequest() {
 	// with Bearer token-2
 }
 
-// exampleServer serves event streams that h writes.
+// exampleServer returns a server of the event streams that h writes.
 func exampleServer(h http.HandlerFunc) *httptest.Server {
 	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -409,7 +409,7 @@ func exampleServer(h http.HandlerFunc) *httptest.Server {
 	}))
 }
 
-// exampleStream serves an event stream of the given text.
+// exampleStream returns a server of an event stream of the given text.
 func exampleStream(text string) *httptest.Server {
 	return exampleServer(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) })
 }

@@ -1,3 +1,6 @@
+// Fuzz tests: sessions against a second implementation without package client, the
+// Last-Event-ID, Retry-After, and the buffer.
+
 package client_test
 
 import (
@@ -26,32 +29,32 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// The bounds under which FuzzClient runs a session.
+// The limits of the sessions that FuzzClient runs.
 const (
 	fuzzEventSize = 64
 	fuzzAttempts  = 2
 	fuzzIdle      = 10 * time.Second
 )
 
-// fuzzServer answers the requests that its client sends over pipes, each with the
-// next byte of its script.
+// fuzzServer answers requests over pipes. Each byte of its script selects the answer to
+// one request.
 type fuzzServer struct {
 	script    []byte
 	bodies    [][]byte
 	head, raw []byte
-	hold      bool // keep connections open where the script wants it
+	hold      bool // keep a connection open after an answer of the kind fuzzStalls
 
 	mu       sync.Mutex
 	requests []string // the Last-Event-ID of each, or "none"
 }
 
-// fuzzKinds is how many kinds of response there are.
+// fuzzKinds is the number of kinds of response.
 const fuzzKinds = 20
 
-// fuzzStalls is the kind after which the connection stays open.
+// fuzzStalls is the kind of response after which the connection stays open.
 const fuzzStalls = 14
 
-// response returns what is written in answer to request i.
+// response returns the answer to request i.
 func (f *fuzzServer) response(i int) []byte {
 	if i >= len(f.script) {
 		return nil
@@ -127,7 +130,7 @@ func fuzzGzip(body []byte) []byte {
 	return packed.Bytes()
 }
 
-// dial is the client's way to the server.
+// dial returns the client's end of a pipe to the server.
 func (f *fuzzServer) dial(context.Context, string, string) (net.Conn, error) {
 	near, far := net.Pipe()
 	go func() {
@@ -152,7 +155,7 @@ func (f *fuzzServer) stalls(i int) bool {
 	return i < len(f.script) && f.script[i]%fuzzKinds == fuzzStalls
 }
 
-// fuzzSent returns the Last-Event-ID of a request.
+// fuzzSent returns the Last-Event-ID that r was sent with.
 func fuzzSent(r *http.Request) string {
 	switch ids := r.Header.Values("Last-Event-ID"); len(ids) {
 	case 0:
@@ -164,7 +167,7 @@ func fuzzSent(r *http.Request) string {
 	}
 }
 
-// fuzzEnd is all that a user sees of a session.
+// fuzzEnd holds everything that a user sees of a session.
 type fuzzEnd struct {
 	Events   []client.Event
 	End      string
@@ -176,7 +179,7 @@ type fuzzEnd struct {
 
 func fuzzTerminal(ev client.Event) bool { return ev.Data == "end" }
 
-// withClient runs a session of the package on the server.
+// withClient runs a session of package client on the server.
 func (f *fuzzServer) withClient(t *testing.T, show, terminal bool) (end fuzzEnd) {
 	t.Helper()
 	f.hold = true
@@ -196,7 +199,7 @@ func (f *fuzzServer) withClient(t *testing.T, show, terminal bool) (end fuzzEnd)
 	if err == nil {
 		errs := 0
 		for ev, next := range s.Incoming() {
-			require.Zero(t, errs, "an error is the last")
+			require.Zero(t, errs, "something came after the error")
 			if err = next; err != nil {
 				errs++
 				require.Zero(t, ev)
@@ -205,7 +208,7 @@ func (f *fuzzServer) withClient(t *testing.T, show, terminal bool) (end fuzzEnd)
 			end.Events = append(end.Events, ev)
 		}
 		_, again := collect(s)
-		require.Equal(t, err, again, "the end is final")
+		require.Equal(t, err, again, "a second loop ended differently")
 		end.LastID = s.LastEventID()
 		s.Close()
 	}
@@ -213,7 +216,7 @@ func (f *fuzzServer) withClient(t *testing.T, show, terminal bool) (end fuzzEnd)
 	return end
 }
 
-// fuzzNameOf returns what kind of end err is.
+// fuzzNameOf returns the kind of end that err reports.
 func fuzzNameOf(t *testing.T, err error) string {
 	t.Helper()
 	if err == nil {
@@ -244,8 +247,8 @@ func fuzzNameOf(t *testing.T, err error) string {
 	return "broken"
 }
 
-// withoutClient does what a session should with nothing of the package: an
-// http.Client, and an event.Decoder over each body as a whole.
+// withoutClient does what a session should do, without package client. It uses an
+// http.Client, and an event.Decoder over each whole body.
 func (f *fuzzServer) withoutClient(t *testing.T, show, terminal bool) (end fuzzEnd) {
 	t.Helper()
 	transport := &http.Transport{DialContext: f.dial, DisableKeepAlives: true}
@@ -365,8 +368,8 @@ func (f *fuzzServer) withoutClient(t *testing.T, show, terminal bool) (end fuzzE
 	}
 }
 
-// fuzzLoud returns where the blocks end that are events to everybody, rather than
-// shown for their comment or retry alone.
+// fuzzLoud returns the offsets at which the blocks with data end. The other blocks are
+// handed out only if comments or retry fields are shown.
 func fuzzLoud(body []byte) map[int64]bool {
 	loud := make(map[int64]bool)
 	for d := event.NewDecoder(bytes.NewReader(body)); ; loud[d.InputOffset()] = true {
@@ -376,13 +379,13 @@ func fuzzLoud(body []byte) map[int64]bool {
 	}
 }
 
-// fuzzID returns id as it is sent, and whether it can be.
+// fuzzID returns the Last-Event-ID for id, and whether a header can carry it.
 func fuzzID(id string) (value string, ok bool) {
 	value = strings.Trim(id, " \t")
 	return value, len(value) <= 4<<10 && !strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7F })
 }
 
-// fuzzRetryAfter reads a Retry-After (RFC 9110 §10.2.3).
+// fuzzRetryAfter returns the wait that a Retry-After asks for (RFC 9110 §10.2.3).
 func fuzzRetryAfter(value string) time.Duration {
 	if value != "" && strings.Trim(value, "0123456789") == "" {
 		seconds, _ := new(big.Int).SetString(value, 10)
@@ -397,9 +400,9 @@ func fuzzRetryAfter(value string) time.Duration {
 	return 0
 }
 
-// Whatever a server sends, a session goes as it would by hand: the same events, the
-// same requests, the same waits, one error at most, and nothing left behind (which
-// the bubble sees to, as to a session that hangs).
+// Whatever a server sends, a session does what withoutClient does: it has the same events,
+// requests and waits, and at most one error. The bubble fails a session that hangs or
+// leaves a goroutine running.
 func FuzzClient(f *testing.F) {
 	const events = "id: 1\ndata: a\n\nevent: x\ndata: b\n\n: c\n\nretry: 20\n\n"
 	all := make([]byte, fuzzKinds)
@@ -439,8 +442,8 @@ func FuzzClient(f *testing.F) {
 	})
 }
 
-// Whatever the id of an event, the session comes back, with that id if a header can
-// hold it.
+// Whatever the id of an event is, the session reconnects. It sends the id if a header can
+// carry it.
 func FuzzLastEventID(f *testing.F) {
 	for _, id := range []string{"", "1", " 1 ", "\t", "a\tb", "é", "\x00", "\x01", "\x7F", "\xFF", "a\x1Bb", "\u0085", "\u2028", strings.Repeat("x", 4096), strings.Repeat("x", 4097), "a\rid: b", "1, 2", "\"q\""} {
 		f.Add(id, "")
@@ -471,7 +474,7 @@ func FuzzLastEventID(f *testing.F) {
 	})
 }
 
-// fuzzTripper answers as it says.
+// fuzzTripper answers each request with the response that it returns.
 type fuzzTripper func(*http.Request) *http.Response
 
 func (f fuzzTripper) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -480,7 +483,8 @@ func (f fuzzTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// What Retry-After asks for is never undercut, and never waited for beyond MaxRetry.
+// The client never waits for less time than Retry-After asks, and never longer than
+// MaxRetry.
 func FuzzRetryAfter(f *testing.F) {
 	for _, value := range []string{
 		"", "0", "1", "007", "86400", "86401", "4294967295", "4294967296", "18446744073709551616", "99999999999999999999999", "99999999999999999999999x",
@@ -491,7 +495,7 @@ func FuzzRetryAfter(f *testing.F) {
 		f.Add(value)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		value = textproto.TrimString(value) // as it comes from a header
+		value = textproto.TrimString(value) // as a header's value arrives
 		synctest.Test(t, func(t *testing.T) {
 			asked := fuzzRetryAfter(value)
 			requests := 0
@@ -517,7 +521,7 @@ func FuzzRetryAfter(f *testing.F) {
 	})
 }
 
-// fuzzCuts reads text in chunks as long as cuts says, over and over.
+// fuzzCuts reads text in chunks whose lengths cuts gives, starting over at its end.
 type fuzzCuts struct {
 	text, cuts []byte
 	i          int
@@ -537,8 +541,8 @@ func (c *fuzzCuts) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// However a stream is cut, and whatever the policy, the buffer is a piece of what was
-// handed out.
+// However a stream is cut into reads, and whatever the policy, the buffer holds what
+// bufferModel says.
 func FuzzBuffer(f *testing.F) {
 	for i, stream := range []string{
 		"data: a\n\ndata: b\n\ndata: c\n\n",

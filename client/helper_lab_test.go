@@ -1,3 +1,5 @@
+// A server for a synctest bubble, whose answers a test lists step by step.
+
 package client_test
 
 import (
@@ -21,27 +23,27 @@ import (
 
 const reconnectYear = 365 * 24 * time.Hour
 
-// errRefused is what the network says to a step that is nil.
+// errRefused is the error of a request whose step is nil.
 var errRefused = errors.New("connection refused")
 
-// reconnectStep answers one request. A nil step is a connection that is refused.
+// reconnectStep answers one request. A nil step refuses the connection.
 type reconnectStep = http.HandlerFunc
 
 type reconnectSteps = []reconnectStep
 
-// reconnectLab is a server in a bubble, which answers its requests by its steps in
-// turn, and then with 204. It speaks HTTP/1.1 over pipes, so that the bubble's time
-// passes only where somebody waits.
+// reconnectLab is a server for a synctest bubble. It answers each request with the next
+// of its steps, and with 204 after the last one. Its connections are pipes, so the
+// bubble's time passes only while every goroutine waits.
 type reconnectLab struct {
 	t     *testing.T
 	http  *http.Client
 	start time.Time
-	dial  atomic.Pointer[func(context.Context) error] // instead of a connection
+	dial  atomic.Pointer[func(context.Context) error] // if set, every dial returns its error
 
 	mu      sync.Mutex
 	steps   reconnectSteps
 	now     reconnectStep
-	times   []time.Duration // of the requests
+	times   []time.Duration // when the requests came, since start
 	ids     []string        // their Last-Event-ID
 	retries []client.Retry
 	opened  int
@@ -94,12 +96,12 @@ func newReconnectLabOf(t *testing.T, protocols *http.Protocols, steps reconnectS
 	t.Cleanup(func() {
 		srv.Close()
 		transport.CloseIdleConnections()
-		time.Sleep(10 * reconnectYear) // whoever sleeps finishes
+		time.Sleep(10 * reconnectYear) // so that every sleeping goroutine ends
 	})
 	return l
 }
 
-// next goes on to the next step, and reports whether it is one.
+// next takes the next step for r, and reports whether the connection is accepted.
 func (l *reconnectLab) next(r *http.Request) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -120,7 +122,7 @@ func (l *reconnectLab) requests() int {
 	return len(l.times)
 }
 
-// waits returns the times between requests that were not taken by the server.
+// waits returns the delays that OnRetry was called with.
 func (l *reconnectLab) waits() []time.Duration {
 	var delays []time.Duration
 	for _, retry := range l.retries {
@@ -129,7 +131,8 @@ func (l *reconnectLab) waits() []time.Duration {
 	return delays
 }
 
-// config returns cfg with all that is tested here set to a plain value.
+// config returns cfg with hooks that record retries and count connections. Unless cfg
+// says otherwise, it has no jitter, no log, and a reconnection time of 3 seconds.
 func (l *reconnectLab) config(cfg client.Config) client.Config {
 	if cfg.ReconnectionTime == 0 {
 		cfg.ReconnectionTime = 3 * time.Second
@@ -189,12 +192,12 @@ func (l *reconnectListener) Close() error { l.close(); return nil }
 
 func (l *reconnectListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
-// reconnectText is a stream that ends in order.
+// reconnectText returns a step that sends text and ends in order.
 func reconnectText(text string) reconnectStep {
 	return func(w http.ResponseWriter, _ *http.Request) { send(w, "%s", text) }
 }
 
-// reconnectCut is a stream that breaks off.
+// reconnectCut returns a step that sends text and breaks off.
 func reconnectCut(text string) reconnectStep {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		send(w, "%s", text)
@@ -202,7 +205,7 @@ func reconnectCut(text string) reconnectStep {
 	}
 }
 
-// reconnectAged is a stream that is silent for d at first.
+// reconnectAged returns a step that opens a stream and does then after d.
 func reconnectAged(d time.Duration, then reconnectStep) reconnectStep {
 	return func(w http.ResponseWriter, r *http.Request) {
 		send(w, "")
@@ -220,21 +223,22 @@ func reconnectStatus(status int, header ...string) reconnectStep {
 	}
 }
 
-// reconnectBusy answers with the status, and the Retry-After that after returns.
+// reconnectBusy returns a step that answers with status and with the Retry-After that
+// after returns.
 func reconnectBusy(status int, after func() string) reconnectStep {
 	return func(w http.ResponseWriter, r *http.Request) {
 		reconnectStatus(status, "Retry-After", after())(w, r)
 	}
 }
 
-// reconnectIn returns the time that is so far away, as an HTTP-date.
+// reconnectIn returns a function that returns the time in d, in the given layout.
 func reconnectIn(d time.Duration, layout string) func() string {
 	return func() string { return time.Now().Add(d).UTC().Format(layout) }
 }
 
 func reconnectSaying(text string) func() string { return func() string { return text } }
 
-// reconnectCheck reports whether an error is the one that is expected.
+// reconnectCheck reports whether an error is the expected one.
 type reconnectCheck = func(error) bool
 
 func reconnectIs(target error) reconnectCheck {

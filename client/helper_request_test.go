@@ -1,3 +1,5 @@
+// Helpers for tests of requests: logs of what a server received, dialers, and pipes.
+
 package client_test
 
 import (
@@ -15,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// requestSeen is a request as a server got it.
+// requestSeen holds a request as a server received it.
 type requestSeen struct {
 	Method, URI, Host, Body string
 	Proto                   string
@@ -23,13 +25,13 @@ type requestSeen struct {
 	Header                  http.Header
 }
 
-// requestLog keeps the requests that a server got.
+// requestLog keeps the requests that a server received.
 type requestLog struct {
 	mu   sync.Mutex
 	seen []requestSeen
 }
 
-// add reads r to its end and keeps it. It returns the number of the request, from 1.
+// add reads r to its end, keeps it, and returns its number, counted from 1.
 func (l *requestLog) add(r *http.Request) int {
 	body, _ := io.ReadAll(r.Body)
 	l.mu.Lock()
@@ -70,9 +72,9 @@ func (l *requestLog) values(key string) [][]string {
 	return values
 }
 
-// requestDialer reaches servers under any name.
+// requestDialer connects every host name to a server of the test.
 type requestDialer struct {
-	servers map[string]string // address of a server by host:port; "" is that of all others
+	servers map[string]string // the server's address by host:port; "" is for all others
 	mu      sync.Mutex
 	dialed  []string
 }
@@ -91,8 +93,8 @@ func (d *requestDialer) dial(ctx context.Context, network, address string) (net.
 	return new(net.Dialer).DialContext(ctx, network, to)
 }
 
-// client returns a client that dials by d. It trusts the servers of httptest, whose
-// certificate is for example.com and its subdomains.
+// client returns an http.Client that dials with d. It trusts the servers of httptest,
+// whose certificate is for example.com and its subdomains.
 func (d *requestDialer) client(t testing.TB) *http.Client {
 	t.Helper()
 	trusting := httptest.NewTLSServer(nil)
@@ -106,8 +108,8 @@ func (d *requestDialer) client(t testing.TB) *http.Client {
 
 func requestAddr(srv *httptest.Server) string { return srv.Listener.Addr().String() }
 
-// anyURL serves an event stream under any name, and returns what was requested and
-// dialed.
+// anyURL serves an event stream under any host name. It returns a client for it, and
+// where the requests and the dialed addresses are kept.
 func anyURL(t testing.TB) (*http.Client, *requestLog, *requestDialer) {
 	t.Helper()
 	log := new(requestLog)
@@ -120,8 +122,9 @@ func anyURL(t testing.TB) (*http.Client, *requestLog, *requestDialer) {
 	return hc, log, d
 }
 
-// loggedStreams answers each request with the stream of its number, and with the
-// last of them from then on. An empty one is a 204.
+// loggedStreams returns a handler that answers the first request with the first stream,
+// the second with the second, and those after the last stream with the last. An empty
+// stream is a 204.
 func loggedStreams(l *requestLog, streams ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		n := l.add(r)
@@ -134,13 +137,13 @@ func loggedStreams(l *requestLog, streams ...string) http.HandlerFunc {
 	}
 }
 
-// roundTrip is a function as a RoundTripper.
+// roundTrip makes a function a RoundTripper.
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// requestPipes returns a client whose connections are pipes to a server of h, which
-// in a bubble wait durably.
+// requestPipes returns a client whose connections are pipes to a server of h. In a
+// synctest bubble, waiting on a pipe lets time pass, and waiting on a socket does not.
 func requestPipes(t *testing.T, h http.Handler) *http.Client {
 	t.Helper()
 	l := &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
@@ -167,7 +170,7 @@ func requestPipes(t *testing.T, h http.Handler) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// pipeListener accepts one end of each pipe.
+// pipeListener accepts the server's end of each pipe.
 type pipeListener struct {
 	conns chan net.Conn
 	done  chan struct{}
@@ -190,8 +193,8 @@ func (l *pipeListener) Close() error {
 
 func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
 
-// requestRawPipes is requestPipes with a server that serves raw connections, after
-// the head of a request has been read.
+// requestRawPipes is like requestPipes, but calls serve with each connection after it has
+// read the header of a request.
 func requestRawPipes(t *testing.T, serve func(conn net.Conn, r *http.Request)) *http.Client {
 	t.Helper()
 	var conns sync.WaitGroup
@@ -212,5 +215,5 @@ func requestRawPipes(t *testing.T, serve func(conn net.Conn, r *http.Request)) *
 	return &http.Client{Transport: transport}
 }
 
-// onlyReader hides what else a reader can do.
+// onlyReader hides every method of a reader except Read.
 type onlyReader struct{ io.Reader }

@@ -1,3 +1,5 @@
+// Helpers for all tests: clients, servers over each transport, and sessions.
+
 package client_test
 
 import (
@@ -21,10 +23,11 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// patience is how long a test waits for what must happen. Nothing takes that long.
+// patience is how long a test waits for something that must happen. It is much longer
+// than anything takes.
 const patience = 20 * time.Second
 
-// install installs a client on hc that logs nothing and, unless cfg says otherwise,
+// install returns a client on hc. Unless cfg says otherwise, the client logs nothing and
 // reconnects without delay.
 func install(hc *http.Client, cfg client.Config) *client.Client {
 	if cfg.Logger == nil {
@@ -39,7 +42,7 @@ func install(hc *http.Client, cfg client.Config) *client.Client {
 	return client.Install(hc, cfg)
 }
 
-// transports are those that a test of behavior runs over.
+// transports lists the transports that overEach uses.
 var transports = []struct {
 	name  string
 	proto string
@@ -56,7 +59,8 @@ func unencryptedHTTP2(srv *httptest.Server) {
 	srv.Config.Protocols.SetUnencryptedHTTP2(true)
 }
 
-// overEach runs test over each transport, with a client that speaks it.
+// overEach runs test once for each transport, against a server of h whose Client uses
+// that transport.
 func overEach(t *testing.T, h http.Handler, test func(t *testing.T, srv *httptest.Server)) {
 	t.Helper()
 	for _, tr := range transports {
@@ -97,7 +101,7 @@ func serve(t testing.TB, h http.HandlerFunc) *httptest.Server {
 	return srv
 }
 
-// streamOf answers with an event stream of the given text.
+// streamOf returns a handler that answers with an event stream of the given text.
 func streamOf(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -105,16 +109,16 @@ func streamOf(text string) http.HandlerFunc {
 	}
 }
 
-// send writes to a stream, with its head before, and flushes.
+// send writes to an event stream and flushes. It sets the Content-Type, in case this is
+// the first write.
 func send(w http.ResponseWriter, format string, args ...any) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	fmt.Fprintf(w, format, args...)
 	_ = http.NewResponseController(w).Flush()
 }
 
-// serveRaw calls serve with each connection that is made to the URL it returns,
-// after the head of a request has been read from it, and closes the connection
-// when serve returns.
+// serveRaw listens at the URL that it returns. For each connection it reads the header of
+// a request, calls serve, and closes the connection when serve returns.
 func serveRaw(t testing.TB, serve func(conn net.Conn, r *http.Request)) (url string) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -156,8 +160,8 @@ func serveRaw(t testing.TB, serve func(conn net.Conn, r *http.Request)) (url str
 	return "http://" + l.Addr().String()
 }
 
-// refusing returns an address at which connections are refused until the test ends:
-// a client's end of a connection has it, so that no other test can listen there.
+// refusing returns an address that refuses connections until the test ends. The client's
+// end of an open connection uses the address, so no other test can listen there.
 func refusing(t testing.TB) (addr string) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -169,10 +173,11 @@ func refusing(t testing.TB) (addr string) {
 	return conn.LocalAddr().String()
 }
 
-// session opens a session that must open, and closes it with the test.
+// session opens a session, fails the test if that fails, and closes the session when the
+// test ends.
 func session(t testing.TB, c *client.Client, url string, options ...client.Option) *client.Session {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience) // a test that fails should not hang
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience) // so that a failing test does not hang
 	t.Cleanup(cancel)
 	s, err := c.Session(ctx, url, options...)
 	require.NoError(t, err)
@@ -180,7 +185,7 @@ func session(t testing.TB, c *client.Client, url string, options ...client.Optio
 	return s
 }
 
-// collect reads s to its end.
+// collect reads s to its end and returns its events and its error.
 func collect(s *client.Session) (events []client.Event, err error) {
 	for ev, err := range s.Incoming() {
 		if err != nil {
@@ -200,8 +205,8 @@ func dataOf(events []client.Event) []string {
 	return data
 }
 
-// noLeak fails the test if, at its end, there are more goroutines than now. Call it
-// before anything is started.
+// noLeak fails the test if more goroutines run at its end than now. Call it before the
+// test starts anything.
 func noLeak(t testing.TB) {
 	t.Helper()
 	before := runtime.NumGoroutine()

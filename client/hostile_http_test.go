@@ -1,3 +1,6 @@
+// Servers that break HTTP: slow and endless headers, wrong framing, and connections that
+// end badly.
+
 package client_test
 
 import (
@@ -21,8 +24,9 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// hostilePipe is an http.Client whose connections are pipes to serve, which is called
-// with the number of the connection when a request's head has been read.
+// hostilePipe returns an http.Client whose connections are pipes. After the header of a
+// request has been read, serve is called with the connection and its number, from 1.
+// dials counts the connections.
 func hostilePipe(serve func(conn net.Conn, n int)) (hc *http.Client, dials *atomic.Int64) {
 	dials = new(atomic.Int64)
 	return &http.Client{Transport: &http.Transport{
@@ -41,7 +45,7 @@ func hostilePipe(serve func(conn net.Conn, n int)) (hc *http.Client, dials *atom
 	}}, dials
 }
 
-// hostileDrip writes text to conn, a byte each period, until the client leaves.
+// hostileDrip writes text to conn, one byte each period, until the client leaves.
 func hostileDrip(conn net.Conn, text string, period time.Duration) {
 	for i := range len(text) {
 		if _, err := io.WriteString(conn, text[i:i+1]); err != nil {
@@ -54,7 +58,7 @@ func hostileDrip(conn net.Conn, text string, period time.Duration) {
 func TestSlowHeadersAreBounded(t *testing.T) {
 	for name, tt := range map[string]struct {
 		serve  func(conn net.Conn, n int)
-		status int // of the error
+		status int // of the response in the error; 0 if there is none
 	}{
 		"byte by byte": {func(conn net.Conn, _ int) {
 			hostileDrip(conn, "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 10_000), time.Second)
@@ -84,7 +88,7 @@ func TestSlowHeadersAreBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				defer time.Sleep(time.Minute) // until the server has noticed
+				defer time.Sleep(time.Minute) // until the server notices that the client left
 				hc, dials := hostilePipe(tt.serve)
 				c := install(hc, client.Config{
 					MaxReconnectionAttempts: 2, OpenTimeout: 10 * time.Second, ReconnectionTime: time.Second, MaxBackoff: time.Second, Jitter: -1,
@@ -108,10 +112,10 @@ func TestSlowHeadersAreBounded(t *testing.T) {
 	}
 }
 
-// A stream that drips is alive, and is bounded by the size of its events alone.
+// A stream that arrives byte by byte is not idle. Only MaxEventSize bounds it.
 func TestSlowStreamIsBoundedByTheEventSize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		defer time.Sleep(time.Minute) // until the server has noticed
+		defer time.Sleep(time.Minute) // until the server notices that the client left
 		hc, dials := hostilePipe(func(conn net.Conn, _ int) {
 			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
 			hostileDrip(conn, "data: a\n\ndata: "+strings.Repeat("x", 1000), 9*time.Second)
@@ -152,7 +156,7 @@ func TestStreamThatStallsIsLostAfterTheIdleTimeout(t *testing.T) {
 				s, err := c.Session(ctx, "http://hostile.test/")
 				require.NoError(t, err)
 				events, err := collect(s)
-				require.ErrorIs(t, err, context.DeadlineExceeded, "an event each time, so attempts without end")
+				require.ErrorIs(t, err, context.DeadlineExceeded, "an event resets the attempts, so only the deadline may end the session")
 				require.Equal(t, []string{"a", "a", "a", "a", "a"}, dataOf(events))
 				require.Equal(t, 5*time.Minute, time.Since(began))
 				require.EqualValues(t, 5, dials.Load())
@@ -167,8 +171,8 @@ func TestStreamThatStallsIsLostAfterTheIdleTimeout(t *testing.T) {
 	}
 }
 
-// Whatever comes in place of a response, it is a failure like any other: it is tried
-// again as often as allowed, and the last is the session's error.
+// Nonsense in place of a response is a failure like any other: the client tries again as
+// often as it may, and the last failure is the session's error.
 func TestNonsenseInPlaceOfAResponse(t *testing.T) {
 	for name, answer := range map[string]string{
 		"nothing":               "",
@@ -203,8 +207,8 @@ func TestNonsenseInPlaceOfAResponse(t *testing.T) {
 	}
 }
 
-// A head without end, of headers or of informational responses, ends in an error, and
-// not in memory.
+// An endless header, or informational responses without end, lead to an error and do not
+// fill the memory.
 func TestEndlessHeadEndsInAnError(t *testing.T) {
 	for name, tt := range map[string]struct{ begin, more string }{
 		"a header":                {"HTTP/1.1 200 OK\r\nX: ", strings.Repeat("x", 32<<10)},
@@ -246,8 +250,8 @@ func TestHeaderOf10MBIsRefused(t *testing.T) {
 	require.Less(t, len(err.Error()), 1000)
 }
 
-// How the body of a stream is framed decides whether it ended in order, and what
-// stands behind it is nothing.
+// The framing of a body decides whether its stream ended in order. Bytes after it are not
+// part of the stream.
 func TestFramingOfAStream(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 	for name, tt := range map[string]struct {
@@ -298,8 +302,8 @@ func TestFramingOfAStream(t *testing.T) {
 	}
 }
 
-// A server that keeps answering after its response is over does not reach a later
-// request on the same connection.
+// If a server sends a second response on the connection, unasked, no later request gets
+// it.
 func TestAnswerThatNobodyAskedForIsNotTaken(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 9\r\n\r\n"
 	var connections atomic.Int64
@@ -318,8 +322,8 @@ func TestAnswerThatNobodyAskedForIsNotTaken(t *testing.T) {
 	require.EqualValues(t, 2, connections.Load())
 }
 
-// A handler that panics in the midst of a stream resets it, over HTTP/2 as well, and
-// the client comes back.
+// A handler that panics during a stream resets it, over HTTP/2 too, and the client
+// reconnects.
 func TestStreamThatIsResetIsResumed(t *testing.T) {
 	var connections atomic.Int64
 	heard := make(chan bool)
@@ -329,7 +333,7 @@ func TestStreamThatIsResetIsResumed(t *testing.T) {
 			return
 		}
 		send(w, "id: 1%s\ndata: a\n\n", r.Header.Get("Last-Event-ID"))
-		<-heard // or the reset may overtake it
+		<-heard // otherwise the reset could arrive before the event
 		if r.Header.Get("Last-Event-ID") != "" {
 			send(w, "id: 2\ndata: b\n\n")
 			<-heard
@@ -355,7 +359,7 @@ func TestStreamThatIsResetIsResumed(t *testing.T) {
 	})
 }
 
-// hostileFrame is a frame of HTTP/2 (RFC 9113 §4.1).
+// hostileFrame returns an HTTP/2 frame (RFC 9113 §4.1).
 func hostileFrame(kind, flags byte, stream uint32, payload string) string {
 	head := make([]byte, 9)
 	binary.BigEndian.PutUint32(head, uint32(len(payload))<<8|uint32(kind))
@@ -364,7 +368,7 @@ func hostileFrame(kind, flags byte, stream uint32, payload string) string {
 	return string(head) + payload
 }
 
-// hostileReadRequest reads what a client of HTTP/2 sends up to the HEADERS of its
+// hostileReadRequest reads what an HTTP/2 client sends, up to the HEADERS frame of its
 // request.
 func hostileReadRequest(conn net.Conn) error {
 	if _, err := io.CopyN(io.Discard, conn, int64(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))); err != nil {
@@ -381,11 +385,11 @@ func hostileReadRequest(conn net.Conn) error {
 	return nil
 }
 
-// Over HTTP/2 a stream can end in more ways. Only that by END_STREAM is in order.
+// An HTTP/2 stream can end in more ways. Only END_STREAM is an orderly end.
 func TestHTTP2StreamsThatEndBadly(t *testing.T) {
 	const contentType = "text/event-stream"
 	settings := hostileFrame(4, 0, 0, "")
-	// Status 200 and a content-type, by the static table of RFC 7541.
+	// Status 200 and a content-type, encoded with the static table of RFC 7541.
 	headers := hostileFrame(1, 4, 1, "\x88\x0F\x10"+string(rune(len(contentType)))+contentType)
 	data := hostileFrame(0, 0, 1, "data: a\n\n")
 	number := func(n uint32) string { return string(binary.BigEndian.AppendUint32(nil, n)) }
@@ -457,8 +461,8 @@ func TestHTTP2StreamsThatEndBadly(t *testing.T) {
 	}
 }
 
-// A server that shuts down in order lets an open stream go on to its end, and the
-// client does not lose an event of it.
+// When a server shuts down in order, an open stream goes on to its end, and the client
+// does not lose an event of it.
 func TestServerThatShutsDownInOrderEndsItsStreams(t *testing.T) {
 	for _, tr := range transports {
 		t.Run(tr.name, func(t *testing.T) {

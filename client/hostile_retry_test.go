@@ -1,3 +1,6 @@
+// Servers that ask for too many or too late reconnections, or send ids that no header can
+// carry.
+
 package client_test
 
 import (
@@ -15,8 +18,8 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// hostileStorm counts the connections that a server gets in ten minutes that answers
-// each by the same stream.
+// hostileStorm counts the connections that a client makes in ten minutes to a server that
+// answers each with the same stream.
 func hostileStorm(t *testing.T, cfg client.Config, stream string) (connections int, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -80,7 +83,7 @@ func TestRetryOfAYearEndsTheSession(t *testing.T) {
 	}
 }
 
-// A Retry-After beyond any number is a long one, not none.
+// A Retry-After that overflows is a very long wait, not a missing one.
 func TestRetryAfterOfAgesEndsTheSession(t *testing.T) {
 	for _, value := range []string{"31536000", "4294967295", "4294967296", "99999999999", "99999999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"} {
 		t.Run(value, func(t *testing.T) {
@@ -100,8 +103,8 @@ func TestRetryAfterOfAgesEndsTheSession(t *testing.T) {
 	}
 }
 
-// No id that a server sends keeps the client from coming back: what cannot be sent is
-// left out, and the session goes on.
+// No id that a server sends keeps the client from reconnecting. If a header cannot carry
+// the id, the client leaves it out, and the session goes on.
 func TestIDsThatNoHeaderCanHoldDoNotWedgeTheClient(t *testing.T) {
 	for name, tt := range map[string]struct {
 		id   string
@@ -150,7 +153,7 @@ func TestIDsThatNoHeaderCanHoldDoNotWedgeTheClient(t *testing.T) {
 				require.Equal(t, []string{"a", "b", "c"}, dataOf(events))
 				require.Nil(t, (<-requests).ids)
 				require.Equal(t, tt.sent, (<-requests).ids, tr)
-				require.Equal(t, []string{"9"}, (<-requests).ids, "a later id is sent again")
+				require.Equal(t, []string{"9"}, (<-requests).ids, "the later id is not sent")
 				hc.CloseIdleConnections()
 				srv.Close()
 			}

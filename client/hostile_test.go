@@ -1,3 +1,5 @@
+// Servers that send too much: endless lines, events, noise and bodies, compressed or not.
+
 package client_test
 
 import (
@@ -21,8 +23,8 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// hostileClient is an http.Client of the test's own, without connections to be
-// reused, and leaves nothing behind.
+// hostileClient returns an http.Client for one test. It does not reuse connections, and
+// has none left when the test ends.
 func hostileClient(t *testing.T) *http.Client {
 	t.Helper()
 	transport := &http.Transport{DisableKeepAlives: true}
@@ -30,7 +32,7 @@ func hostileClient(t *testing.T) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// hostileAllocates returns how many bytes are allocated while do runs.
+// hostileAllocates returns how many bytes the program allocates while do runs.
 func hostileAllocates(do func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -39,7 +41,8 @@ func hostileAllocates(do func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// hostileEndless writes head and then piece for as long as somebody reads.
+// hostileEndless returns a handler that writes head, and then piece again and again until
+// the client leaves. packed compresses the stream.
 func hostileEndless(packed bool, head, piece string) http.HandlerFunc {
 	many := []byte(strings.Repeat(piece, 1+(32<<10)/len(piece)))
 	return func(w http.ResponseWriter, _ *http.Request) {
@@ -58,8 +61,8 @@ func hostileEndless(packed bool, head, piece string) http.HandlerFunc {
 	}
 }
 
-// What never ends is cut off at the bound, is not tried again, and costs no more
-// memory than the bound says.
+// An endless line or event ends the session at MaxEventSize. The client does not try again,
+// and uses no more memory than that limit calls for.
 func TestEndlessLinesAndEventsAreTooLarge(t *testing.T) {
 	const limit = 256 << 10
 	for name, tt := range map[string]struct {
@@ -105,7 +108,7 @@ func TestEndlessLinesAndEventsAreTooLarge(t *testing.T) {
 	}
 }
 
-// What is ignored is not kept, however much of it there is.
+// The client keeps nothing that it ignores, however much of it arrives.
 func TestEndlessCommentsAndBlankLinesCostNothing(t *testing.T) {
 	for name, piece := range map[string]string{
 		"comments":       ": " + strings.Repeat("x", 100) + "\n",
@@ -137,7 +140,7 @@ func TestEndlessCommentsAndBlankLinesCostNothing(t *testing.T) {
 	}
 }
 
-// A session on which nothing but noise arrives can be left like any other.
+// A context also ends a session that receives nothing but noise.
 func TestEndlessNoiseIsEndedByTheContext(t *testing.T) {
 	noLeak(t)
 	for name, piece := range map[string]string{"blank lines": "\n", "comments": ": x\n\n", "CRLF": "\r\n"} {
@@ -154,7 +157,7 @@ func TestEndlessNoiseIsEndedByTheContext(t *testing.T) {
 	}
 }
 
-// Millions of events out of a few compressed kilobytes are handed out one by one.
+// Many events from a few compressed kilobytes are handed out one by one.
 func TestGzipBombOfSmallEventsIsNotHeldInMemory(t *testing.T) {
 	srv := serve(t, hostileEndless(true, "", "data\n\n"))
 	s := session(t, install(hostileClient(t), client.Config{BufferPolicy: client.LastEvents(10)}), srv.URL)
@@ -175,7 +178,8 @@ func TestGzipBombOfSmallEventsIsNotHeldInMemory(t *testing.T) {
 	}
 }
 
-// Of a body that comes with a refusal the beginning is enough, be it a bomb or slow.
+// The client reads only the beginning of the body of a refusal, however long it is and
+// however far it was compressed.
 func TestEndlessRefusalIsReadInPart(t *testing.T) {
 	for _, packed := range []bool{false, true} {
 		endless := hostileEndless(packed, "", "x")
@@ -222,7 +226,7 @@ func TestEndlessRedirectsEndInAnError(t *testing.T) {
 	}
 }
 
-// hostileTripper answers each request by what it returns.
+// hostileTripper answers each request with the response that it returns.
 type hostileTripper func(r *http.Request) (status int, header http.Header, body io.Reader)
 
 func (h hostileTripper) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -237,7 +241,7 @@ func (h hostileTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Header: header, Body: closer, Request: r}, nil
 }
 
-// What a server says does not show in what is logged, beyond the error's own text.
+// A header's value cannot put a line break or an escape sequence into an error text.
 func TestErrorsOfHostileServersAreOneLine(t *testing.T) {
 	for _, contentType := range []string{"text/html\tx", "\"" + strings.Repeat("x", 1000), "text/html; a=\"\x1B[2J\""} {
 		c := install(&http.Client{Transport: hostileTripper(func(*http.Request) (int, http.Header, io.Reader) {
@@ -251,7 +255,7 @@ func TestErrorsOfHostileServersAreOneLine(t *testing.T) {
 	}
 }
 
-// A transport that fails in its own ways is no reason to hang either.
+// The session does not hang if a body reads nothing, or fails together with data.
 func TestTransportThatAnswersBadly(t *testing.T) {
 	boom := errors.New("boom")
 	c := install(&http.Client{Transport: hostileTripper(func(*http.Request) (int, http.Header, io.Reader) {
@@ -266,7 +270,7 @@ func TestTransportThatAnswersBadly(t *testing.T) {
 	require.ErrorIs(t, err, boom)
 }
 
-// hostileBody fails with data at hand.
+// hostileBody returns data and an error from the same Read.
 type hostileBody struct{ err error }
 
 func (b hostileBody) Read(p []byte) (int, error) { return copy(p, "data: half"), b.err }

@@ -1,3 +1,5 @@
+// IdleTimeout, over connections and with Read.
+
 package client_test
 
 import (
@@ -180,6 +182,6 @@ func TestIdleTimeoutOfRead(t *testing.T) {
 		require.ErrorAs(t, errs[0], &timeout)
 		require.Equal(t, client.TimeoutError{Option: "IdleTimeout", Limit: limit}, *timeout)
 		_, err := server.Write([]byte("x"))
-		require.ErrorIs(t, err, io.ErrClosedPipe, "the body is closed")
+		require.ErrorIs(t, err, io.ErrClosedPipe, "the body is not closed")
 	})
 }

@@ -1,3 +1,5 @@
+// The streams of LLM APIs and of servers of the Model Context Protocol.
+
 package client_test
 
 import (
@@ -15,9 +17,9 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// wildJSON answers with the events of stream if the request is the POST that it
-// should be.
-func wildJSON(t *testing.T, accept, body string, stream ...string) http.HandlerFunc {
+// interopJSON returns a handler that checks that the request is the expected POST, and
+// then sends the blocks of stream.
+func interopJSON(t *testing.T, accept, body string, stream ...string) http.HandlerFunc {
 	t.Helper()
 	return func(w http.ResponseWriter, r *http.Request) {
 		got, err := io.ReadAll(r.Body)
@@ -28,23 +30,23 @@ func wildJSON(t *testing.T, accept, body string, stream ...string) http.HandlerF
 			for _, block := range stream {
 				send(w, "%s\n\n", block)
 			}
-			<-r.Context().Done() // the client leaves by itself
+			<-r.Context().Done() // the client leaves after the terminal event
 		}
 	}
 }
 
-// wildPost are the options of a request to an LLM.
-func wildPost(body string) []client.Option {
+// interopPost returns the options of a request to an LLM.
+func interopPost(body string) []client.Option {
 	return []client.Option{
 		client.WithBody("application/json", strings.NewReader(body)),
 		client.WithHeader("Authorization", "Bearer key"),
 	}
 }
 
-// A stream of data only, whose last event is no JSON.
+// The events of the stream have only data. The data of the last one is not JSON.
 func TestClientReadsAChatCompletion(t *testing.T) {
 	const ask = `{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}`
-	srv := serve(t, wildJSON(t, "text/event-stream", ask,
+	srv := serve(t, interopJSON(t, "text/event-stream", ask,
 		`data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}`,
 		`data: {"choices":[{"index":0,"delta":{"content":"Hel"}}]}`,
 		": keep-alive",
@@ -78,17 +80,17 @@ func TestClientReadsAChatCompletion(t *testing.T) {
 			}
 		}
 		return nil
-	}, wildPost(ask)...)
+	}, interopPost(ask)...)
 	require.NoError(t, err)
 	require.Equal(t, "Hello", text)
 	require.Equal(t, "stop", finish)
 	require.Equal(t, 3, tokens)
 }
 
-// Events with names that stand in their data as well, the last with a payload.
+// The data of each event repeats its name. The last event has a payload.
 func TestClientReadsNamedResponseEvents(t *testing.T) {
 	const ask = `{"model":"m","stream":true,"input":"hi"}`
-	srv := serve(t, wildJSON(t, "text/event-stream", ask,
+	srv := serve(t, interopJSON(t, "text/event-stream", ask,
 		"event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0}",
 		"event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":1,\"delta\":\"Hel\"}",
 		"event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":2,\"delta\":\"lo\"}",
@@ -103,7 +105,7 @@ func TestClientReadsNamedResponseEvents(t *testing.T) {
 	c := install(srv.Client(), client.Config{Terminal: func(ev client.Event) bool { return ev.Name == "response.completed" }})
 	var text, status string
 	n := 0
-	for ev, err := range client.Incoming[message](session(t, c, srv.URL, wildPost(ask)...)) {
+	for ev, err := range client.Incoming[message](session(t, c, srv.URL, interopPost(ask)...)) {
 		require.NoError(t, err)
 		require.Equal(t, ev.Name, ev.Data.Type)
 		require.Equal(t, n, ev.Data.Sequence)
@@ -114,12 +116,12 @@ func TestClientReadsNamedResponseEvents(t *testing.T) {
 		}
 	}
 	require.Equal(t, "Hello", text)
-	require.Equal(t, "completed", status, "the terminal event is handed out")
+	require.Equal(t, "completed", status, "the terminal event was not handed out")
 	require.Equal(t, 4, n)
 }
 
-// Events with names, pings between them, and an error in the midst of a stream with
-// status 200.
+// The stream has named events and pings, and may have an error event although its status
+// is 200.
 func TestClientReadsAMessageStream(t *testing.T) {
 	const ask = `{"model":"m","stream":true}`
 	stream := []string{
@@ -152,18 +154,18 @@ func TestClientReadsAMessageStream(t *testing.T) {
 				text += m.Delta.Text
 			}
 			return nil
-		}, wildPost(ask)...)
+		}, interopPost(ask)...)
 		return names, text, err
 	}
 
-	srv := serve(t, wildJSON(t, "text/event-stream", ask, append(stream, "event: message_stop\ndata: {\"type\": \"message_stop\"}")...))
+	srv := serve(t, interopJSON(t, "text/event-stream", ask, append(stream, "event: message_stop\ndata: {\"type\": \"message_stop\"}")...))
 	names, text, err := read(srv.URL)
 	require.NoError(t, err)
 	require.Equal(t, []string{"message_start", "ping", "content_block_delta", "message_stop"}, names)
 	require.Equal(t, "Hello", text)
 
 	const overloaded = "event: error\ndata: {\"type\": \"error\", \"error\": {\"message\": \"Overloaded\"}}"
-	srv = serve(t, wildJSON(t, "text/event-stream", ask, append(stream, overloaded)...))
+	srv = serve(t, interopJSON(t, "text/event-stream", ask, append(stream, overloaded)...))
 	_, _, err = read(srv.URL)
 	require.ErrorContains(t, err, "Overloaded")
 	var e *client.Error
@@ -171,8 +173,8 @@ func TestClientReadsAMessageStream(t *testing.T) {
 	require.Equal(t, overloaded+"\n\n", string(e.Body))
 }
 
-// A POST answered by a stream of messages with ids, which breaks off, is resumed by a
-// GET: the request of the reconnection is made anew.
+// The server answers a POST with a stream that breaks off. The client resumes it with a
+// GET, which OnRequest makes of the second request.
 func TestClientResumesAPostByAGet(t *testing.T) {
 	const accept = "application/json, text/event-stream"
 	const ask = `{"jsonrpc":"2.0","id":1,"method":"tools/call"}`
@@ -230,7 +232,7 @@ func TestClientResumesAPostByAGet(t *testing.T) {
 	require.EqualValues(t, 1, gets.Load())
 }
 
-// The same server may answer a POST by JSON at once, which is an error that has it.
+// The same server may answer the POST with JSON. The error then holds the JSON.
 func TestClientHandsOutAJSONAnswer(t *testing.T) {
 	srv := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -1,3 +1,5 @@
+// The client with a server of this module's plugin.
+
 package client_test
 
 import (
@@ -18,9 +20,9 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// wildPlugin is a server of this module that counts from the id it is asked to resume
-// after, to a hundred.
-func wildPlugin(t *testing.T, pause <-chan struct{}) (*sse.Router, *httptest.Server) {
+// interopPlugin returns a server of this module's plugin. It counts to a hundred, from the
+// id that the client resumes after.
+func interopPlugin(t *testing.T, pause <-chan struct{}) (*sse.Router, *httptest.Server) {
 	t.Helper()
 	r := sse.Install(chi.NewRouter(), sse.Config{Retry: 10 * time.Millisecond, ShutdownSpread: 20 * time.Millisecond})
 	r.SSE("/count", func(s *sse.ServerSession) error {
@@ -54,11 +56,11 @@ func wildPlugin(t *testing.T, pause <-chan struct{}) (*sse.Router, *httptest.Ser
 	return r, srv
 }
 
-// A client follows a server of this module over its shutdown, to the instance that
-// comes after it, and misses nothing.
+// When a server of the plugin shuts down, the client goes on with the instance that
+// replaces it, and misses no event.
 func TestClientFollowsThePluginOverAShutdown(t *testing.T) {
-	old, oldServer := wildPlugin(t, nil)
-	_, newServer := wildPlugin(t, nil)
+	old, oldServer := interopPlugin(t, nil)
+	_, newServer := interopPlugin(t, nil)
 	var at atomic.Pointer[string]
 	at.Store(&oldServer.URL)
 	var retries []client.Retry
@@ -96,15 +98,15 @@ func TestClientFollowsThePluginOverAShutdown(t *testing.T) {
 	}
 	require.Equal(t, want, ids)
 	require.Len(t, retries, 1)
-	require.Equal(t, io.EOF, retries[0].Err, "an end in order")
+	require.Equal(t, io.EOF, retries[0].Err, "the stream did not end in order")
 	require.GreaterOrEqual(t, len(told), 2)
 	require.GreaterOrEqual(t, retries[0].Delay, client.DefaultMinRetry)
 }
 
-// While the plugin shuts down it answers others than browsers by 503 with Retry-After,
-// which is waited for.
+// While the plugin shuts down, it answers clients that are not browsers with 503 and
+// Retry-After. The client waits for that time.
 func TestClientWaitsAsAServerThatShutsDownAsks(t *testing.T) {
-	r, srv := wildPlugin(t, nil)
+	r, srv := interopPlugin(t, nil)
 	require.NoError(t, r.Plugin().Shutdown(context.Background()))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -122,9 +124,9 @@ func TestClientWaitsAsAServerThatShutsDownAsks(t *testing.T) {
 	require.GreaterOrEqual(t, retry.Delay, status.RetryAfter)
 }
 
-// What the plugin answers before a session opens is in the error.
+// The error of a session that does not open holds the plugin's answer.
 func TestClientShowsThePluginsRefusal(t *testing.T) {
-	_, srv := wildPlugin(t, nil)
+	_, srv := interopPlugin(t, nil)
 	_, err := install(srv.Client(), client.Config{}).Session(t.Context(), srv.URL+"/count", client.WithLastEventID("x"))
 	var e *client.Error
 	require.ErrorAs(t, err, &e)

@@ -1,3 +1,6 @@
+// Streams as real servers send them: every kind of line break and cut, byte order marks,
+// compression, HTTP/1.0, heartbeats, and large events.
+
 package client_test
 
 import (
@@ -21,29 +24,29 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// wildHead begins a response that ends with its connection.
-const wildHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+// interopHead is the header of a response whose body ends with the connection.
+const interopHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
-// wildClient is an http.Client of the test's own, without connections to be reused.
-func wildClient(t *testing.T) *http.Client {
+// interopClient returns an http.Client for one test, which does not reuse connections.
+func interopClient(t *testing.T) *http.Client {
 	t.Helper()
 	transport := &http.Transport{DisableKeepAlives: true}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }
 
-// wildStream is written with each kind of line end.
+// The tests send interopStream with each kind of line break.
 const (
-	wildStream = ": hi\n\nretry: 10\n\nid: 1\nevent: add\ndata: a\n\ndata: b\ndata:\ndata:  c\n\n\n\nid\ndata\n\n: bye\n\n"
-	wildBOM    = "\uFEFF"
+	interopStream = ": hi\n\nretry: 10\n\nid: 1\nevent: add\ndata: a\n\ndata: b\ndata:\ndata:  c\n\n\n\nid\ndata\n\n: bye\n\n"
+	interopBOM    = "\uFEFF"
 )
 
-var wildWant = []client.Event{
+var interopWant = []client.Event{
 	{ID: "1", Name: "add", Data: "a"}, {ID: "1", Data: "b\n\n c"}, {ResetID: true},
 }
 
-// wildMixed is text with its line ends in turn LF, CR and CRLF.
-func wildMixed(text string) string {
+// interopMixed returns text with LF, CR and CRLF in turn as its line breaks.
+func interopMixed(text string) string {
 	var mixed strings.Builder
 	for i, line := range strings.SplitAfter(text, "\n") {
 		mixed.WriteString(strings.Replace(line, "\n", []string{"\n", "\r", "\r\n"}[i%3], 1))
@@ -53,18 +56,18 @@ func wildMixed(text string) string {
 
 func TestClientReadsEveryLineEnd(t *testing.T) {
 	for name, stream := range map[string]string{
-		"LF":    wildStream,
-		"CRLF":  strings.ReplaceAll(wildStream, "\n", "\r\n"),
-		"CR":    strings.ReplaceAll(wildStream, "\n", "\r"),
-		"mixed": wildMixed(wildStream),
-		"BOM":   wildBOM + wildStream,
+		"LF":    interopStream,
+		"CRLF":  strings.ReplaceAll(interopStream, "\n", "\r\n"),
+		"CR":    strings.ReplaceAll(interopStream, "\n", "\r"),
+		"mixed": interopMixed(interopStream),
+		"BOM":   interopBOM + interopStream,
 	} {
 		t.Run(name, func(t *testing.T) {
 			overEach(t, streamOf(stream), func(t *testing.T, srv *httptest.Server) {
 				t.Helper()
 				events, err := collect(session(t, install(srv.Client(), client.Config{}), srv.URL))
 				require.NoError(t, err)
-				require.Equal(t, wildWant, events)
+				require.Equal(t, interopWant, events)
 			})
 		})
 	}
@@ -87,7 +90,7 @@ func TestClientSkipsTheByteOrderMarkOfEachConnection(t *testing.T) {
 
 func TestClientReadsAStreamCutAtEveryByte(t *testing.T) {
 	for _, eol := range []string{"\n", "\r", "\r\n"} {
-		stream := wildBOM + strings.ReplaceAll(wildStream, "\n", eol)
+		stream := interopBOM + strings.ReplaceAll(interopStream, "\n", eol)
 		bytewise := func(w http.ResponseWriter, _ *http.Request) {
 			for i := range len(stream) {
 				w.Header().Set("Content-Type", "text/event-stream")
@@ -99,12 +102,12 @@ func TestClientReadsAStreamCutAtEveryByte(t *testing.T) {
 			t.Helper()
 			events, err := collect(session(t, install(srv.Client(), client.Config{}), srv.URL))
 			require.NoError(t, err)
-			require.Equal(t, wildWant, events)
+			require.Equal(t, interopWant, events)
 		})
-		// Chunks of a byte each, with extensions, all at once and one at a time.
-		chunked := strings.NewReplacer("Connection: close", "Transfer-Encoding: chunked").Replace(wildHead)
+		// Chunks of one byte with extensions, written together or byte by byte.
+		chunked := strings.NewReplacer("Connection: close", "Transfer-Encoding: chunked").Replace(interopHead)
 		url := serveRaw(t, func(conn net.Conn, r *http.Request) {
-			text := chunked + wildChunks(stream) + "0\r\nX-Trailer: x\r\n\r\n"
+			text := chunked + interopChunks(stream) + "0\r\nX-Trailer: x\r\n\r\n"
 			if r.URL.Path == "/slowly" {
 				for i := range len(text) {
 					io.WriteString(conn, text[i:i+1])
@@ -114,15 +117,15 @@ func TestClientReadsAStreamCutAtEveryByte(t *testing.T) {
 			io.WriteString(conn, text)
 		})
 		for _, path := range []string{"/slowly", "/at-once"} {
-			events, err := collect(session(t, install(wildClient(t), client.Config{}), url+path))
+			events, err := collect(session(t, install(interopClient(t), client.Config{}), url+path))
 			require.NoError(t, err)
-			require.Equal(t, wildWant, events)
+			require.Equal(t, interopWant, events)
 		}
 	}
 }
 
-// wildChunks is text in chunks of a byte each, with extensions.
-func wildChunks(text string) string {
+// interopChunks returns text in chunks of one byte with extensions.
+func interopChunks(text string) string {
 	var chunks strings.Builder
 	for i := range len(text) {
 		chunks.WriteString("1;x=" + strconv.Itoa(i) + "\r\n" + text[i:i+1] + "\r\n")
@@ -130,15 +133,15 @@ func wildChunks(text string) string {
 	return chunks.String()
 }
 
-// wildConversation writes events of the given blocks, each only when the client has
-// acknowledged the one before.
-type wildConversation struct {
+// interopConversation writes its blocks to a stream. It writes each block only after the
+// client has acknowledged the event before.
+type interopConversation struct {
 	blocks []string
 	acks   chan string
-	write  func(w http.ResponseWriter) func(string) // nil: plain
+	write  func(w http.ResponseWriter) func(string) // nil: not compressed
 }
 
-func (c *wildConversation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (c *interopConversation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	write := func(block string) { send(w, "%s", block) }
 	if c.write != nil {
 		write = c.write(w)
@@ -153,8 +156,8 @@ func (c *wildConversation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// hear reads s and acknowledges each event.
-func (c *wildConversation) hear(t *testing.T, s *client.Session) (events []client.Event) {
+// hear reads s and acknowledges each event. It returns the events.
+func (c *interopConversation) hear(t *testing.T, s *client.Session) (events []client.Event) {
 	t.Helper()
 	for ev, err := range s.Incoming() {
 		require.NoError(t, err)
@@ -164,11 +167,11 @@ func (c *wildConversation) hear(t *testing.T, s *client.Session) (events []clien
 	return events
 }
 
-// An event is handed out when its blank line is there, whatever ends that: the
-// server sends the next only when it has heard of it.
+// The client hands out an event as soon as its blank line has arrived, whatever kind of
+// line break that has. The server sends the next event only after that.
 func TestClientHandsOutEachEventBeforeTheNextIsSent(t *testing.T) {
 	for _, eol := range []string{"\n", "\r", "\r\n"} {
-		conversation := &wildConversation{acks: make(chan string), blocks: []string{
+		conversation := &interopConversation{acks: make(chan string), blocks: []string{
 			"data: 1" + eol + eol, "id: 7" + eol + "data: 2" + eol + eol, ": c" + eol + eol + "data: 3" + eol + eol,
 		}}
 		overEach(t, conversation, func(t *testing.T, srv *httptest.Server) {
@@ -179,9 +182,9 @@ func TestClientHandsOutEachEventBeforeTheNextIsSent(t *testing.T) {
 	}
 }
 
-// So is one of a compressed stream that is flushed with each event.
+// The same holds for a compressed stream that is flushed after each event.
 func TestClientHandsOutEachEventOfACompressedStream(t *testing.T) {
-	conversation := &wildConversation{
+	conversation := &interopConversation{
 		acks:   make(chan string),
 		blocks: []string{"data: 1\n\n", "data: 2\r\r", "data: " + strings.Repeat("3", 100_000) + "\n\n", "data: 4\r\n\r\n"},
 		write: func(w http.ResponseWriter) func(string) {
@@ -200,7 +203,7 @@ func TestClientHandsOutEachEventOfACompressedStream(t *testing.T) {
 		s := session(t, install(srv.Client(), client.Config{BufferPolicy: client.All}), srv.URL)
 		var got []string
 		for ev, err := range s.Incoming() {
-			if err != nil { // a handler that returns does not close its gzip stream here
+			if err != nil { // the handler returns without closing the gzip stream
 				require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 				break
 			}
@@ -211,7 +214,7 @@ func TestClientHandsOutEachEventOfACompressedStream(t *testing.T) {
 	})
 }
 
-// Close ends a compressed stream that is silent, too.
+// Close also ends a compressed stream that is silent.
 func TestClientClosesACompressedStreamThatIsSilent(t *testing.T) {
 	overEach(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -234,7 +237,7 @@ func TestClientClosesACompressedStreamThatIsSilent(t *testing.T) {
 	})
 }
 
-// Compression that nobody asked for is refused by name, rather than read as text.
+// The client refuses a compression that it did not ask for, and names it in the error.
 func TestClientRefusesAContentEncoding(t *testing.T) {
 	for _, encoding := range []string{"deflate", "br", "zstd", "gzip, gzip"} {
 		var requests atomic.Int64
@@ -248,7 +251,7 @@ func TestClientRefusesAContentEncoding(t *testing.T) {
 		require.ErrorAs(t, err, &content)
 		require.Equal(t, client.ContentError{Header: "Content-Encoding", Value: encoding}, *content)
 		require.EqualError(t, err, "client: expected no Content-Encoding but was "+encoding)
-		require.EqualValues(t, 1, requests.Load(), "it would be again")
+		require.EqualValues(t, 1, requests.Load(), "the client tried again")
 	}
 	srv := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Encoding", "identity")
@@ -256,7 +259,7 @@ func TestClientRefusesAContentEncoding(t *testing.T) {
 	})
 	events, err := collect(session(t, install(srv.Client(), client.Config{}), srv.URL))
 	require.NoError(t, err)
-	require.Equal(t, []string{"a"}, dataOf(events), "identity is none")
+	require.Equal(t, []string{"a"}, dataOf(events), "identity is not a compression")
 }
 
 func TestClientReadsAnHTTP10StreamToTheEndOfItsConnection(t *testing.T) {
@@ -268,13 +271,13 @@ func TestClientReadsAnHTTP10StreamToTheEndOfItsConnection(t *testing.T) {
 		}
 		io.WriteString(conn, "HTTP/1.0 200 OK\nContent-Type: text/event-stream; charset=utf-8\n\nid: 1\ndata: a\n\ndata: b\n\n")
 	})
-	events, err := collect(session(t, install(wildClient(t), client.Config{MaxReconnectionAttempts: 1}), url))
+	events, err := collect(session(t, install(interopClient(t), client.Config{MaxReconnectionAttempts: 1}), url))
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "b"}, dataOf(events))
 	require.EqualValues(t, 2, requests.Load())
 }
 
-// Heartbeats are not handed out unless asked for, but count as life.
+// Heartbeats reset IdleTimeout, whether they are handed out or not.
 func TestClientTakesCommentsAsHeartbeats(t *testing.T) {
 	for _, show := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -304,8 +307,8 @@ func TestClientTakesCommentsAsHeartbeats(t *testing.T) {
 	}
 }
 
-// A hub that is subscribed to by topics in the query, whose ids are URNs, and which
-// closes each connection after a while without an event.
+// A Mercure hub: the query names the topics, ids are URNs, and the hub closes each
+// connection after a time without an event.
 func TestClientFollowsAHub(t *testing.T) {
 	var mu sync.Mutex
 	var asked []string
@@ -335,7 +338,7 @@ func TestClientFollowsAHub(t *testing.T) {
 	require.Equal(t, []string{"", "urn:uuid:1", "urn:uuid:1", "urn:uuid:2"}, asked)
 }
 
-// A stream of large events over every transport arrives whole.
+// A stream of large events arrives complete over every transport.
 func TestClientReadsLargeEvents(t *testing.T) {
 	var want []string
 	var stream bytes.Buffer
@@ -350,8 +353,8 @@ func TestClientReadsLargeEvents(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, events, len(want))
 		for i, ev := range events {
-			if ev.Data != want[i] { // a diff of MiBs helps nobody
-				require.Fail(t, "another event", "%d", i)
+			if ev.Data != want[i] { // a diff of several MiB is no help
+				require.Fail(t, "the event differs", "%d", i)
 			}
 		}
 	})

@@ -1,3 +1,5 @@
+// Rows 55 to 57 of docs/KTOR.md: the buffer of what was read.
+
 package client_test
 
 import (
@@ -8,7 +10,7 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// Ktor joins the lines with CRLF; here they are as they came.
+// Ktor joins the lines with CRLF. This client keeps them as they arrived.
 func TestKtor55BufferHoldsWhatThePolicySays(t *testing.T) {
 	t.Parallel()
 	srv := serve(t, streamOf(ktorBuffered))
@@ -36,7 +38,7 @@ func TestKtor56BufferPolicyOfACallWins(t *testing.T) {
 	c := install(srv.Client(), client.Config{BufferPolicy: client.All})
 	e := ktorStopped(t, c, srv.URL, 3, client.WithConfig(func(cfg *client.Config) { cfg.BufferPolicy = client.Off }))
 	require.Empty(t, ktorBody(t, e))
-	require.NotEmpty(t, ktorBody(t, ktorStopped(t, c, srv.URL, 3)), "the client's policy is as it was")
+	require.NotEmpty(t, ktorBody(t, ktorStopped(t, c, srv.URL, 3)), "the option of one call changed the client's policy")
 }
 
 func TestKtor57BufferHoldsOnlyWhatWasHandedOut(t *testing.T) {

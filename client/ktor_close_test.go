@@ -1,3 +1,5 @@
+// Rows 58 to 62 of docs/KTOR.md: cancellation, and connections that are freed.
+
 package client_test
 
 import (
@@ -14,8 +16,6 @@ import (
 
 	"github.com/chi-sse/sse/client"
 )
-
-// Cancellation and resources.
 
 func TestKtor58LeavingTheLoopEndsTheSession(t *testing.T) {
 	t.Parallel()
@@ -45,7 +45,7 @@ func TestKtor58LeavingTheLoopEndsTheSession(t *testing.T) {
 				cancel()
 			}
 		}
-		require.Equal(t, 2, n, "one event and one error")
+		require.Equal(t, 2, n, "the loop must have one event and one error")
 		require.ErrorIs(t, err, context.Canceled)
 		events, err := collect(s)
 		require.Empty(t, events)
@@ -53,7 +53,8 @@ func TestKtor58LeavingTheLoopEndsTheSession(t *testing.T) {
 	})
 }
 
-// ktorUntilGone sends an event and waits for the client to leave, which it tells.
+// ktorUntilGone returns a handler that sends an event, waits until the client leaves, and
+// calls gone.
 func ktorUntilGone(gone func()) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		send(w, "data: 0\n\n")
@@ -62,7 +63,7 @@ func ktorUntilGone(gone func()) http.HandlerFunc {
 	}
 }
 
-// ktorWays are the ways out of a session.
+// ktorWays lists the ways to leave a session.
 var ktorWays = map[string]func(t *testing.T, s *client.Session, cancel context.CancelFunc){
 	"Close": func(t *testing.T, s *client.Session, _ context.CancelFunc) {
 		t.Helper()
@@ -171,7 +172,7 @@ func ktorLeavesNoConnection(t *testing.T, leave func(*testing.T, *client.Session
 	c := install(srv.Client(), client.Config{})
 	for range 3 {
 		ktorLeave(t, c, srv.URL, leave)
-		ktorWait(t, opened) // so it was a new one, none being left
+		ktorWait(t, opened) // a new connection, because none was left
 		ktorWait(t, closed)
 	}
 }

@@ -1,3 +1,5 @@
+// Rows 41 to 48 of docs/KTOR.md: comments, empty streams, and decoding.
+
 package client_test
 
 import (
@@ -13,9 +15,7 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// Events.
-
-// ktorCommented has a comment before each of its events.
+// ktorCommented sends 50 events, each with a comment before it.
 func ktorCommented(w http.ResponseWriter, _ *http.Request) {
 	for i := range 50 {
 		send(w, ": %d\n\ndata: %d\n\n", i, i)
@@ -82,7 +82,7 @@ type (
 	ktorCity struct{ Name string }
 )
 
-// ktorFields decodes "name, age" as a person, and refuses what else is wanted.
+// ktorFields decodes a name and an age as a ktorPerson, and refuses every other type.
 var ktorFields = client.DeserializerFunc(func(data string, v any) error {
 	p, ok := v.(*ktorPerson)
 	if !ok {
@@ -92,7 +92,7 @@ var ktorFields = client.DeserializerFunc(func(data string, v any) error {
 	return err
 })
 
-// ktorUpper decodes a person's name in capitals.
+// ktorUpper decodes data as the name of a ktorPerson, in capitals.
 var ktorUpper = client.DeserializerFunc(func(data string, v any) error {
 	v.(*ktorPerson).Name = strings.ToUpper(data)
 	return nil

@@ -1,3 +1,6 @@
+// Rows 33 to 40 of docs/KTOR.md: failures. After them, faults that Ktor once had with
+// errors and timeouts (KTOR-8165, 8753 and 8206).
+
 package client_test
 
 import (
@@ -37,7 +40,7 @@ func TestKtor34StatusOtherThan200(t *testing.T) {
 	t.Parallel()
 	srv := serve(t, http.NotFound)
 	err := install(srv.Client(), client.Config{}).SSE(ktorContext(t), srv.URL, func(*client.Session) error {
-		t.Error("the block ran")
+		t.Error("SSE called the block")
 		return nil
 	})
 	require.EqualError(t, err, "client: expected status 200 but was 404")
@@ -119,7 +122,7 @@ func TestKtor37CancellationIsNoErrorOfTheSession(t *testing.T) {
 			RetryStatus:             func(int) bool { return true },
 			OnRetry:                 func(client.Retry) { cancel() },
 			OnRequest: func(r *http.Request) error {
-				r.URL.Host = "127.0.0.1:1" // refused
+				r.URL.Host = "127.0.0.1:1" // a port that refuses connections
 				return nil
 			},
 		}).Session(ctx, srv.URL)
@@ -225,7 +228,7 @@ func TestKtor40ReadTimeoutIsAnError(t *testing.T) {
 	})
 }
 
-// ktorConns are the connections that a transport has made.
+// ktorConns keeps the connections that a transport makes.
 type ktorConns struct {
 	net.Dialer
 	mu    sync.Mutex
@@ -242,7 +245,7 @@ func (c *ktorConns) dial(ctx context.Context, network, address string) (net.Conn
 	return conn, err
 }
 
-// expire makes the reads from the connections fail as after a timeout.
+// expire makes reads from the connections fail with a timeout.
 func (c *ktorConns) expire(t *testing.T) {
 	t.Helper()
 	c.mu.Lock()
@@ -251,12 +254,6 @@ func (c *ktorConns) expire(t *testing.T) {
 		require.NoError(t, conn.SetReadDeadline(time.Unix(1, 0)))
 	}
 }
-
-// What went wrong in Ktor once (KTOR-…), as far as rows above do not have it: no
-// Content-Length on a GET (9588) is 24; the request's body and type (6659, 6911) are
-// 22; logging (6912) 30; plain requests (6614) 19; the response's header (6660) 27;
-// failures (6808, 6390) 34; whole-request timeouts (6312) 28; leaving (9102, 9096,
-// 8409) 59 to 62; lines of data (7391) 20; a streaming read (7910) 32.
 
 func TestKtorIssue8165BodyOfEveryRefusalIsReadable(t *testing.T) {
 	t.Parallel()
@@ -273,8 +270,8 @@ func TestKtorIssue8165BodyOfEveryRefusalIsReadable(t *testing.T) {
 	}
 }
 
-// The Content-Length of an error's response is that of the body that it has, or who
-// handles the response further runs into the difference.
+// The Content-Length of an error's response is the length of the body that was kept.
+// Otherwise code that passes the response on would fail.
 func TestKtorIssue8753LengthOfAnErrorsBody(t *testing.T) {
 	t.Parallel()
 	dump := func(t *testing.T, e *client.Error) {
@@ -285,7 +282,7 @@ func TestKtorIssue8753LengthOfAnErrorsBody(t *testing.T) {
 	}
 	t.Run("of a refusal", func(t *testing.T) {
 		t.Parallel()
-		const size = 200_000 // more than is kept
+		const size = 200_000 // more than the client keeps
 		srv := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", strconv.Itoa(size))
 			w.WriteHeader(http.StatusBadGateway)
@@ -326,7 +323,7 @@ func TestKtorIssue8206ConnectTimeoutsApply(t *testing.T) {
 	}
 }
 
-// serveSilent returns the address of a server that says nothing.
+// serveSilent returns the address of a server that never answers.
 func serveSilent(t *testing.T) string {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")

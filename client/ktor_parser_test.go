@@ -1,3 +1,5 @@
+// Rows 63 to 76 of docs/KTOR.md: the parser.
+
 package client_test
 
 import (
@@ -14,9 +16,8 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// The parser, with comments and retry events shown.
-
-// ktorParse returns the events of a stream of the given text.
+// ktorParse returns the events of a stream of the given text. Comments and retry events are
+// shown unless options say otherwise.
 func ktorParse(t *testing.T, text string, options ...client.Option) []client.Event {
 	t.Helper()
 	url := serveRaw(t, func(conn net.Conn, _ *http.Request) {
@@ -28,7 +29,7 @@ func ktorParse(t *testing.T, text string, options ...client.Option) []client.Eve
 	return events
 }
 
-// [W] Ktor joins the lines with CRLF.
+// [W] Ktor joins the lines of data with CRLF.
 func TestKtor63OnlyData(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, []client.Event{{Data: "first"}, {Data: "second\nof two"}, {Data: "third"}},
@@ -68,8 +69,8 @@ func TestKtor67Comments(t *testing.T) {
 		": never ended\n"))
 }
 
-// An id that is empty sets none. Ktor shows the block as an event, and a last id of
-// "" from then on. [W] It has no data, so it is no event.
+// An empty id resets the last event id. Ktor shows such a block as an event, and "" as the
+// last id from then on. [W] A block without data is not an event.
 func TestKtor68EmptyFields(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, []client.Event{
@@ -97,7 +98,7 @@ func TestKtor70SpaceBehindTheColonIsOptional(t *testing.T) {
 		ktorParse(t, "data: event\n\ndata:event\n\ndata:  event\n\n"))
 }
 
-// [W] Ktor delivers a block with an event field and no data as well.
+// [W] Ktor also delivers a block that has an event field and no data.
 func TestKtor71LastIDAndEventFieldWin(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, []client.Event{
@@ -131,7 +132,7 @@ func TestKtor74NULInIDIsIgnoredButKeptInData(t *testing.T) {
 
 func TestKtor75Retry(t *testing.T) {
 	t.Parallel()
-	// Ktor takes "+5" and "-5" for numbers. [W] Digits it is, and nothing else.
+	// Ktor accepts "+5" and "-5". [W] Only digits are allowed.
 	const text = "retry: 1500\ndata: hello\n\nretry: 2500\n\nretry: no12\n\nretry: -5\n\nretry: +5\n\nretry\n\ndata: end\n\n"
 	require.Equal(t, []client.Event{
 		{Data: "hello", Retry: 1500 * time.Millisecond},
@@ -154,7 +155,7 @@ func TestKtor76JSONOverSeveralLines(t *testing.T) {
 	require.Equal(t, ktorPerson{"Ann", 34}, person)
 }
 
-// [W] Ktor takes a line of spaces for a blank one, and keeps a byte order mark.
+// [W] Ktor treats a line of spaces as a blank line, and keeps a byte order mark.
 func TestKtorParserQuirksAreNotCopied(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, []client.Event{{Data: "a\nb"}}, ktorParse(t, "data: a\n   \ndata: b\n\n"))
@@ -162,5 +163,5 @@ func TestKtorParserQuirksAreNotCopied(t *testing.T) {
 	require.Equal(t, []client.Event{{Data: "in lines that CR ends"}}, ktorParse(t, "data: in lines that CR ends\r\r"))
 }
 
-// The event is the same type on both sides.
+// Client and server use the same type of event.
 var _ client.Event = event.Event{}

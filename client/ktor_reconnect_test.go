@@ -1,3 +1,6 @@
+// Rows 49 to 54 of docs/KTOR.md: reconnection. After them, what Ktor's code does without a
+// test.
+
 package client_test
 
 import (
@@ -19,10 +22,8 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// Reconnection.
-
-// ktorScript answers the connections made to it one by one, and says what
-// Last-Event-ID each had. Those beyond get 204.
+// ktorScript is a server that answers each request with the next handler of its script,
+// and with 204 after the last one. It keeps the Last-Event-ID of each request.
 type ktorScript struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -46,15 +47,15 @@ func ktorAnswers(t *testing.T, script ...http.HandlerFunc) *ktorScript {
 	return s
 }
 
-// lastIDs are the Last-Event-IDs of the connections so far.
+// lastIDs returns the Last-Event-ID of each request so far.
 func (s *ktorScript) lastIDs() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lastID
 }
 
-// ktorIDs is a stream of events with the ids from first to last, which stand as
-// their data as well.
+// ktorIDs returns a handler that sends events with the ids from first to last. The data of
+// each is its id.
 func ktorIDs(first, last int) http.HandlerFunc {
 	var text strings.Builder
 	for id := first; id <= last; id++ {
@@ -63,13 +64,13 @@ func ktorIDs(first, last int) http.HandlerFunc {
 	return streamOf(text.String())
 }
 
-// ktorFails answers with a 500.
+// ktorFails answers with status 500.
 func ktorFails(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusInternalServerError)
 	io.WriteString(w, "down")
 }
 
-// ktorConsecutive requires events to be those of ktorIDs(1, last).
+// ktorConsecutive asserts that events are those of ktorIDs(1, last).
 func ktorConsecutive(t *testing.T, last int, events []client.Event) {
 	t.Helper()
 	require.Len(t, events, last)
@@ -102,9 +103,9 @@ func TestKtor49ReconnectsWithLastEventID(t *testing.T) {
 	require.GreaterOrEqual(t, time.Since(began), 200*time.Millisecond)
 }
 
-// [W] In Ktor's test the events have nothing but an id. The specification does not
-// dispatch such, but has them move the id to resume from. Not being events, they do
-// not renew the attempts either.
+// [W] In Ktor's test the events have only an id. The specification does not dispatch such
+// blocks, but they set the id to resume after. They are not events, so they do not reset
+// the attempts.
 func TestKtor49IDsWithoutDataMoveTheLastEventIDOnly(t *testing.T) {
 	t.Parallel()
 	srv := ktorAnswers(t, streamOf("id: 4\n\nid: 5\n\n"), streamOf("id: 9\n\nid: 10\n\n"))
@@ -116,7 +117,7 @@ func TestKtor49IDsWithoutDataMoveTheLastEventIDOnly(t *testing.T) {
 	require.Equal(t, "10", s.LastEventID())
 }
 
-// A connection without ids leaves the one to resume from as it is.
+// A connection without ids does not change the id to resume after.
 func TestKtor49LastEventIDOutlivesAConnection(t *testing.T) {
 	t.Parallel()
 	srv := ktorAnswers(t, ktorIDs(1, 5), streamOf("data: no id\n\n"))
@@ -158,8 +159,8 @@ func TestKtor51FailuresAreRetriedUpToTheLimitPerLoss(t *testing.T) {
 	ktorConsecutive(t, 15, events)
 	require.Equal(t, []int{1, 2, 3, 4, 1, 2, 3, 4, 1}, attempts)
 
-	// [W] To the specification any other status is the end, for which there is an
-	// option.
+	// [W] In the specification, every other status ends the stream for good. An option
+	// does that here.
 	srv = ktorAnswers(t, script...)
 	cfg.RetryStatus = func(int) bool { return false }
 	events, err = collect(session(t, install(srv.Client(), cfg), srv.URL))
@@ -245,8 +246,8 @@ func TestKtorReconnectionTimeIsThreeSecondsOrTheServers(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"data: hello\n\n":              3 * time.Second,
 		"retry: 7000\ndata: hello\n\n": 7 * time.Second,
-		"data: hello\n\nretry: 50\n":   client.DefaultMinRetry, // no less, not even where Ktor would
-		"data: hello\n\nretry: 500\n":  500 * time.Millisecond, // of a block that was cut off, too
+		"data: hello\n\nretry: 50\n":   client.DefaultMinRetry, // Ktor would wait for 50 ms
+		"data: hello\n\nretry: 500\n":  500 * time.Millisecond, // the block is cut off, but its retry field counts
 	} {
 		t.Run(text, func(t *testing.T) {
 			t.Parallel()
@@ -273,8 +274,8 @@ func TestKtorReconnectionTimeIsThreeSecondsOrTheServers(t *testing.T) {
 	}
 }
 
-// Ktor starts the count of attempts over with each connection that opens, and so
-// goes on for ever with a server that ends each at once.
+// Ktor resets the attempts with each connection that opens, and so reconnects forever to a
+// server that ends each connection at once.
 func TestKtorConnectionsWithoutAnEventUseUpTheAttempts(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]http.HandlerFunc{

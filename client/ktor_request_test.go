@@ -1,3 +1,6 @@
+// Rows 18 to 32 of docs/KTOR.md: set-up and requests. After them, a request header that
+// Ktor's code sends without a test, and faults that Ktor once had (KTOR-6735 and 6327).
+
 package client_test
 
 import (
@@ -24,13 +27,6 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// The rules that Ktor's own tests set for its SSE client, one test for each, under
-// the numbers of the parity list (docs/KTOR.md), after them what Ktor's code does
-// untested, and last what went wrong in Ktor once. Where a test says [W], the
-// specification has it otherwise than Ktor, and is what counts.
-
-// Set-up and requests.
-
 func TestKtor18UseWithoutInstallNamesIt(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]*client.Client{"nil": nil, "zero": new(client.Client)} {
@@ -39,7 +35,7 @@ func TestKtor18UseWithoutInstallNamesIt(t *testing.T) {
 			_, err := c.Session(t.Context(), "http://localhost/")
 			require.ErrorContains(t, err, "client.Install")
 			err = c.SSE(t.Context(), "http://localhost/", func(*client.Session) error {
-				t.Error("the block ran")
+				t.Error("SSE called the block")
 				return nil
 			})
 			require.ErrorContains(t, err, "client.Install")
@@ -86,7 +82,7 @@ func TestKtor19OrdinaryRequestsAreUnaffected(t *testing.T) {
 	require.Same(t, before.Transport, hc.Transport)
 }
 
-// [W] Ktor joins lines of data with CRLF, the specification with LF.
+// [W] Ktor joins lines of data with CRLF. The specification joins them with LF.
 func TestKtor20SessionHasTheEventWithAllItsFields(t *testing.T) {
 	t.Parallel()
 	overEach(t, streamOf("event: hello 0\r\ndata: hello\r\ndata: from server\r\nid: 0\r\n\r\n"),
@@ -105,7 +101,7 @@ func TestKtor21TwoSessionsAtOnce(t *testing.T) {
 	both.Add(2)
 	h := func(w http.ResponseWriter, r *http.Request) {
 		both.Done()
-		both.Wait() // each goes on when the other is there
+		both.Wait() // until the other session is open too
 		n, err := strconv.Atoi(r.URL.Query().Get("n"))
 		if err != nil {
 			t.Error(err)
@@ -134,11 +130,11 @@ func TestKtor21TwoSessionsAtOnce(t *testing.T) {
 	sessions.Wait()
 }
 
-// ktorEcho answers with what it was asked with.
+// ktorEcho answers with the method, Content-Type and body of the request.
 func ktorEcho(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return // of a client that left
+		return // the client left
 	}
 	send(w, "event: %s %s\ndata: %s\n\n", r.Method, r.Header.Get("Content-Type"), body)
 }
@@ -167,7 +163,7 @@ func TestKtor23PostWithoutBody(t *testing.T) {
 	})
 }
 
-// ktorRequest returns the request that options make, as it arrives.
+// ktorRequest returns the request that options make, as the server receives it.
 func ktorRequest(t *testing.T, options ...client.Option) *http.Request {
 	t.Helper()
 	requests := make(chan *http.Request, 1)
@@ -197,8 +193,8 @@ func TestKtor25PostHasTheLengthOfItsBody(t *testing.T) {
 	require.Empty(t, r.TransferEncoding)
 }
 
-// Ktor refuses types of body that cannot be written. In Go any io.Reader can, and
-// what may fail is the reading.
+// Ktor refuses types of body that it cannot write. In Go every io.Reader is allowed, but
+// reading from it can fail.
 func TestKtor26BodyThatCannotBeSent(t *testing.T) {
 	t.Parallel()
 	srv := serve(t, ktorEcho)
@@ -209,9 +205,9 @@ func TestKtor26BodyThatCannotBeSent(t *testing.T) {
 		client.WithBody("text/plain", io.MultiReader(strings.NewReader("hel"), ktorFailing{failed})))
 	require.ErrorAs(t, err, new(*client.Error))
 	require.ErrorIs(t, err, failed)
-	require.Zero(t, retries.Load(), "a POST is not sent again unless asked for")
+	require.Zero(t, retries.Load(), "a POST was sent again without Resend")
 
-	// Asked for, there is nothing left of the body to send.
+	// With Resend there is nothing left of the body to send.
 	cfg.Resend = true
 	_, err = install(srv.Client(), cfg).Session(ktorContext(t), srv.URL,
 		client.WithBody("text/plain", io.MultiReader(strings.NewReader("hel"), ktorFailing{failed})))
@@ -220,7 +216,7 @@ func TestKtor26BodyThatCannotBeSent(t *testing.T) {
 	require.EqualValues(t, 1, retries.Load())
 }
 
-// ktorFailing is a reader that fails.
+// ktorFailing is a reader whose Read fails with err.
 type ktorFailing struct{ err error }
 
 func (f ktorFailing) Read([]byte) (int, error) { return 0, f.err }
@@ -261,7 +257,7 @@ func TestKtor28WholeRequestTimeoutDoesNotCutAStream(t *testing.T) {
 		hc.Timeout = timeout
 		opened := 0
 		s := session(t, install(hc, client.Config{
-			MaxReconnectionAttempts: client.Unlimited, // should the head be late
+			MaxReconnectionAttempts: client.Unlimited, // in case the header is late
 			OnOpen:                  func(*http.Response) { opened++ },
 		}), srv.URL)
 		for ev, err := range s.Incoming() {
@@ -281,7 +277,7 @@ func TestKtor28WholeRequestTimeoutDoesNotCutAStream(t *testing.T) {
 		})
 		hc := srv.Client()
 		hc.Timeout = timeout
-		// Without OpenTimeout, so that a head that is late does not matter.
+		// No OpenTimeout, so that a late header does not matter.
 		s := session(t, install(hc, client.Config{OpenTimeout: -1}), srv.URL)
 		events, err := collect(s)
 		require.NoError(t, err)
@@ -327,7 +323,7 @@ func TestKtor29TokenIsRefreshedAfter401(t *testing.T) {
 			MaxReconnectionAttempts: 1,
 			RetryStatus:             func(status int) bool { return status == http.StatusUnauthorized },
 			OnRequest: func(r *http.Request) error {
-				assert.Empty(t, r.Header["Authorization"], "each attempt is made anew")
+				assert.Empty(t, r.Header["Authorization"], "the header of an earlier attempt is still set")
 				r.Header.Set("Authorization", "Bearer "+tokens[0])
 				tokens = tokens[1:]
 				return nil
@@ -342,7 +338,7 @@ func TestKtor29TokenIsRefreshedAfter401(t *testing.T) {
 	})
 }
 
-// ktorAuth refreshes its token when it is refused.
+// ktorAuth is a RoundTripper that refreshes its token after a 401.
 type ktorAuth struct {
 	base  http.RoundTripper
 	token string
@@ -397,7 +393,8 @@ func TestKtor30LoggingOfBodiesDoesNotSwallowTheStream(t *testing.T) {
 	})
 }
 
-// ktorDump logs requests with their bodies, and responses by dump.
+// ktorDump is a RoundTripper that logs requests with their bodies, and calls dump with each
+// response.
 type ktorDump struct {
 	base http.RoundTripper
 	log  *bytes.Buffer
@@ -428,7 +425,7 @@ func TestKtor31LoggerDoesNotReadTheStream(t *testing.T) {
 	var logged bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s := session(t, install(srv.Client(), client.Config{Logger: logger}), srv.URL)
-	require.Contains(t, logged.String(), "sse client connected", "before there is an event")
+	require.Contains(t, logged.String(), "sse client connected", "the connection is not logged before the first event")
 	ktorFollow(t, s, next)
 	require.NotContains(t, logged.String(), "data:")
 }
@@ -442,8 +439,6 @@ func TestKtor32EventsComeAsSoonAsTheyAreFlushed(t *testing.T) {
 		ktorFollow(t, s, func() { wanted <- true })
 	})
 }
-
-// What Ktor's code does untested.
 
 func TestKtorRequestHeader(t *testing.T) {
 	t.Parallel()
@@ -478,7 +473,7 @@ func TestKtorIssue6327CompressedStream(t *testing.T) {
 	ktorFollow(t, s, func() { wanted <- true })
 }
 
-// ktorGzip compresses what is written.
+// ktorGzip is a ResponseWriter that compresses what is written to it.
 type ktorGzip struct {
 	http.ResponseWriter
 	z *gzip.Writer

@@ -1,3 +1,27 @@
+// The files ktor_*_test.go test what Ktor's own tests assert about its SSE client. Each test
+// has the number of its row in docs/KTOR.md in its name:
+//
+//	ktor_request_test.go    18 to 32  set-up and requests
+//	ktor_failure_test.go    33 to 40  failures
+//	ktor_event_test.go      41 to 48  comments and decoding
+//	ktor_reconnect_test.go  49 to 54  reconnection
+//	ktor_buffer_test.go     55 to 57  the buffer of what was read
+//	ktor_close_test.go      58 to 62  cancellation and resources
+//	ktor_parser_test.go     63 to 76  the parser
+//
+// A test without a number is about something that Ktor's code does and that no test of
+// Ktor's asserts. A test with Issue in its name is about a fault that Ktor once had
+// (KTOR-…). The rows cover other such faults: 24 has no Content-Length on a GET (9588); 22
+// the request's body and type (6659, 6911); 30 logging (6912); 19 plain requests (6614);
+// 27 the response's header (6660); 34 failures (6808, 6390); 28 whole-request timeouts
+// (6312); 59 to 62 leaving (9102, 9096, 8409); 20 lines of data (7391); 32 a streaming read
+// (7910).
+//
+// [W] marks a test in which the specification differs from Ktor. The client follows the
+// specification.
+//
+// This file holds what those files share.
+
 package client_test
 
 import (
@@ -13,8 +37,8 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// ktorOnDemand serves a stream that sends the next of its three events when next is
-// called, so that they must come one by one.
+// ktorOnDemand serves a stream of three events. It sends one each time next is called, so
+// the client must read them one by one.
 func ktorOnDemand(t *testing.T) (srv *httptest.Server, next func()) {
 	t.Helper()
 	wanted := make(chan bool, 1)
@@ -36,7 +60,7 @@ func ktorDemanded(wanted <-chan bool) http.HandlerFunc {
 	}
 }
 
-// ktorFollow reads the events of ktorOnDemand.
+// ktorFollow reads the three events of ktorOnDemand.
 func ktorFollow(t *testing.T, s *client.Session, next func()) {
 	t.Helper()
 	next()
@@ -51,7 +75,7 @@ func ktorFollow(t *testing.T, s *client.Session, next func()) {
 	require.Equal(t, 3, i)
 }
 
-// ktorError returns err as the *client.Error it must be.
+// ktorError asserts that err is a *client.Error, and returns it.
 func ktorError(t *testing.T, err error) *client.Error {
 	t.Helper()
 	var e *client.Error
@@ -59,12 +83,12 @@ func ktorError(t *testing.T, err error) *client.Error {
 	return e
 }
 
-// ktorOwnError is an error of the user's block.
+// ktorOwnError is an error of the caller's block.
 type ktorOwnError struct{ text string }
 
 func (e *ktorOwnError) Error() string { return e.text }
 
-// ktorBody returns the body of e, which is there twice.
+// ktorBody returns the body of e. It asserts that e.Body and e.Response hold the same.
 func ktorBody(t *testing.T, e *client.Error) string {
 	t.Helper()
 	body, err := io.ReadAll(e.Response.Body)
@@ -74,11 +98,10 @@ func ktorBody(t *testing.T, e *client.Error) string {
 	return string(body)
 }
 
-// The buffer of what was read.
-
 const ktorBuffered = "event: a\ndata: 1\n\n: note\ndata: 2\n\ndata: 3\n\ndata: 4\n\n"
 
-// ktorStopped returns the error of a call whose block fails after so many events.
+// ktorStopped returns the error of an SSE whose block fails after the given number of
+// events.
 func ktorStopped(t *testing.T, c *client.Client, url string, after int, options ...client.Option) *client.Error {
 	t.Helper()
 	own := &ktorOwnError{"enough"}
@@ -99,7 +122,7 @@ func ktorStopped(t *testing.T, c *client.Client, url string, after int, options 
 	return ktorError(t, err)
 }
 
-// ktorContext is done before a test hangs.
+// ktorContext returns a context with a deadline, so that a failing test does not hang.
 func ktorContext(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)

@@ -1,3 +1,5 @@
+// The Last-Event-ID that the client sends: from WithLastEventID and from the stream.
+
 package client_test
 
 import (
@@ -78,7 +80,7 @@ func TestStartIDThatNoEventCanHaveIsAConfigError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			err := refusedOption(t, "http://api.test/", client.WithLastEventID(id))
 			require.Equal(t, "WithLastEventID", err.Option)
-			require.Less(t, len(err.Error()), 1<<10, "an error message should not be as long as the id")
+			require.Less(t, len(err.Error()), 1<<10, "the error text is as long as the id")
 		})
 	}
 }

@@ -1,3 +1,5 @@
+// What a session leaves when it ends: no connection and no goroutine.
+
 package client_test
 
 import (
@@ -21,7 +23,7 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// closeWays are what a caller can do with a session that is open, and has an event.
+// closeWays lists what a caller can do with an open session that has an event.
 var closeWays = map[string]func(s *client.Session, cancel context.CancelFunc) error{
 	"break": func(s *client.Session, _ context.CancelFunc) error {
 		for _, err := range s.Incoming() {
@@ -37,20 +39,20 @@ var closeWays = map[string]func(s *client.Session, cancel context.CancelFunc) er
 	},
 	"a return without reading": func(*client.Session, context.CancelFunc) error { return nil },
 	"Close in the loop": func(s *client.Session, _ context.CancelFunc) error {
-		for range s.Incoming() { //nolint:errcheck // the end is what it is
+		for range s.Incoming() { //nolint:errcheck // any error will do
 			s.Close()
 		}
 		return nil
 	},
 	"Close without reading": func(s *client.Session, _ context.CancelFunc) error { return s.Close() },
 	"Close while reading": func(s *client.Session, _ context.CancelFunc) error {
-		for range s.Incoming() { //nolint:errcheck // the end is what it is
+		for range s.Incoming() { //nolint:errcheck // any error will do
 			go s.Close()
 		}
 		return nil
 	},
 	"cancel in the loop": func(s *client.Session, cancel context.CancelFunc) error {
-		for range s.Incoming() { //nolint:errcheck // the end is what it is
+		for range s.Incoming() { //nolint:errcheck // any error will do
 			cancel()
 		}
 		return nil
@@ -60,28 +62,28 @@ var closeWays = map[string]func(s *client.Session, cancel context.CancelFunc) er
 		return nil
 	},
 	"cancel while reading": func(s *client.Session, cancel context.CancelFunc) error {
-		for range s.Incoming() { //nolint:errcheck // the end is what it is
+		for range s.Incoming() { //nolint:errcheck // any error will do
 			go cancel()
 		}
 		return nil
 	},
 	"a panic in the loop": func(s *client.Session, _ context.CancelFunc) error {
-		for range s.Incoming() { //nolint:errcheck // the end is what it is
+		for range s.Incoming() { //nolint:errcheck // any error will do
 			panic(errCloseWhy)
 		}
 		return nil
 	},
 	"a panic in the block": func(*client.Session, context.CancelFunc) error { panic(errCloseWhy) },
 	"the goroutine's end": func(s *client.Session, _ context.CancelFunc) error {
-		for range s.Incoming() { //nolint:errcheck // the end is what it is
+		for range s.Incoming() { //nolint:errcheck // any error will do
 			runtime.Goexit()
 		}
 		return nil
 	},
 }
 
-// closeRun runs way in a session, in a goroutine of its own, to its end. What way
-// leaves to be done is SSE's to do: the context lives for as long as the test.
+// closeRun calls SSE with way as its block, in a new goroutine, and waits for the end. It
+// does not cancel the context before the test ends, so SSE must free everything itself.
 func closeRun(t *testing.T, c *client.Client, url string, way func(*client.Session, context.CancelFunc) error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -108,7 +110,7 @@ func TestServerSeesTheConnectionGoWithinASecond(t *testing.T) {
 		c := install(srv.Client(), client.Config{})
 		for name, way := range closeWays {
 			t.Run(name, func(t *testing.T) {
-				// Such a machine may stop for a second at any time, but not each time.
+				// A busy machine may pause for a second, but not three times in a row.
 				fastest := time.Hour
 				for range 3 {
 					var begin time.Time
@@ -120,7 +122,7 @@ func TestServerSeesTheConnectionGoWithinASecond(t *testing.T) {
 					case at := <-gone:
 						fastest = min(fastest, at.Sub(begin))
 					case <-time.After(patience):
-						require.FailNow(t, "the server still waits for a client that has left")
+						require.FailNow(t, "the server does not notice that the client left")
 					}
 				}
 				require.Less(t, fastest, time.Second)
@@ -129,7 +131,7 @@ func TestServerSeesTheConnectionGoWithinASecond(t *testing.T) {
 	})
 }
 
-// closeEncoded is a stream that a Transport decompresses.
+// closeEncoded sends a stream that the Transport decompresses.
 func closeEncoded(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Content-Encoding", "gzip")
@@ -141,8 +143,8 @@ func closeEncoded(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// A session is stopped from everywhere at once, at any moment, and each end is one
-// of those that were asked for. The race detector watches.
+// Several goroutines stop a session at random moments. The session must end with one of
+// the errors that they asked for. The race detector finds what they share.
 func TestStopsAtAnyMoment(t *testing.T) {
 	noLeak(t)
 	var n atomic.Int64
@@ -235,7 +237,7 @@ func TestRoundsDoNotExhaustThePool(t *testing.T) {
 					ended = true
 					return way(s, cancel)
 				})
-				require.True(t, ended, "after one of the others, %s", name)
+				require.True(t, ended, "the connection before this one is still open, %s", name)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 			_, err := c.Session(ctx, srv.URL+"/head")
@@ -244,9 +246,9 @@ func TestRoundsDoNotExhaustThePool(t *testing.T) {
 			ctx, cancel = context.WithTimeout(t.Context(), patience)
 			for _, path := range []string{"/404", "/plain", "/cut", "/204", "/redirect", "/end", "/large"} {
 				err := c.SSE(ctx, srv.URL+path, func(s *client.Session) error { _, err := collect(s); return err })
-				require.NotErrorIs(t, err, context.DeadlineExceeded, "the connection of %s, or the one before it", path)
+				require.NotErrorIs(t, err, context.DeadlineExceeded, "the connection of %s, or of the path before it, is still in use", path)
 			}
-			// Session leaves nothing to close when it fails.
+			// When Session fails, the caller has nothing to close.
 			_, err = c.Session(ctx, srv.URL+"/404")
 			require.ErrorContains(t, err, "404")
 			cancel()
@@ -294,8 +296,7 @@ func TestNormalEndPutsTheConnectionBack(t *testing.T) {
 	})
 }
 
-// A hook that panics is the caller's fault, but the connection is not the caller's
-// to close.
+// If a hook of the caller panics, the client still closes the connection.
 func TestPanicOfAHookFreesTheConnection(t *testing.T) {
 	t.Parallel()
 	for name, edit := range map[string]func(*client.Config){
@@ -323,8 +324,8 @@ func TestPanicOfAHookFreesTheConnection(t *testing.T) {
 	}
 }
 
-// closeContext is a context of which package context knows nothing, so that each
-// that is derived from it and not canceled costs a goroutine.
+// closeContext is a context that package context does not know. Each context that is
+// derived from it costs a goroutine until it is canceled.
 type closeContext struct {
 	context.Context
 	done chan struct{}
@@ -363,7 +364,8 @@ func TestSessionThatDoesNotOpenLeavesNothing(t *testing.T) {
 	}
 }
 
-// closeGoroutines counts those of all bubbles, when they have come to rest.
+// closeGoroutines waits until all goroutines of the bubble wait, and returns how many
+// goroutines all bubbles have.
 func closeGoroutines() int {
 	synctest.Wait()
 	stacks := make([]byte, 1<<20)
@@ -413,8 +415,8 @@ func TestOpenSessionHasNoGoroutineOfItsOwn(t *testing.T) {
 				require.NoError(t, err)
 				return func() { _, _ = collect(s) }
 			})
-			require.Equal(t, idle, ownIdle, "%s%s, not read", protocol, name)
-			require.Equal(t, reading, ownReading, "%s%s, read", protocol, name)
+			require.Equal(t, idle, ownIdle, "goroutines of %s%s, not read", protocol, name)
+			require.Equal(t, reading, ownReading, "goroutines of %s%s, read", protocol, name)
 		}
 	}
 }

@@ -1,3 +1,5 @@
+// OnRequest: what it sees, and what it may change.
+
 package client_test
 
 import (
@@ -36,8 +38,8 @@ func TestOnRequestIsCalledForEachAttempt(t *testing.T) {
 			MaxReconnectionAttempts: 3,
 			OnRequest: func(r *http.Request) error {
 				n++
-				assert.Empty(t, r.Header.Get("X-Attempt"), "what an earlier attempt has set sticks")
-				assert.Equal(t, "/a", r.URL.Path, "what an earlier attempt has set sticks")
+				assert.Empty(t, r.Header.Get("X-Attempt"), "a change of an earlier attempt is still there")
+				assert.Equal(t, "/a", r.URL.Path, "a change of an earlier attempt is still there")
 				r.Header.Set("X-Attempt", strconv.Itoa(n))
 				r.Header.Add("Authorization", "Bearer "+strconv.Itoa(n))
 				r.URL.Path = "/" + strconv.Itoa(n)
@@ -125,11 +127,11 @@ func TestOnRequestMayGoToAnotherHost(t *testing.T) {
 	}
 	require.Equal(t, []string{"other.test:81", "api.test:80"}, d.dialed)
 	all := l.all()
-	require.Equal(t, "other.test:81", all[0].Host, "the Host header is that of the URL that OnRequest has set")
+	require.Equal(t, "other.test:81", all[0].Host, "the Host header is not that of the URL that OnRequest has set")
 	require.Equal(t, "api.test", all[1].Host)
 }
 
-// closingBody tells when it was closed.
+// closingBody counts how often it is closed.
 type closingBody struct {
 	io.Reader
 	closed atomic.Int32
@@ -151,7 +153,7 @@ func TestErrorOfOnRequestEndsTheSession(t *testing.T) {
 			MaxReconnectionAttempts: client.Unlimited,
 			Resend:                  true,
 			OnRequest:               func(*http.Request) error { calls++; return noToken },
-			OnRetry:                 func(client.Retry) { assert.Fail(t, "retries") },
+			OnRetry:                 func(client.Retry) { assert.Fail(t, "the client tries again") },
 		})
 		_, err := c.Session(t.Context(), srv.URL, client.WithBody("", body))
 		var ours *client.Error
@@ -162,7 +164,7 @@ func TestErrorOfOnRequestEndsTheSession(t *testing.T) {
 		require.EqualError(t, err, "client: no token")
 		require.Equal(t, 1, calls)
 		require.Empty(t, l.all())
-		require.EqualValues(t, 1, body.closed.Load(), "the body is not closed")
+		require.EqualValues(t, 1, body.closed.Load(), "the body must be closed once")
 	})
 	t.Run("on reconnection", func(t *testing.T) {
 		var l requestLog
@@ -183,7 +185,7 @@ func TestErrorOfOnRequestEndsTheSession(t *testing.T) {
 		require.ErrorIs(t, err, noToken)
 		var ours *client.Error
 		require.ErrorAs(t, err, &ours)
-		require.NotNil(t, ours.Response, "the last")
+		require.NotNil(t, ours.Response, "the last response is missing")
 		require.Equal(t, http.StatusOK, ours.Response.StatusCode)
 		require.Equal(t, "id: 7\ndata: a\n\n", string(ours.Body))
 		require.Equal(t, 3, calls)

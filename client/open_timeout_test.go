@@ -1,3 +1,6 @@
+// How long a connection may take to open: OpenTimeout, the Timeout of the http.Client, and
+// the timeouts of the Transport.
+
 package client_test
 
 import (
@@ -47,7 +50,7 @@ func TestOpenTimeoutBoundsTheOpening(t *testing.T) {
 	for name, tt := range map[string]struct {
 		ofClient time.Duration // http.Client.Timeout
 		cfg      client.Config
-		call     time.Duration // by WithConfig
+		call     time.Duration // OpenTimeout set by WithConfig; 0 if none is
 		want     time.Duration
 	}{
 		"by default":               {0, client.Config{}, 0, 30 * time.Second},
@@ -83,7 +86,7 @@ func TestOpenTimeoutBoundsTheOpening(t *testing.T) {
 				require.ErrorAs(t, err, &ours)
 				require.Nil(t, ours.Response)
 				require.EqualError(t, err, fmt.Sprintf("client: no response within %v (OpenTimeout)", timeout.Limit))
-				require.NotErrorIs(t, err, context.Canceled, "nobody has canceled the session")
+				require.NotErrorIs(t, err, context.Canceled, "the session was not canceled")
 			})
 		})
 	}
@@ -113,7 +116,7 @@ func TestNegativeOpenTimeoutIsNone(t *testing.T) {
 	}
 }
 
-// trickle writes text byte by byte, one in a second, until that fails.
+// trickle writes text, one byte each second, until a write fails.
 func trickle(conn net.Conn, text string) {
 	for i := range len(text) {
 		if _, err := conn.Write([]byte{text[i]}); err != nil {
@@ -123,7 +126,7 @@ func trickle(conn net.Conn, text string) {
 	}
 }
 
-// trickledHead is the head of a stream that takes hours to trickle.
+// trickledHead is the header of a response that takes hours to trickle.
 var trickledHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX: " + strings.Repeat("x", 10_000)
 
 func TestOpenTimeoutHoldsForAHeadThatTrickles(t *testing.T) {
@@ -163,7 +166,7 @@ func TestOpenTimeoutHoldsForTheBodyOfARefusal(t *testing.T) {
 				require.Equal(t, 404, status.Status)
 				var ours *client.Error
 				require.ErrorAs(t, err, &ours)
-				require.Equal(t, tt.body, string(ours.Body), "what there was of it")
+				require.Equal(t, tt.body, string(ours.Body), "the part that had arrived")
 				require.Equal(t, 9500*time.Millisecond, time.Since(start))
 			})
 		})
@@ -196,7 +199,7 @@ func TestOpenTimeoutAppliesOverEachTransport(t *testing.T) {
 }
 
 func TestTimeoutsOfTheTransportApply(t *testing.T) {
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // accepts, but by the kernel alone
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // the kernel accepts connections, but nothing reads them
 	require.NoError(t, err)
 	defer l.Close()
 	silent := "http://" + l.Addr().String()
@@ -229,8 +232,8 @@ func TestTimeoutsOfTheTransportApply(t *testing.T) {
 			require.True(t, netErr.Timeout())
 			require.ErrorContains(t, err, tt.message)
 			var timeout *client.TimeoutError
-			require.NotErrorAs(t, err, &timeout, "it is the Transport's, not OpenTimeout")
-			require.Equal(t, 3, attempts, "it is a failure of the connection")
+			require.NotErrorAs(t, err, &timeout, "the timeout of the Transport must not look like OpenTimeout")
+			require.Equal(t, 3, attempts, "the client must try again after a timeout of the Transport")
 		})
 	}
 }
@@ -344,8 +347,8 @@ func TestOpenTimeoutSpansRedirects(t *testing.T) {
 	require.ErrorAs(t, err, &timeout)
 }
 
-// The time that the caller's own hook takes is not the server's: once the head is
-// there, OpenTimeout is over.
+// OpenTimeout ends when the response's header has arrived. The time that OnOpen takes does
+// not count.
 func TestOpenTimeoutEndsWithTheHead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		body, w := io.Pipe()

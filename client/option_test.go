@@ -1,3 +1,6 @@
+// The options of a session, except the URL (address_test.go) and Last-Event-ID
+// (last_event_id_test.go).
+
 package client_test
 
 import (
@@ -15,20 +18,20 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// refusedOption asserts that a session with these arguments is refused as a
-// ConfigError before anything is sent, and returns it.
+// refusedOption asserts that a session with these arguments fails with a ConfigError before
+// the client sends anything. It returns the error.
 func refusedOption(t *testing.T, url string, options ...client.Option) *client.ConfigError {
 	t.Helper()
 	hc, log, d := anyURL(t)
 	c := install(hc, client.Config{MaxReconnectionAttempts: 3})
 	s, err := c.Session(t.Context(), url, options...)
-	require.Nil(t, s, "there is a session beside the error %v", err)
+	require.Nil(t, s, "there is a session and an error: %v", err)
 	var configErr *client.ConfigError
 	require.ErrorAs(t, err, &configErr)
 	ran := false
 	err = c.SSE(t.Context(), url, func(*client.Session) error { ran = true; return nil }, options...)
 	require.ErrorAs(t, err, &configErr)
-	require.False(t, ran, "the block was run")
+	require.False(t, ran, "SSE called the block")
 	require.Empty(t, log.all())
 	require.Empty(t, d.dialed)
 	require.NotEmpty(t, configErr.Problem)
@@ -44,7 +47,7 @@ func TestWithConfigAffectsOnlyItsCall(t *testing.T) {
 	}
 	c := install(hc, client.Config{OnOpen: open("installed"), MaxEventSize: 1 << 20})
 	local := client.WithConfig(func(cfg *client.Config) {
-		assert.Equal(t, 1<<20, cfg.MaxEventSize, "what was installed")
+		assert.Equal(t, 1<<20, cfg.MaxEventSize, "the option does not see what Install was given")
 		cfg.OnOpen, cfg.MaxEventSize = open("local"), 2
 	})
 	const url = "http://api.test/"
@@ -56,7 +59,7 @@ func TestWithConfigAffectsOnlyItsCall(t *testing.T) {
 		}
 		_, err := collect(session(t, c, url, options...))
 		if want == "local" {
-			require.Error(t, err, "the bound of the call")
+			require.Error(t, err, "the MaxEventSize of the call does not apply")
 		} else {
 			require.NoError(t, err)
 		}
@@ -97,7 +100,7 @@ func TestWithConfigGetsTheDefaults(t *testing.T) {
 	require.Equal(t, time.Hour, got.OpenTimeout, "the Timeout of the http.Client")
 	_, err = collect(session(t, client.Install(hc, client.Config{OpenTimeout: time.Second}), "http://api.test/", look))
 	require.NoError(t, err)
-	require.Equal(t, time.Second, got.OpenTimeout, "what the config says goes before")
+	require.Equal(t, time.Second, got.OpenTimeout, "the Config must go before the http.Client")
 }
 
 func TestWithConfigMayLeaveOutWhatHasADefault(t *testing.T) {
@@ -107,11 +110,11 @@ func TestWithConfigMayLeaveOutWhatHasADefault(t *testing.T) {
 	var got client.Config
 	_, err := collect(session(t, c, "http://api.test/",
 		client.WithConfig(func(cfg *client.Config) { *cfg = client.Config{} }),
-		// An option can't see the defaults that are set after the last of them.
+		// Defaults are set after the last option, so only a hook can see them.
 		client.WithConfig(func(cfg *client.Config) { cfg.OnRequest = func(*http.Request) error { got = *cfg; return nil } }),
 	))
 	require.NoError(t, err)
-	require.Equal(t, 3*time.Second, got.ReconnectionTime, "not what was installed")
+	require.Equal(t, 3*time.Second, got.ReconnectionTime, "it must be the default, not what Install was given")
 	require.Equal(t, 64<<20, got.MaxEventSize)
 	require.Equal(t, time.Hour, got.OpenTimeout, "the Timeout of the http.Client")
 }
@@ -137,7 +140,7 @@ func TestSeveralWithConfigApplyInOrder(t *testing.T) {
 	require.Equal(t, []string{"one", "two"}, log.last(t).Header["X"])
 }
 
-// senseless are configs that make no sense, by the field at fault.
+// senseless lists invalid Configs by the field at fault.
 var senseless = []struct {
 	field string
 	edit  func(*client.Config)

@@ -1,3 +1,5 @@
+// Read: a session over a body that the test has opened.
+
 package client_test
 
 import (
@@ -20,7 +22,7 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// readBody is a body that counts how often it is closed.
+// readBody counts how often it is closed.
 type readBody struct {
 	io.Reader
 	closed atomic.Int64
@@ -105,7 +107,7 @@ func TestReadThatIsClosedUnread(t *testing.T) {
 	require.Equal(t, client.ErrClosed, err)
 }
 
-// An event is handed out when its blank line is read, before the next is written.
+// An event is handed out as soon as its blank line is read, before the next is written.
 func TestReadHandsOutEachEventAtOnce(t *testing.T) {
 	noLeak(t)
 	r, w := io.Pipe()
@@ -139,8 +141,8 @@ func TestReadOfAPipeThatFails(t *testing.T) {
 	require.EqualError(t, err, "client: stream broke off: boom")
 }
 
-// An end of file that a reader wraps, as a broken connection's may be, is no end in
-// order.
+// Only io.EOF itself is an orderly end. A wrapped io.EOF may come from a broken
+// connection.
 func TestReadTakesOnlyEOFItselfForTheEnd(t *testing.T) {
 	for _, broken := range []error{io.ErrUnexpectedEOF, errors.Join(io.EOF), &os.PathError{Op: "read", Path: "x", Err: io.EOF}} {
 		_, err := collect(client.Read(iotest.ErrReader(broken)))
@@ -152,7 +154,7 @@ func TestReadTakesOnlyEOFItselfForTheEnd(t *testing.T) {
 	require.ErrorIs(t, err, io.ErrNoProgress)
 }
 
-// readNothing reads nothing, without an error.
+// readNothing reads no bytes and returns no error.
 type readNothing struct{}
 
 func (readNothing) Read([]byte) (int, error) { return 0, nil }
@@ -180,8 +182,7 @@ func TestReadOfAResponse(t *testing.T) {
 	<-ended // the session has closed the body
 }
 
-// Close from elsewhere ends a loop that waits, over each transport and compressed,
-// and frees the connection.
+// Close in another goroutine ends a loop that waits, over each transport.
 func TestReadThatWaitsIsEndedByClose(t *testing.T) {
 	overEach(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		send(w, "data: a\n\n")
@@ -216,11 +217,11 @@ func TestReadOfAPipeIsEndedByClose(t *testing.T) {
 		require.Equal(t, []string{"a"}, dataOf(events))
 		require.Equal(t, time.Hour, time.Since(began))
 		_, err = io.WriteString(w, "x")
-		require.ErrorIs(t, err, io.ErrClosedPipe, "the body is closed")
+		require.ErrorIs(t, err, io.ErrClosedPipe, "the body is not closed")
 	})
 }
 
-// What was read ahead of a Close is not handed out, and does not move the id to
+// After Close, events that were read ahead are not handed out, and do not change the id to
 // resume after.
 func TestReadKeepsTheIDOfTheLastEventThatWasHandedOut(t *testing.T) {
 	s := client.Read(strings.NewReader("id: 1\ndata: a\n\nid: 2\ndata: b\n\n"))
@@ -257,7 +258,7 @@ func TestReadIdleTimeout(t *testing.T) {
 		for ev, err := range s.Incoming() {
 			if last = err; err == nil {
 				got = append(got, ev.Data)
-				time.Sleep(2 * time.Minute) // the time between reads is the caller's
+				time.Sleep(2 * time.Minute) // the time between reads does not count
 			}
 		}
 		require.Equal(t, []string{"a", "b"}, got)
@@ -268,9 +269,9 @@ func TestReadIdleTimeout(t *testing.T) {
 		require.ErrorAs(t, last, &e)
 		require.Equal(t, "data: b\n\n", strings.TrimLeft(string(e.Body), ":\n"))
 		require.EqualValues(t, 1, body.closed.Load())
-		// After the second event it waits a minute more.
+		// The session waits for one more minute after the second event.
 		require.Less(t, time.Since(began), 12*time.Minute)
-		time.Sleep(time.Hour) // no timer is left that would do anything
+		time.Sleep(time.Hour) // a timer that is left over would fire
 	})
 }
 
@@ -299,9 +300,9 @@ func TestReadWithOptionsThatMakeNoSense(t *testing.T) {
 	}
 }
 
-// Options that are about requests and reconnections are ignored.
+// Read ignores the options about requests and reconnections.
 func TestReadIgnoresOptionsOfRequests(t *testing.T) {
-	called := func() { assert.Fail(t, "called") }
+	called := func() { assert.Fail(t, "a hook was called") }
 	s := client.Read(strings.NewReader("retry: 1\n\ndata: a\n\n"),
 		client.WithMethod("no method"),
 		client.WithBody("text/plain", strings.NewReader("x")),
@@ -331,7 +332,7 @@ func TestReadHeedsOptionsOfEvents(t *testing.T) {
 	}, events)
 }
 
-// An option sees the defaults, as with a client.
+// An option sees the defaults, as it does with a client.
 func TestReadGivesOptionsTheDefaults(t *testing.T) {
 	client.Read(strings.NewReader(""), client.WithConfig(func(cfg *client.Config) {
 		assert.Equal(t, client.DefaultMaxEventSize, cfg.MaxEventSize)
@@ -353,7 +354,8 @@ func TestReadBoundsEvents(t *testing.T) {
 	require.Equal(t, "data: a\n\n", string(e.Body))
 }
 
-// Two loops at once would tear events apart: the second is told so.
+// A second loop at the same time gets an error, because the two would each get parts of
+// events.
 func TestReadHasOneReader(t *testing.T) {
 	s := client.Read(strings.NewReader("data: a\n\ndata: b\n\n"))
 	var got []string
@@ -366,7 +368,7 @@ func TestReadHasOneReader(t *testing.T) {
 	require.Equal(t, []string{"a", "b"}, got)
 }
 
-// A body whose request has a context ends with that context.
+// If the request of a body has a context, the body ends with that context.
 func TestReadOfAResponseWhoseContextEnds(t *testing.T) {
 	srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		send(w, "data: a\n\n")

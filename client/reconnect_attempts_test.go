@@ -1,3 +1,5 @@
+// MaxReconnectionAttempts: which connections use up an attempt, and what resets the count.
+
 package client_test
 
 import (
@@ -104,7 +106,7 @@ func TestEventStartsTheCountOfAttemptsAnew(t *testing.T) {
 	}
 }
 
-// Data that is empty is data, whatever else its block holds.
+// An event with empty data is an event, whatever else its block holds.
 func TestEventWithEmptyDataStartsTheCountOfAttemptsAnew(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -127,7 +129,7 @@ func TestEventWithEmptyDataStartsTheCountOfAttemptsAnew(t *testing.T) {
 				events, err := l.run(t.Context(), tt.cfg)
 				require.NoError(t, err)
 				require.Equal(t, []string{"", "", ""}, dataOf(events))
-				require.Equal(t, 4, l.requests(), "up to the 204")
+				require.Equal(t, 4, l.requests(), "the session must go on until the 204")
 			})
 		})
 	}
@@ -182,7 +184,7 @@ func TestHostThatCannotBeReached(t *testing.T) {
 		check reconnectCheck
 	}{
 		"a port that is closed": {"http://" + refusing(t), reconnectIs(syscall.ECONNREFUSED)},
-		// A name that is too long for the DNS is unknown without a question to anybody.
+		// The resolver knows without asking that a name too long for the DNS does not exist.
 		"an unknown host": {"http://" + strings.Repeat("x", 64) + ".invalid/", func(err error) bool {
 			dns, ok := errors.AsType[*net.DNSError](err)
 			return ok && dns.IsNotFound
@@ -197,7 +199,7 @@ func TestHostThatCannotBeReached(t *testing.T) {
 					OnRetry:                 func(r client.Retry) { retries = append(retries, r) },
 				})
 				err := c.SSE(t.Context(), tt.url, func(*client.Session) error {
-					t.Error("the block must not run")
+					t.Error("SSE called the block")
 					return nil
 				})
 				var end *client.Error
@@ -240,7 +242,7 @@ func TestCallOverridesTheReconnection(t *testing.T) {
 		n, _ = open(client.WithConfig(func(cfg *client.Config) { cfg.MaxReconnectionAttempts = 0 }))
 		require.Equal(t, 1, n)
 		n, waits = open()
-		require.Equal(t, 2, n, "as installed")
+		require.Equal(t, 2, n, "the options of an earlier call still apply")
 		require.Equal(t, []time.Duration{3 * s}, waits)
 	})
 }

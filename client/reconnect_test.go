@@ -1,3 +1,6 @@
+// Reconnection: the hooks and log that report it, the parser between two connections, and
+// the cases without a retry.
+
 package client_test
 
 import (
@@ -53,7 +56,7 @@ func TestHooksAreToldOfEachConnection(t *testing.T) {
 		require.Equal(t, []int{1, 1, 1, 2, 3, 1, 2, 3}, attempts)
 		cause := func(i int) error { return l.retries[i].Err }
 		require.ErrorIs(t, cause(0), errRefused)
-		require.Equal(t, io.EOF, cause(1), "itself")
+		require.Equal(t, io.EOF, cause(1), "it must be io.EOF itself")
 		require.ErrorIs(t, cause(2), io.ErrUnexpectedEOF)
 		var status *client.StatusError
 		require.ErrorAs(t, cause(3), &status)
@@ -66,7 +69,8 @@ func TestHooksAreToldOfEachConnection(t *testing.T) {
 	})
 }
 
-// reconnectLog is a slog.Handler that keeps level and message.
+// reconnectLog is a slog.Handler that keeps the level, message, attempt and delay of each
+// record.
 type reconnectLog struct{ lines *[]string }
 
 func (h reconnectLog) Enabled(context.Context, slog.Level) bool { return true }
@@ -111,14 +115,14 @@ func TestLoggerLevels(t *testing.T) {
 	})
 }
 
-// What a connection leaves behind when it is lost must not show in the next.
+// An incomplete line or block of a lost connection must not affect the next one.
 func TestEachConnectionHasAFreshParser(t *testing.T) {
 	t.Parallel()
 	const bom = "\xEF\xBB\xBF"
 	for name, tt := range map[string]struct {
 		first, second string
 		data          []string
-		id            string // that the second connection resumes after
+		id            string // the id that the second connection resumes after
 	}{
 		"half a line":                  {"data: 1", "data: 2\n\n", []string{"2"}, ""},
 		"half a block":                 {"data: 1\n", "data: 2\n\n", []string{"2"}, ""},
@@ -185,10 +189,10 @@ func TestLossThatIsNotMendedIsOneError(t *testing.T) {
 				var errs []error
 				for ev, err := range s.Incoming() {
 					if err != nil {
-						require.Zero(t, ev, "an error comes alone")
+						require.Zero(t, ev, "an error comes with an event")
 						errs = append(errs, err)
 					} else {
-						require.Empty(t, errs, "nothing after an error")
+						require.Empty(t, errs, "an event comes after an error")
 					}
 				}
 				require.Len(t, errs, 1)

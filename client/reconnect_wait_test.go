@@ -1,3 +1,6 @@
+// How long the client waits before it reconnects: backoff, jitter, retry fields and
+// Retry-After.
+
 package client_test
 
 import (
@@ -112,7 +115,7 @@ func TestWaitsBetweenAttempts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				var taken []time.Duration // by the server
+				var taken []time.Duration // by each step
 				timed := make(steps, len(tt.steps))
 				for i, step := range tt.steps {
 					if step != nil {
@@ -128,13 +131,13 @@ func TestWaitsBetweenAttempts(t *testing.T) {
 				tt.cfg.MaxReconnectionAttempts = client.Unlimited
 				_, err := l.run(t.Context(), tt.cfg)
 				require.NoError(t, err)
-				require.Equal(t, tt.waits, l.waits(), "what OnRetry is told")
+				require.Equal(t, tt.waits, l.waits(), "the delays that OnRetry gets")
 				require.Len(t, l.times, len(tt.steps)+1)
 				var waited waits
 				for i := range tt.steps {
 					waited = append(waited, l.times[i+1]-l.times[i]-taken[i])
 				}
-				require.Equal(t, tt.waits, waited, "between the requests")
+				require.Equal(t, tt.waits, waited, "the time between the requests")
 			})
 		})
 	}
@@ -158,8 +161,8 @@ func TestWaitsOfAConfigOfDefaults(t *testing.T) {
 	})
 }
 
-// A connection that lived for HealthyAfter is no failure, and so the backoff starts
-// at the failure that comes after it.
+// The loss of a connection that was open for HealthyAfter is not a failure. The backoff
+// starts over with the next failure.
 func TestLongConnectionThatBreaksIsNoFailure(t *testing.T) {
 	t.Parallel()
 	for name, last := range map[string]reconnectStep{
@@ -218,9 +221,9 @@ func TestServerThatAsksForTooLongEndsTheSession(t *testing.T) {
 	for name, tt := range map[string]struct {
 		maxRetry time.Duration
 		step     reconnectStep
-		asked    time.Duration // or, if 0, at least a century
+		asked    time.Duration // 0: at least a century
 		status   int
-		matches  error // beside the RetryError
+		matches  error // besides a RetryError
 	}{
 		"a year":              {0, reconnectText("retry: 31536000000\n" + ev), reconnectYear, 200, io.EOF},
 		"a bit above":         {0, reconnectText("retry: 86400001\n" + ev), day + time.Millisecond, 200, io.EOF},
@@ -247,7 +250,7 @@ func TestServerThatAsksForTooLongEndsTheSession(t *testing.T) {
 				_, err := l.run(ctx, client.Config{
 					MaxReconnectionAttempts: client.Unlimited,
 					MaxRetry:                tt.maxRetry,
-					OnRetry:                 func(client.Retry) { cancel() }, // a bubble's time ends before such a wait
+					OnRetry:                 func(client.Retry) { cancel() }, // the bubble's clock cannot go that far
 				})
 				var end *client.Error
 				require.ErrorAs(t, err, &end)
@@ -282,7 +285,7 @@ func TestServerThatAsksForTooLongEndsTheSession(t *testing.T) {
 	}
 }
 
-// A time that is too long matters only when there is something to wait for.
+// A wait that is too long does not matter if the client does not reconnect.
 func TestServerMayAskForTooLongIfNobodyReturns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -316,7 +319,7 @@ func TestJitterOnlyAdds(t *testing.T) {
 				_, err := l.run(t.Context(), client.Config{MaxReconnectionAttempts: client.Unlimited, Jitter: tt.jitter})
 				require.NoError(t, err)
 				least, most := time.Duration(math.MaxInt64), time.Duration(0)
-				for i := 4; i < n+4; i++ { // until then the backoff grows
+				for i := 4; i < n+4; i++ { // the backoff grows during the first four
 					waited := l.times[i+1] - l.times[i]
 					require.Equal(t, l.retries[i].Delay, waited)
 					require.GreaterOrEqual(t, waited, tt.base)
@@ -324,8 +327,8 @@ func TestJitterOnlyAdds(t *testing.T) {
 					least, most = min(least, waited), max(most, waited)
 				}
 				tenth := (tt.max - tt.base) / 10
-				require.Less(t, least, tt.base+tenth, "spread over all of it")
-				require.Greater(t, most, tt.max-tenth, "spread over all of it")
+				require.Less(t, least, tt.base+tenth, "the waits do not use the whole range")
+				require.Greater(t, most, tt.max-tenth, "the waits do not use the whole range")
 			})
 		})
 	}

@@ -1,3 +1,5 @@
+// Where reconnections go after a redirect, with and without KeepRedirect.
+
 package client_test
 
 import (
@@ -11,7 +13,7 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// Whatever OnRequest sets is meant for the host that the caller knows.
+// The credentials that OnRequest sets are for the host that the caller knows.
 func TestKeepRedirectDropsCredentialsOfOnRequest(t *testing.T) {
 	n := newRedirectNet(t, func(w http.ResponseWriter, r *http.Request, _ string, n int) {
 		switch n {
@@ -83,7 +85,7 @@ func TestKeepRedirectMakesReconnectionsGoToWhereRedirectsLed(t *testing.T) {
 				hops := n.requests()
 				for i, id := range []string{"7", "7", "2", "3"} {
 					require.Equal(t, []string{id}, hops[i].Header["Last-Event-Id"])
-					hops[i].Header.Set("Last-Event-Id", "7") // as the helpers below have it
+					hops[i].Header.Set("Last-Event-Id", "7") // the value that the helpers below expect
 				}
 				for _, hop := range hops[1:] {
 					if away {
@@ -104,7 +106,7 @@ func TestKeepRedirectOverSeveralHops(t *testing.T) {
 		case n < len(urls):
 			redirectTo(w, 302, urls[n])
 		case n == 5:
-			// Another redirect, and from then on another place.
+			// A second redirect changes the URL for all later requests.
 			redirectTo(w, 302, "/5")
 		case n == 7:
 			w.WriteHeader(http.StatusNoContent)
@@ -117,7 +119,7 @@ func TestKeepRedirectOverSeveralHops(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, append(urls, "http://example.com/2", "http://example.com/2", "http://example.com/5", "http://example.com/5"), n.urls())
 	for _, hop := range n.requests()[1:] {
-		hop.Header.Del("Referer") // of example.com to itself
+		hop.Header.Del("Referer") // from example.com to itself
 		requireNoSecrets(t, hop)
 	}
 }
@@ -190,7 +192,7 @@ func TestKeepRedirectAndTheHostHeader(t *testing.T) {
 func TestKeepRedirectOfAPost(t *testing.T) {
 	for _, tt := range []struct {
 		status       int
-		method, body string // of what follows
+		method, body string // of the requests after the redirect
 	}{
 		{301, "GET", ""},
 		{302, "GET", ""},

@@ -1,3 +1,5 @@
+// Redirects: what the client sends to another host, which redirects it follows, and how far.
+
 package client_test
 
 import (
@@ -22,15 +24,15 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// redirectHop is a request to some host of a redirectNet.
+// redirectHop holds a request to a host of a redirectNet.
 type redirectHop struct {
 	requestSeen
 
 	url string // scheme, host and URI
 }
 
-// redirectNet is a net of hosts: every name and port, over http and https, is served
-// by one handler.
+// redirectNet is a network in which one handler serves every host name and port, over http
+// and https.
 type redirectNet struct {
 	hc *http.Client
 
@@ -39,8 +41,8 @@ type redirectNet struct {
 	answer func(w http.ResponseWriter, r *http.Request, url string, n int)
 }
 
-// newRedirectNet returns a net in which the request of number n, from 1, is answered
-// by answer.
+// newRedirectNet returns a network in which answer answers each request. n is the number
+// of the request, from 1.
 func newRedirectNet(t testing.TB, answer func(w http.ResponseWriter, r *http.Request, url string, n int)) *redirectNet {
 	t.Helper()
 	n := &redirectNet{answer: answer}
@@ -79,7 +81,7 @@ func (n *redirectNet) requests() []redirectHop {
 	return append([]redirectHop(nil), n.hops...)
 }
 
-// urls returns where the requests went.
+// urls returns the URL of each request.
 func (n *redirectNet) urls() []string {
 	var urls []string
 	for _, hop := range n.requests() {
@@ -88,7 +90,7 @@ func (n *redirectNet) urls() []string {
 	return urls
 }
 
-// redirectTo redirects by hand, since http.Redirect cleans the URL.
+// redirectTo answers with a redirect. It does not use http.Redirect, which cleans the URL.
 func redirectTo(w http.ResponseWriter, status int, location string) {
 	w.Header().Set("Location", location)
 	w.WriteHeader(status)
@@ -96,7 +98,8 @@ func redirectTo(w http.ResponseWriter, status int, location string) {
 
 var redirectStatuses = []int{301, 302, 303, 307, 308}
 
-// secrets are header fields that say who asks. All hold "hunter2".
+// secrets lists header fields that say something about the caller. Every value holds
+// "hunter2".
 var secrets = map[string]string{
 	"Authorization":       "Bearer hunter2",
 	"Cookie":              "session=hunter2",
@@ -108,7 +111,7 @@ var secrets = map[string]string{
 	"Origin":              "http://hunter2.test",
 }
 
-// impersonalHeader are header fields that any host may see.
+// impersonalHeader lists header fields that every host may see.
 var impersonalHeader = map[string]string{
 	"Accept-Language": "de",
 	"User-Agent":      "me/1",
@@ -125,13 +128,13 @@ func headerOptions(headers ...map[string]string) []client.Option {
 	return options
 }
 
-// requireSecrets asserts that a request has all secrets, and all else.
+// requireSecrets asserts that a request has all secrets and all other fields.
 func requireSecrets(t *testing.T, hop redirectHop) {
 	t.Helper()
 	for key, value := range secrets {
 		if key == "Referer" {
 			require.NotEmpty(t, hop.Header[key], "at %s", hop.url)
-			continue // net/http sets its own
+			continue // net/http sets another one
 		}
 		require.Equal(t, []string{value}, hop.Header[key], "%s at %s", key, hop.url)
 	}
@@ -140,8 +143,8 @@ func requireSecrets(t *testing.T, hop redirectHop) {
 	}
 }
 
-// requireNoSecrets asserts that a request has nothing in its header but what any host
-// may see, and that whole.
+// requireNoSecrets asserts that a request has every header field that all hosts may see,
+// and no others.
 func requireNoSecrets(t *testing.T, hop redirectHop) {
 	t.Helper()
 	want := http.Header{
@@ -155,8 +158,8 @@ func requireNoSecrets(t *testing.T, hop redirectHop) {
 	require.Equal(t, want, hop.Header, "at %s", hop.url)
 }
 
-// redirectChains are ways from host to host. A path of a number is where the next
-// redirect leads; "away" is whether the request has left the first host.
+// redirectChains lists sequences of redirects. away says for each URL whether the requests
+// have left the first host.
 var redirectChains = []struct {
 	name string
 	urls []string
@@ -264,7 +267,7 @@ func TestRedirectToAnotherHostDropsWhatOnRequestHasSet(t *testing.T) {
 	hops := n.requests()
 	require.Equal(t, []string{"Bearer hunter2"}, hops[0].Header["Authorization"])
 	requireNoSecrets(t, hops[1])
-	require.Equal(t, 1, calls, "the redirects of a request are the http.Client's")
+	require.Equal(t, 1, calls, "OnRequest was called for a redirect")
 }
 
 func TestRedirectOfABodyToAnotherHostTellsItsType(t *testing.T) {
@@ -286,7 +289,7 @@ func TestRedirectOfAURLWithUserinfo(t *testing.T) {
 	}{
 		"to another host":       {"http://b.example.com/1", false},
 		"to the host, relative": {"/1", true},
-		"to the host":           {"http://a.example.com/1", false}, // as the Location says
+		"to the host":           {"http://a.example.com/1", false}, // the Location has no userinfo
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newRedirectNet(t, func(w http.ResponseWriter, r *http.Request, _ string, n int) {
@@ -441,13 +444,13 @@ func TestRedirectToNowhereIsNotTriedAgain(t *testing.T) {
 			err := refusal(t, install(srv.Client(), client.Config{MaxReconnectionAttempts: 3}), srv.URL)
 			var urlErr *url.Error
 			require.ErrorAs(t, err, &urlErr)
-			require.Len(t, l.all(), 1, "the server has spoken, and would say the same again")
+			require.Len(t, l.all(), 1, "the client tried again, and would be redirected again")
 		})
 	}
 }
 
-// What net/http cannot parse it reports as any other failure of a request, so it is
-// one, and the attempts bound it.
+// If net/http cannot parse a Location, it reports a failed request like any other. So the
+// client tries again as often as it may.
 func TestRedirectThatCannotBeParsedIsAFailure(t *testing.T) {
 	for _, location := range []string{"http://%zz/", "http://a.example.com:port/"} {
 		var l requestLog
@@ -518,14 +521,14 @@ func TestCheckRedirectOfTheCallerIsKept(t *testing.T) {
 		require.ErrorIs(t, err, mine)
 		require.Equal(t, http.StatusFound, err.Response.StatusCode)
 		body, readErr := io.ReadAll(err.Response.Body)
-		require.NoError(t, readErr, "the body is closed, but can be read as any other")
+		require.NoError(t, readErr, "the body of the error cannot be read")
 		require.Empty(t, body)
 		require.Len(t, n.requests(), 1)
 	})
 	t.Run("a header added back", func(t *testing.T) {
 		n := newRedirectNet(t, answer)
 		n.hc.CheckRedirect = func(r *http.Request, via []*http.Request) error {
-			assert.Empty(t, r.Header["Authorization"], "it is asked after the header was cleaned")
+			assert.Empty(t, r.Header["Authorization"], "CheckRedirect was called before the header was cleaned")
 			assert.Empty(t, r.Header["Referer"])
 			assert.Len(t, via, 1)
 			r.Header.Set("Authorization", via[0].Header.Get("Authorization"))
@@ -573,8 +576,8 @@ func TestRedirectKeepsTheHostHeaderOnlyWhereItBelongs(t *testing.T) {
 	}
 }
 
-// redirectOnce redirects requests to the path /0 to the given URL, and answers others
-// with a stream of one event, up to the request of the given number, which is a 204.
+// redirectOnce redirects requests for the path /0 to the URL to. It answers others with a
+// stream of one event, and with 204 from the request with the number last on.
 func redirectOnce(status int, to string, last int) func(w http.ResponseWriter, r *http.Request, url string, n int) {
 	return func(w http.ResponseWriter, r *http.Request, _ string, n int) {
 		switch {

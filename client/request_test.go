@@ -1,3 +1,5 @@
+// What a request looks like on the wire.
+
 package client_test
 
 import (
@@ -32,7 +34,7 @@ func TestRequestOfAStream(t *testing.T) {
 		require.Zero(t, got.Length)
 		require.Equal(t, http.Header{
 			"Accept":          {"text/event-stream"},
-			"Accept-Encoding": {"gzip"}, // of the Transport, which decompresses
+			"Accept-Encoding": {"gzip"}, // set by the Transport, which decompresses
 			"Cache-Control":   {"no-store"},
 			"User-Agent":      got.Header["User-Agent"],
 		}, got.Header)

@@ -1,3 +1,5 @@
+// Resend: which requests the client sends again.
+
 package client_test
 
 import (
@@ -38,7 +40,7 @@ func TestBodyIsSentAgainIfAskedAndPossible(t *testing.T) {
 		{"PATCH", "none", false, 1},
 		{"PATCH", "none", true, 3},
 		{"PURGE", "none", false, 1},
-		{"get", "none", false, 1}, // no method that anyone knows of
+		{"get", "none", false, 1}, // methods are case-sensitive, so this is an unknown one
 		{"PUT", "replayable", false, 1},
 		{"PUT", "replayable", true, 3},
 		{"GET", "replayable", false, 1},
@@ -71,18 +73,19 @@ func TestBodyIsSentAgainIfAskedAndPossible(t *testing.T) {
 				require.Equal(t, tt.method, r.Method)
 			}
 			if tt.body == "once" && tt.resend {
-				// What was asked for could not be done.
+				// Resend is set, but the body is used up.
 				var ours *client.Error
 				require.ErrorAs(t, err, &ours)
 				require.ErrorContains(t, err, "body cannot be sent again")
 			} else {
-				require.NoError(t, err, "the stream ended in order")
+				require.NoError(t, err, "the stream ended in order, so the session must too")
 			}
 		})
 	}
 }
 
-// failures are ways in which a connection fails that another attempt could mend.
+// failures lists ways in which a connection fails and after which another attempt may
+// succeed.
 var failures = map[string]func(conn net.Conn){
 	"closed without an answer": func(net.Conn) {},
 	"reset without an answer": func(conn net.Conn) {

@@ -1,3 +1,5 @@
+// Which responses open a stream, and what the error of the others holds.
+
 package client_test
 
 import (
@@ -21,11 +23,11 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// refusal asserts that url doesn't open, and returns why.
+// refusal asserts that a session at url does not open, and returns its error.
 func refusal(t testing.TB, c *client.Client, url string, options ...client.Option) *client.Error {
 	t.Helper()
 	s, err := c.Session(t.Context(), url, options...)
-	require.Nil(t, s, "a session beside the error %v", err)
+	require.Nil(t, s, "there is a session and an error: %v", err)
 	var ours *client.Error
 	require.ErrorAs(t, err, &ours)
 	return ours
@@ -45,7 +47,7 @@ func TestContentTypeThatOpens(t *testing.T) {
 			{"text/event-stream; charset=UTF-8"},
 			{"text/event-stream ; charset=UTF-8; x=y"},
 			{"text/event-stream;"},
-			{"text/event-stream; charset=iso-8859-1"}, // WHATWG: it is UTF-8 all the same
+			{"text/event-stream; charset=iso-8859-1"}, // WHATWG: a stream is UTF-8 whatever its charset says
 			{"Text/Event-Stream"},
 			{"TEXT/EVENT-STREAM; CHARSET=utf-8"},
 			{"text/event-stream", "text/event-stream"},
@@ -69,8 +71,8 @@ func TestContentTypeThatDoesNotOpen(t *testing.T) {
 		t.Helper()
 		c := install(srv.Client(), client.Config{
 			MaxReconnectionAttempts: client.Unlimited,
-			OnRetry:                 func(client.Retry) { assert.Fail(t, "retries") },
-			OnOpen:                  func(*http.Response) { assert.Fail(t, "opens") },
+			OnRetry:                 func(client.Retry) { assert.Fail(t, "the client tries again") },
+			OnOpen:                  func(*http.Response) { assert.Fail(t, "OnOpen was called") },
 		})
 		for _, tt := range []struct {
 			values  []string
@@ -106,7 +108,7 @@ func TestContentTypeThatDoesNotOpen(t *testing.T) {
 func TestStatusThatDoesNotOpen(t *testing.T) {
 	overEach(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status, _ := strconv.Atoi(r.URL.Query().Get("status"))
-		w.Header().Set("Content-Type", "text/event-stream") // which doesn't matter
+		w.Header().Set("Content-Type", "text/event-stream") // which makes no difference
 		w.Header().Set("X", "y")
 		w.WriteHeader(status)
 		if status != http.StatusNotModified {
@@ -114,7 +116,7 @@ func TestStatusThatDoesNotOpen(t *testing.T) {
 		}
 	}), func(t *testing.T, srv *httptest.Server) {
 		t.Helper()
-		c := install(srv.Client(), client.Config{OnOpen: func(*http.Response) { assert.Fail(t, "opens") }})
+		c := install(srv.Client(), client.Config{OnOpen: func(*http.Response) { assert.Fail(t, "OnOpen was called") }})
 		for _, status := range []int{
 			201, 202, 203, 206, 226, 299, 300, 304, 305, 306, 400, 401, 403, 404, 405, 406, 408, 410, 418, 429, 451, 499,
 			500, 501, 502, 503, 504, 511, 599, 999,
@@ -153,13 +155,13 @@ func TestNoContentEndsNormallyAtFirst(t *testing.T) {
 		c := install(srv.Client(), client.Config{
 			MaxReconnectionAttempts: client.Unlimited,
 			Terminal:                func(client.Event) bool { return false },
-			OnRetry:                 func(client.Retry) { assert.Fail(t, "retries") },
-			OnOpen:                  func(*http.Response) { assert.Fail(t, "opens") },
+			OnRetry:                 func(client.Retry) { assert.Fail(t, "the client tries again") },
+			OnOpen:                  func(*http.Response) { assert.Fail(t, "OnOpen was called") },
 		})
 		s := session(t, c, srv.URL)
 		require.Equal(t, http.StatusNoContent, s.Call().StatusCode)
 		require.Equal(t, "y", s.Call().Header.Get("X"))
-		for range 2 { // again, too
+		for range 2 { // a second loop ends normally too
 			events, err := collect(s)
 			require.NoError(t, err)
 			require.Empty(t, events)
@@ -168,7 +170,7 @@ func TestNoContentEndsNormallyAtFirst(t *testing.T) {
 		require.NoError(t, c.SSE(t.Context(), srv.URL, func(s *client.Session) error {
 			ran = true
 			for ev, err := range s.Incoming() {
-				assert.Fail(t, "an event", "%v %v", ev, err)
+				assert.Fail(t, "the loop had a step", "%v %v", ev, err)
 			}
 			return nil
 		}))
@@ -201,7 +203,7 @@ func TestNoContentEndsNormallyOnReconnection(t *testing.T) {
 func TestContentEncodingThatIsLeftOnDoesNotOpen(t *testing.T) {
 	for name, tt := range map[string]struct {
 		encoding string
-		message  string // or "", if it opens
+		message  string // "" if it opens
 	}{
 		"gzip":              {"gzip", "gzip"},
 		"br":                {"BR", "br"},
@@ -216,7 +218,7 @@ func TestContentEncodingThatIsLeftOnDoesNotOpen(t *testing.T) {
 				w.Header().Set("Content-Encoding", tt.encoding)
 				streamOf("data: x\n\n")(w, r)
 			})
-			// A header of the caller's own keeps the Transport from decompressing.
+			// If the caller sets Accept-Encoding, the Transport does not decompress.
 			option := client.WithHeader("Accept-Encoding", "gzip, br")
 			c := install(srv.Client(), client.Config{})
 			if tt.message == "" {
@@ -444,7 +446,7 @@ func TestRefusalOnReconnectionIsTheSessionsError(t *testing.T) {
 		require.Equal(t, 410, ours.Response.StatusCode)
 		require.Equal(t, "no more of it", string(ours.Body))
 		_, again := collect(s)
-		require.Equal(t, err, again, "the end stays what it was")
+		require.Equal(t, err, again, "a second loop ended differently")
 	})
 }
 
@@ -464,7 +466,7 @@ func TestSessionShowsItsResponse(t *testing.T) {
 	})
 }
 
-// protoOf is the protocol that overEach's transport of this name speaks.
+// protoOf returns the protocol of the transport that overEach runs this test with.
 func protoOf(t *testing.T) string {
 	t.Helper()
 	for _, tr := range transports {

@@ -1,3 +1,5 @@
+// Streams that are cut at every byte: no event is lost, repeated, or out of order.
+
 package client_test
 
 import (
@@ -21,11 +23,11 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// resumeLog is a stream of events in the shapes that streams have.
+// resumeLog is a stream of 200 events of many shapes.
 type resumeLog struct {
 	text   []byte
 	events []client.Event
-	ends   []int // where in text each event is complete
+	ends   []int // the offset in text at which each event is complete
 	after  map[string]int
 }
 
@@ -36,7 +38,7 @@ func newResumeLog() *resumeLog {
 		ev := client.Event{ID: strconv.Itoa(i), Data: strconv.Itoa(i)}
 		eol := "\n"
 		switch i % 8 {
-		case 1: // the last of its lines ends at its CR
+		case 1: // such an event is complete at the CR of its blank line
 			eol = "\r\n"
 		case 2:
 			ev.Data += "\n\nc"
@@ -57,7 +59,7 @@ func newResumeLog() *resumeLog {
 		if i%7 == 0 {
 			b.WriteString(":" + eol + "x: y" + eol)
 		}
-		// The id stands first in some, and last in others.
+		// Some events begin with the id, others end with it.
 		if i%2 == 0 {
 			b.WriteString("id: " + ev.ID + eol)
 		}
@@ -79,7 +81,8 @@ func newResumeLog() *resumeLog {
 	return l
 }
 
-// from returns what is to be sent to a client that had the event with this id.
+// from returns the text after the event with the Last-Event-ID of r, and whether there is
+// none left.
 func (l *resumeLog) from(t testing.TB, r *http.Request) (text []byte, done bool) {
 	t.Helper()
 	ids := r.Header["Last-Event-Id"]
@@ -90,16 +93,16 @@ func (l *resumeLog) from(t testing.TB, r *http.Request) (text []byte, done bool)
 		assert.NotEmpty(t, id)
 	}
 	at, ok := l.after[id]
-	if !assert.True(t, ok, "an id that was never sent: %q", id) {
+	if !assert.True(t, ok, "the client sent an id that it never received: %q", id) {
 		return nil, true
 	}
 	return l.text[at:], at == len(l.text)
 }
 
-// complete reports how many events of text[:n] are complete.
+// complete returns how many events of text[:n] are complete.
 func (l *resumeLog) complete(n int) int {
 	for i, end := range l.ends {
-		// The LF of a CRLF is not waited for.
+		// An event is complete without the LF of its last CRLF.
 		if end > n && (end-1 > n || !bytes.HasSuffix(l.text[:end], []byte("\r\n"))) {
 			return i
 		}
@@ -107,7 +110,7 @@ func (l *resumeLog) complete(n int) int {
 	return len(l.ends)
 }
 
-// read reads s to its end, and fails if it is not each event once, in order.
+// read reads s to its end. It returns an error unless each event came once and in order.
 func (l *resumeLog) read(s *client.Session) error {
 	i := 0
 	for ev, err := range s.Incoming() {
@@ -127,7 +130,7 @@ func (l *resumeLog) read(s *client.Session) error {
 	return nil
 }
 
-// resumeConfig reconnects at once and for ever.
+// resumeConfig returns a Config that reconnects at once and forever.
 func resumeConfig() client.Config {
 	return client.Config{
 		MaxReconnectionAttempts: client.Unlimited,
@@ -137,7 +140,7 @@ func resumeConfig() client.Config {
 	}
 }
 
-// resumeBody is the body of a response that is cut off with err, and read in pieces.
+// resumeBody is a body that ends with err and is read in pieces.
 type resumeBody struct {
 	text  []byte
 	piece int
@@ -174,7 +177,7 @@ func TestStreamIsCutAtEveryByte(t *testing.T) {
 			l := newResumeLog()
 			step := 1
 			if how.piece < 100 {
-				step = 13 // a sample
+				step = 13 // only a sample, to save time
 			}
 			for cut := 0; cut <= len(l.text); cut += step {
 				had, requests := l.complete(cut), 0
@@ -209,9 +212,9 @@ func TestStreamIsCutAtEveryByte(t *testing.T) {
 	}
 }
 
-// Each connection of one session is cut one byte later than the one before it, from
-// the last event on, so that the cuts go over each byte of the stream. The ways in
-// which a connection can end take turns.
+// Each connection that begins at the same event is cut one byte later than the one before.
+// So the cuts cover each byte of the stream. The ways in which a connection can end take
+// turns.
 func TestSocketIsCutAtEveryByte(t *testing.T) {
 	t.Parallel()
 	l := newResumeLog()
@@ -222,7 +225,7 @@ func TestSocketIsCutAtEveryByte(t *testing.T) {
 		}
 		return fmt.Sprintf("%x\r\n%s\r\n", len(text), text)
 	}
-	at, n := -1, 0 // where the last connection began, and how much it had
+	at, n := -1, 0 // the offset at which the last connection began, and its length
 	cuts := 0
 	url := serveRaw(t, func(conn net.Conn, r *http.Request) {
 		text, done := l.from(t, r)
@@ -242,7 +245,7 @@ func TestSocketIsCutAtEveryByte(t *testing.T) {
 			framing, body = chunked, chunk(text)
 		case 1:
 			framing, body = chunked, chunk(text)+end
-		case 2: // inside of a chunk
+		case 2: // cut inside a chunk
 			framing, body = chunked, fmt.Sprintf("%x\r\n%s", len(text)+1, text)
 		case 3:
 			framing, body = "Content-Length: 1000000", string(text)
@@ -300,8 +303,8 @@ func TestRandomCutsLoseNothing(t *testing.T) {
 	})
 }
 
-// The id of an event that did not come whole is not resumed after, and neither is
-// one that came alone forgotten.
+// The client resumes after the last complete block that set an id. It ignores the id of an
+// incomplete event, and remembers an id that came without data.
 func TestResumesAfterWhatWasComplete(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -327,7 +330,7 @@ func TestResumesAfterWhatWasComplete(t *testing.T) {
 				case 1:
 					send(w, "%s", tt.first)
 					panic(http.ErrAbortHandler)
-				case 2, 3: // neither changes it
+				case 2, 3: // these events do not change the id
 					send(w, "data: z\n\n")
 				default:
 					w.WriteHeader(http.StatusNoContent)
@@ -376,8 +379,8 @@ func TestResumesFromTheIDItIsGiven(t *testing.T) {
 	require.Equal(t, l.events, seen)
 }
 
-// What was read ahead of a cancellation was not handed out, and so the next session
-// is to get it.
+// Events that were read ahead of a cancellation are not handed out, so the next session
+// must get them.
 func TestResumesAfterWhatWasHandedOutBeforeTheEnd(t *testing.T) {
 	t.Parallel()
 	const text = "id: 1\ndata: a\n\nid: 2\ndata: b\n\nid: 3\ndata: c\n\n"
@@ -401,7 +404,7 @@ func TestResumesAfterWhatWasHandedOutBeforeTheEnd(t *testing.T) {
 				if err != nil {
 					break
 				}
-				require.Equal(t, "1", ev.ID, "nothing is handed out after it")
+				require.Equal(t, "1", ev.ID, "an event was handed out after the stop")
 				time.Sleep(time.Millisecond)
 				if stop(s, cancel) {
 					break

@@ -1,3 +1,5 @@
+// The Transport of the http.Client: tokens, loggers, panics, and closed bodies.
+
 package client_test
 
 import (
@@ -20,7 +22,8 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// tokenTransport adds a token to each request, and gets a fresh one on a 401.
+// tokenTransport adds a token to each request. After a 401 it takes the next token and
+// repeats the request.
 type tokenTransport struct {
 	base    http.RoundTripper
 	mu      sync.Mutex
@@ -66,7 +69,7 @@ func TestTokenIsRenewedByARoundTripper(t *testing.T) {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		valid.Add(1) // which makes the token stale
+		valid.Add(1) // so the token is no longer valid
 		send(w, "id: %d\ndata: %s\n\n", valid.Load(), l.last(t).Body)
 	}), func(t *testing.T, srv *httptest.Server) {
 		t.Helper()
@@ -163,7 +166,7 @@ func TestRoundTripperThatTeesSeesEachEventAsItArrives(t *testing.T) {
 			require.Equal(t, "data: a\n\n", logged.String())
 			break
 		}
-		require.Equal(t, 1, closed, "the body is the RoundTripper's")
+		require.Equal(t, 1, closed, "the body of the RoundTripper must be closed once")
 	})
 }
 
@@ -260,10 +263,11 @@ func TestSessionUsesTheTransportOfTheHTTPClient(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"x"}, dataOf(events))
 	require.Len(t, sent, 1)
-	require.Equal(t, "value", sent[0].Context().Value(key{}), "the request has the caller's context")
+	require.Equal(t, "value", sent[0].Context().Value(key{}), "the request does not have the caller's context")
 }
 
-// A request is made in a goroutine of its own, and nobody can tell.
+// The client makes a request in another goroutine. A panic or Goexit of the Transport must
+// reach the caller's goroutine all the same.
 func TestTransportPanicsAndExitsInTheCallersGoroutine(t *testing.T) {
 	noLeak(t)
 	open := func(trip func()) {
@@ -281,7 +285,7 @@ func TestTransportPanicsAndExitsInTheCallersGoroutine(t *testing.T) {
 	require.False(t, returned)
 }
 
-// closeTripper calls itself in place of a request.
+// closeTripper calls a function instead of making a request.
 type closeTripper func()
 
 func (f closeTripper) RoundTrip(*http.Request) (*http.Response, error) {

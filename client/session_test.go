@@ -1,3 +1,5 @@
+// A session that is read more than once, and what SSE returns.
+
 package client_test
 
 import (
@@ -47,7 +49,7 @@ func TestIncomingTwice(t *testing.T) {
 		require.Len(t, events, 2)
 		require.NoError(t, again(t, s))
 		s.Close()
-		require.NoError(t, again(t, s), "it has ended before it was closed")
+		require.NoError(t, again(t, s), "the session ended before it was closed")
 	})
 	t.Run("after 204", func(t *testing.T) {
 		t.Parallel()
@@ -87,7 +89,7 @@ func TestIncomingTwice(t *testing.T) {
 		t.Parallel()
 		s := session(t, c, srv.URL+"/end")
 		require.Panics(t, func() {
-			for range s.Incoming() { //nolint:errcheck // the end is what it is
+			for range s.Incoming() { //nolint:errcheck // any error will do
 				panic(errCloseWhy)
 			}
 		})
@@ -109,7 +111,7 @@ func TestIncomingTwice(t *testing.T) {
 			events = append(events, ev)
 			require.ErrorContains(t, again(t, s), "already running")
 		}
-		require.Equal(t, []string{"1", "2"}, dataOf(events), "nothing is lost by it")
+		require.Equal(t, []string{"1", "2"}, dataOf(events), "the second loop took an event from the first")
 		require.NoError(t, again(t, s))
 	})
 	t.Run("an iterator that is used twice", func(t *testing.T) {
@@ -134,7 +136,7 @@ func TestWhatSSEReturns(t *testing.T) {
 	for name, tt := range map[string]struct {
 		block block
 		is    []error
-		own   bool // an *Error
+		own   bool // whether SSE wraps the error in an *Error
 	}{
 		"nothing after nothing": {func(*client.Session, context.CancelFunc) error { return nil }, nil, false},
 		"nothing after cancel, if the block says so": {func(s *client.Session, cancel context.CancelFunc) error {

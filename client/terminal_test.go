@@ -1,3 +1,5 @@
+// Config.Terminal: the normal end after the terminal event, and truncation before it.
+
 package client_test
 
 import (
@@ -17,14 +19,14 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-// terminalDone is the terminal event of the tests.
+// terminalDone reports whether ev is the terminal event of these tests.
 func terminalDone(ev client.Event) bool { return ev.Data == "[DONE]" }
 
 func TestTerminalEventEndsTheSession(t *testing.T) {
 	overEach(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		send(w, "data: a\n\ndata: [DONE]\n\ndata: too much\n\n")
 		switch r.URL.Path {
-		case "/open": // and never ended
+		case "/open": // the server does not end the stream
 			<-r.Context().Done()
 		case "/reset":
 			panic(http.ErrAbortHandler)
@@ -41,12 +43,12 @@ func TestTerminalEventEndsTheSession(t *testing.T) {
 			s := session(t, c, srv.URL+path)
 			events, err := collect(s)
 			if path == "/reset" && len(events) < 2 {
-				continue // over HTTP/2 a reset may overtake what was sent
+				continue // over HTTP/2 the reset may arrive before the events
 			}
 			require.NoError(t, err, path)
 			require.Equal(t, []string{"a", "[DONE]"}, dataOf(events), path)
 			events, err = collect(s)
-			require.NoError(t, err, "a session that ended normally stays so")
+			require.NoError(t, err, "a second loop ended differently")
 			require.Empty(t, events)
 			if path != "/reset" {
 				require.Zero(t, retries.Load(), path)
@@ -56,8 +58,8 @@ func TestTerminalEventEndsTheSession(t *testing.T) {
 	})
 }
 
-// The session is over when the terminal event has been handed out: nothing more is
-// read, and the connection is gone when the loop is.
+// The session ends after the terminal event was handed out. The client reads nothing more,
+// and closes the connection with the loop.
 func TestTerminalEventClosesTheConnection(t *testing.T) {
 	gone := make(chan struct{})
 	srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -93,7 +95,7 @@ func TestStreamThatEndsBeforeItsTerminalEventIsTruncated(t *testing.T) {
 	})
 }
 
-// A stream without any event is truncated as well.
+// A stream without an event is truncated too.
 func TestEmptyStreamIsTruncated(t *testing.T) {
 	srv := serve(t, streamOf(""))
 	events, err := collect(session(t, install(srv.Client(), client.Config{Terminal: terminalDone}), srv.URL))
@@ -101,7 +103,7 @@ func TestEmptyStreamIsTruncated(t *testing.T) {
 	require.ErrorIs(t, err, client.ErrTruncated)
 }
 
-// One that broke off is something else: ErrTruncated is for an end in order.
+// ErrTruncated is only for an orderly end, not for a stream that breaks off.
 func TestStreamThatBreaksOffIsNotTruncated(t *testing.T) {
 	url := serveRaw(t, func(conn net.Conn, _ *http.Request) {
 		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 100\r\n\r\ndata: a\n\n")
@@ -134,7 +136,7 @@ func TestReconnectionBeforeTheTerminalEventResumes(t *testing.T) {
 	require.EqualValues(t, 5, connections.Load())
 }
 
-// When the attempts are used up without a further event, the end in order is still a
+// If the attempts are used up without another event, the orderly end is still a
 // truncation.
 func TestReconnectionsThatBringNothingLeaveTheStreamTruncated(t *testing.T) {
 	var connections atomic.Int64
@@ -151,8 +153,8 @@ func TestReconnectionsThatBringNothingLeaveTheStreamTruncated(t *testing.T) {
 	require.EqualValues(t, 4, connections.Load())
 }
 
-// A 204 says that there is nothing more, and ends the session normally, first or on
-// a reconnection.
+// A 204 says that there are no more events. It ends the session normally, as the first
+// response or on a reconnection.
 func TestNoContentIsANormalEndBeforeTheTerminalEvent(t *testing.T) {
 	var connections atomic.Int64
 	srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -172,7 +174,7 @@ func TestNoContentIsANormalEndBeforeTheTerminalEvent(t *testing.T) {
 	require.EqualValues(t, 3, connections.Load())
 }
 
-// terminalMessage is what most events of an LLM's stream hold.
+// terminalMessage is the data of an ordinary event.
 type terminalMessage struct {
 	Text string `json:"text"`
 }
@@ -212,7 +214,7 @@ func TestIncomingOfATypeLeavesOutATerminalEventThatIsNone(t *testing.T) {
 	}
 }
 
-// Another event that cannot be decoded is still an error.
+// An event before the terminal one that cannot be decoded is still an error.
 func TestIncomingOfATypeShowsABadEventBeforeTheTerminal(t *testing.T) {
 	s := client.Read(strings.NewReader("data: oops\n\ndata: [DONE]\n\n"), client.WithConfig(func(cfg *client.Config) { cfg.Terminal = terminalDone }))
 	var errs []error
@@ -236,7 +238,7 @@ func TestIncomingOfATypeEndsWithATruncation(t *testing.T) {
 	require.ErrorIs(t, last, client.ErrTruncated)
 }
 
-// Leaving the loop at the terminal event, or closing the session there, is fine.
+// The caller may leave the loop or close the session at the terminal event.
 func TestTerminalEventAtWhichTheLoopIsLeft(t *testing.T) {
 	srv := serve(t, streamOf("data: [DONE]\n\n"))
 	c := install(srv.Client(), client.Config{Terminal: terminalDone})
@@ -260,7 +262,7 @@ func TestTerminalEventAtWhichTheLoopIsLeft(t *testing.T) {
 	}
 }
 
-// A context that is done after the terminal event does not spoil the normal end.
+// The session ends normally even if its context is done after the terminal event.
 func TestTerminalEventBeforeTheContextEnds(t *testing.T) {
 	srv := serve(t, streamOf("data: [DONE]\n\n"))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -275,7 +277,7 @@ func TestTerminalEventBeforeTheContextEnds(t *testing.T) {
 	require.Equal(t, []error{nil}, errs)
 }
 
-// SSE reports a truncation that its block returns as it is.
+// If the block returns ErrTruncated, SSE returns it unchanged.
 func TestSSEReturnsATruncationAsItIs(t *testing.T) {
 	srv := serve(t, streamOf("data: a\n\n"))
 	c := install(srv.Client(), client.Config{Terminal: terminalDone})
@@ -288,7 +290,7 @@ func TestSSEReturnsATruncationAsItIs(t *testing.T) {
 	require.Same(t, own, err)
 }
 
-// Comments are no events, but Terminal may name one if they are shown.
+// Terminal is also called with comments that are shown.
 func TestTerminalComment(t *testing.T) {
 	s := client.Read(strings.NewReader("data: a\n\n: end\n\ndata: b\n\n"), client.WithConfig(func(cfg *client.Config) {
 		cfg.ShowCommentEvents = true
