@@ -202,7 +202,7 @@ type Config struct {
 	// that no header can carry, at level Warn. Default: slog.Default().
 	Logger *slog.Logger
 
-	// OnRequest is called with each request before it is sent, including those of
+	// OnRequest is called with each request before it is sent, including the requests of
 	// reconnections. It may change the request: its URL, a token in its header, or its
 	// body (together with GetBody and ContentLength). It is not called for redirects,
 	// which the http.Client follows. An error ends the session.

@@ -28,8 +28,8 @@ var JSON Deserializer = DeserializerFunc(func(data string, v any) error {
 	return json.Unmarshal([]byte(data), v)
 })
 
-// TypedEvent represents an [Event] whose data is decoded as a T. The other fields are
-// those of Event.
+// TypedEvent represents an [Event] whose data is decoded as a T. The other fields have
+// the same meaning as in Event.
 type TypedEvent[T any] struct {
 	ID, Name string
 	Data     T

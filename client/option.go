@@ -101,7 +101,7 @@ type call struct {
 	cfg     Config
 	url     *url.URL // set by resolveURL
 	method  string   // empty: GET or POST
-	host    string   // the Host header; empty: that of url
+	host    string   // the Host header; empty: the host of url
 	header  http.Header
 	body    io.Reader
 	lastID  string

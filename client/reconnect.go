@@ -86,8 +86,8 @@ func (s *Session) wait(cause error) error {
 	return s.stopError()
 }
 
-// withoutURL returns err for the log, without the URL of a [*url.Error], whose query may
-// hold a token.
+// withoutURL returns err for the log. It removes the URL of a [*url.Error], because the
+// query may hold a token.
 func withoutURL(err error) error {
 	if urlErr, ok := errors.AsType[*url.Error](err); ok {
 		return urlErr.Err

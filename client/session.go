@@ -158,7 +158,7 @@ func (s *Session) afterDecode(ev *Event, err error) error {
 	return nil
 }
 
-// reconnectAfter drops the connection, whose reading ended with err, and reconnects if
+// reconnectAfter drops the connection after a read has ended with err. It reconnects if
 // the Config allows it. It returns nil if there is a new connection, and otherwise what
 // the session ends with.
 func (s *Session) reconnectAfter(err error) error {
