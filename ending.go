@@ -121,7 +121,7 @@ func (s *ServerSession) closeStream(err error, failed bool) (end End, sent []Sen
 		sent = append(sent, s.writeEnd(end)...)
 	}
 	s.state = closed
-	end.Duration, end.Events, end.Bytes = s.age(), s.events, s.bytes
+	end.Duration, end.Events, end.Bytes = sinceEpoch()-s.began, s.events, s.bytes
 	return end, sent, opened, broken
 }
 

@@ -275,3 +275,8 @@ func (p *Plugin) dismiss(s *ServerSession) {
 		close(p.drained)
 	}
 }
+
+// logger returns the plugin's logger with what tells s from other sessions.
+func (s *ServerSession) logger() *slog.Logger {
+	return s.route.plugin.cfg.Logger.With("pattern", chi.RouteContext(s.ctx).RoutePattern(), "remote", s.Call().RemoteAddr)
+}

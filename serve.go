@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"time"
-
-	"github.com/go-chi/chi/v5"
 )
 
 // Serving: a request becomes a session, and the route's handler runs. Until the handler has
@@ -131,11 +128,4 @@ func (s *ServerSession) onInnerDone(inner, base context.Context) {
 	default:
 		s.end(fmt.Errorf("%w: %w", ErrCanceled, context.Cause(inner)))
 	}
-}
-
-// age returns how long ago the session began.
-func (s *ServerSession) age() time.Duration { return sinceEpoch() - s.began }
-
-func (s *ServerSession) logger() *slog.Logger {
-	return s.route.plugin.cfg.Logger.With("pattern", chi.RouteContext(s.ctx).RoutePattern(), "remote", s.Call().RemoteAddr)
 }
