@@ -1,7 +1,7 @@
-// Package stream counts the events that arrive on many connections, as cheaply as it
-// can: the load generator must cost less than the server it measures. It does not
-// read event streams by the specification; it looks for the sequence number that
-// each event of the benchmark carries.
+// Package stream counts the events that arrive on many connections. It must be cheap,
+// because the load generator has to cost less than the server that it measures. So it
+// does not parse event streams as the specification says. It only looks for the sequence
+// number that each event of the benchmark carries.
 package stream
 
 import (
@@ -9,18 +9,19 @@ import (
 	"strings"
 )
 
-// marker stands before the sequence number of an event, and nowhere else.
+// marker precedes the sequence number of an event and occurs nowhere else in a stream.
 const marker = '~'
 
-// digits is the length of a sequence number, which is below limit.
+// A sequence number has digits digits and is below limit.
 const (
 	digits = 8
 	limit  = 100_000_000
 )
 
-// Data returns the data of event seq, of size bytes and not below nine. The number
-// comes last, so that an event counts as received when nearly all of it is. It
-// allocates once: what a library allocates is counted with it.
+// Data returns the data of event seq: size bytes, but at least nine. The sequence number
+// comes last, so an event counts as received only when nearly all of it has arrived.
+// Data allocates once, because its allocations are counted together with those of the
+// measured library.
 func Data(seq, size int) string {
 	var b strings.Builder
 	b.Grow(size)
@@ -36,7 +37,7 @@ func Data(seq, size int) string {
 
 const padding = "abcdefghijklmnopqrstuvwxyz "
 
-// Seq returns the number of the event with that data, or -1 if it has none.
+// Seq returns the sequence number in an event's data, or -1 if data has none.
 func Seq(data string) int {
 	_, number, _ := strings.Cut(data, string(marker))
 	seq, err := strconv.Atoi(number)

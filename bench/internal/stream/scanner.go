@@ -7,17 +7,18 @@ import (
 	"io"
 )
 
-// Scanner finds the sequence numbers in the response on one connection, wherever
-// reads and chunks cut it. The zero value is ready. It allocates for the head only.
+// Scanner finds the sequence numbers of events in the HTTP response on one connection.
+// Reads and chunks may cut the response anywhere. The zero value is ready to use. A
+// Scanner allocates only for the response's head.
 type Scanner struct {
 	state   scanState
 	chunked bool
-	left    int    // of the chunk: its size, while that is read, then its bytes to come
-	head    []byte // until it is whole
+	left    int    // while the chunk's size is read, the size so far; then the chunk's bytes to come
+	head    []byte // what has come of the head; nil once it is complete
 
-	inNumber bool // the marker has come
-	got      int  // digits of the number
-	number   int
+	inNumber bool // the marker has come, and digits of its number are missing
+	got      int  // digits of the number that have come
+	number   int  // the value of these digits
 }
 
 type scanState uint8
@@ -25,24 +26,26 @@ type scanState uint8
 const (
 	inHead scanState = iota
 	inSize
-	inExtension // what follows the size, to the end of its line
+	inExtension // between the chunk's size and the end of its line
 	inChunk
-	afterChunk // the line end
-	inBody     // not chunked
+	afterChunk // at the line end after a chunk
+	inBody     // of a response that is not chunked
 	ended
 )
 
-// maxHead is more than any of the servers sends.
+// maxHead bounds the response's head, in bytes. Every server under test sends less.
 const maxHead = 4 << 10
 
 var (
-	errHead  = errors.New("stream: no head of an event stream")
-	errChunk = errors.New("stream: malformed chunk")
-	errEvent = errors.New("stream: a marker without a number")
+	errHead  = errors.New("stream: the response must begin with the head of an event stream")
+	errChunk = errors.New("stream: malformed chunk size")
+	errEvent = errors.New("stream: the marker must be followed by eight digits")
 )
 
-// Scan reads p, which follows what it was given before, and appends the numbers of
-// the events in it to seqs. It returns io.EOF at the end of the response.
+// Scan takes p as the next bytes of the response and appends the sequence numbers that
+// end in p to seqs. It returns the extended slice, and io.EOF at the end of the response.
+// It fails if the head does not begin an event stream, if a chunk size is malformed, or if
+// a marker is not followed by a sequence number.
 func (s *Scanner) Scan(p []byte, seqs []int) ([]int, error) {
 	var err error
 	for len(p) > 0 && err == nil {
@@ -85,6 +88,8 @@ func (s *Scanner) Scan(p []byte, seqs []int) ([]int, error) {
 	return seqs, err
 }
 
+// scanHead reads the response's head from p and returns what follows it. It returns an
+// error if the head is longer than maxHead or does not begin an event stream.
 func (s *Scanner) scanHead(p []byte) (rest []byte, err error) {
 	had := len(s.head)
 	s.head = append(s.head, p...)
@@ -108,6 +113,8 @@ func (s *Scanner) scanHead(p []byte) (rest []byte, err error) {
 	return p[end+4-had:], nil
 }
 
+// scanSize reads a chunk's size from p and returns what follows it. It returns an error if
+// the size is not a hexadecimal number or is above 1 GiB.
 func (s *Scanner) scanSize(p []byte) (rest []byte, err error) {
 	for i, c := range p {
 		switch {
@@ -128,6 +135,7 @@ func (s *Scanner) scanSize(p []byte) (rest []byte, err error) {
 	return nil, nil
 }
 
+// scanBody appends the sequence numbers that end in p, a part of the body, to seqs.
 func (s *Scanner) scanBody(p []byte, seqs []int) ([]int, error) {
 	for {
 		if !s.inNumber {

@@ -1,21 +1,22 @@
 package stream
 
-// Tally says which events one connection has received. Nearly always it is all up to
-// some number; only a stream with gaps costs more than that number.
+// Tally records which events one connection has received. Nearly always these are all
+// events up to some number, and then a Tally stores only that number. Only a stream with
+// gaps takes more.
 type Tally struct {
-	next       int // above all that were received
+	next       int // one more than the highest number received
 	gaps       []gap
-	missing    int // in gaps
+	missing    int // events in gaps
 	duplicates int
 }
 
-// gap is the numbers from from up to, but without, to.
+// gap holds the sequence numbers of missing events: from from up to, but not including, to.
 type gap struct{ from, to int }
 
-// Start forgets everything: the first event to come is base.
+// Start forgets all events and expects base as the first one.
 func (t *Tally) Start(base int) { *t = Tally{next: base} }
 
-// Add counts event seq, and reports whether it was new.
+// Add records event seq and reports whether it is new.
 func (t *Tally) Add(seq int) bool {
 	switch {
 	case seq == t.next:
@@ -41,27 +42,28 @@ func (t *Tally) Add(seq int) bool {
 	return false
 }
 
-// Next is one more than the highest number received.
+// Next returns one more than the highest number received, or the base if there is none.
 func (t *Tally) Next() int { return t.next }
 
-// Missing is how many of the events below end have not come.
+// Missing returns how many of the events below end have not come.
 func (t *Tally) Missing(end int) int { return t.missing + max(0, end-t.next) }
 
-// Duplicates is how many events came again.
+// Duplicates returns how many times an event came again.
 func (t *Tally) Duplicates() int { return t.duplicates }
 
-// Floor knows up to which event all of n connections have received everything.
+// Floor tracks the first event that at least one of n connections still lacks.
 type Floor struct {
-	n     int
-	base  int
-	floor int
-	count []int32 // how many have event base+i
+	n     int     // connections
+	base  int     // the first event
+	floor int     // the first event that some connection lacks
+	count []int32 // at i, how many connections have event base+i
 }
 
-// NewFloor returns the floor of n connections that receive base and what follows.
+// NewFloor returns the Floor of n connections whose first event is base.
 func NewFloor(n, base int) *Floor { return &Floor{n: n, base: base, floor: base} }
 
-// Add counts one connection that has received event seq, for the first time.
+// Add records that one connection has received event seq for the first time. Events below
+// the base do not count.
 func (f *Floor) Add(seq int) {
 	i := seq - f.base
 	if i < 0 {
@@ -76,5 +78,5 @@ func (f *Floor) Add(seq int) {
 	}
 }
 
-// Floor is the first event that some connection lacks.
+// Floor returns the first event that some connection lacks.
 func (f *Floor) Floor() int { return f.floor }

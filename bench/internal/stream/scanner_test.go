@@ -11,7 +11,7 @@ import (
 
 const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Padding: ~~~\r\n"
 
-// frames are events 0 to n, as a server writes them.
+// frames returns events 0 to n-1 as a server writes them, and their sequence numbers.
 func frames(n int) (all []string, want []int) {
 	for i := range n {
 		all = append(all, fmt.Sprintf("event: e\ndata: %s\nid: %d\n\n", Data(i, 30), i))
@@ -20,6 +20,7 @@ func frames(n int) (all []string, want []int) {
 	return all, want
 }
 
+// chunk returns text in chunks of size bytes, as in a chunked response.
 func chunk(text string, size int) string {
 	var b strings.Builder
 	for part := range slices.Chunk([]byte(text), size) {
@@ -86,67 +87,6 @@ func TestScannerAllocatesNothingPerEvent(t *testing.T) {
 			t.Fatal(err)
 		}
 	}); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}
-
-func TestData(t *testing.T) {
-	for _, size := range []int{9, 10, 75, 10 << 10} {
-		if n := testing.AllocsPerRun(10, func() { Data(7, size) }); n > 1 {
-			t.Errorf("of %d bytes: %v allocations", size, n)
-		}
-		if got := len(Data(7, size)); got != size {
-			t.Errorf("%d bytes, want %d", got, size)
-		}
-		if seq := Seq(Data(12345670, size)); seq != 12345670 {
-			t.Errorf("of %d bytes: number %d", size, seq)
-		}
-	}
-}
-
-func TestSeqOfOtherData(t *testing.T) {
-	for _, data := range []string{"", "~", "~1234567", "~123456789", "~1234567x", "12345678"} {
-		if seq := Seq(data); seq != -1 {
-			t.Errorf("%q: got %d", data, seq)
-		}
-	}
-}
-
-func TestTally(t *testing.T) {
-	for _, c := range []struct {
-		name                string
-		seqs                []int
-		missing, duplicates int
-	}{
-		{"all", []int{10, 11, 12, 13, 14}, 0, 0},
-		{"none", nil, 5, 0},
-		{"the end is missing", []int{10, 11}, 3, 0},
-		{"the start is missing", []int{13, 14}, 3, 0},
-		{"a hole", []int{10, 14}, 3, 0},
-		{"a hole filled late", []int{10, 14, 12, 13, 11}, 0, 0},
-		{"twice", []int{10, 11, 11, 12, 10, 13, 14}, 0, 2},
-		{"a hole filled twice", []int{10, 13, 14, 12, 12}, 1, 1},
-		{"an old one", []int{10, 3, 11, 12, 13, 14}, 0, 1},
-	} {
-		var tally Tally
-		tally.Start(10)
-		for _, seq := range c.seqs {
-			tally.Add(seq)
-		}
-		if m, d := tally.Missing(15), tally.Duplicates(); m != c.missing || d != c.duplicates {
-			t.Errorf("%s: %d missing, %d twice; want %d, %d", c.name, m, d, c.missing, c.duplicates)
-		}
-	}
-}
-
-func TestFloor(t *testing.T) {
-	f := NewFloor(3, 10)
-	for _, step := range []struct{ seq, want int }{
-		{10, 10}, {11, 10}, {10, 10}, {12, 10}, {10, 11}, {11, 11}, {12, 11}, {11, 12}, {12, 13}, {9, 13},
-	} {
-		f.Add(step.seq)
-		if f.Floor() != step.want {
-			t.Fatalf("after %d: %d, want %d", step.seq, f.Floor(), step.want)
-		}
+		t.Errorf("got %v allocations, want 0", n)
 	}
 }
