@@ -11,7 +11,8 @@ import (
 	"github.com/chi-sse/sse/bench/internal/report"
 )
 
-// burst is count events to n subscribers, as fast as the library takes them.
+// burst publishes count events to n subscribers as fast as the library accepts them. An
+// event counts as lost if none arrives for patience.
 func burst(n, count int, patience time.Duration) workload {
 	return workload{
 		name:  "burst",
@@ -19,14 +20,14 @@ func burst(n, count int, patience time.Duration) workload {
 		of:    fanOut,
 		columns: []report.Column{
 			{Title: "lost", Better: report.Lower},
-			{Title: "twice", Better: report.Lower},
+			{Title: "duplicates", Better: report.Lower},
 			{Title: "streams ended", Better: report.Lower},
 			{Title: "deliveries/s", Better: report.Higher, Ratio: true, Plot: true},
 			{Title: "server CPU per delivery, µs", Better: report.Lower, Ratio: true},
 		},
 		limit: 2*time.Minute + patience,
 		run: func(ctx context.Context, lib library.Library) (out outcome, err error) {
-			p, base, err := measured(ctx, lib, n, count, eventSize, false)
+			p, base, err := startWithSubscribers(ctx, lib, n, count, eventSize, false)
 			if err != nil {
 				return out, err
 			}

@@ -11,22 +11,24 @@ import (
 	"os"
 )
 
-// The parent calls its children over their standard input and output, a line of JSON
-// each way. A child ends with its standard input.
+// call is a request of the parent to a child. The parent writes it as a line of JSON to
+// the child's standard input, and the child writes a reply as a line of JSON to its
+// standard output. A child ends when its standard input does.
 type call struct {
 	Op   string
 	Args json.RawMessage `json:",omitempty"`
 }
 
-type answer struct {
+// reply is what a child sends back: the operation's result, or the text of its error.
+type reply struct {
 	Result json.RawMessage `json:",omitempty"`
 	Error  string          `json:",omitempty"`
 }
 
-// operation is what a child does when it is called.
+// operation is what a child does when the parent calls it.
 type operation func(args json.RawMessage) (result any, err error)
 
-// op makes an operation of a function with typed arguments.
+// op returns an operation that calls f, a function with typed arguments.
 func op[A, R any](f func(A) (R, error)) operation {
 	return func(raw json.RawMessage) (any, error) {
 		var args A
@@ -39,7 +41,8 @@ func op[A, R any](f func(A) (R, error)) operation {
 	}
 }
 
-// serveCalls carries out operations until standard input ends.
+// serveCalls carries out the operations that the parent calls until standard input ends. It
+// returns an error if it cannot read or write, or if an operation does not exist.
 func serveCalls(ops map[string]operation) error {
 	in := json.NewDecoder(bufio.NewReader(os.Stdin))
 	out := json.NewEncoder(os.Stdout)
@@ -52,9 +55,9 @@ func serveCalls(ops map[string]operation) error {
 		}
 		f, ok := ops[c.Op]
 		if !ok {
-			return fmt.Errorf("no operation %q", c.Op)
+			return fmt.Errorf("operation %q does not exist", c.Op)
 		}
-		var a answer
+		var a reply
 		result, err := f(c.Args)
 		if err == nil {
 			a.Result, err = json.Marshal(result)

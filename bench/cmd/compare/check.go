@@ -16,9 +16,9 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// checked compares what a subscriber reads with what was published, before anything
-// is measured.
-func checked(ctx context.Context, lib library.Library) error {
+// checkFanOut compares what a subscriber of the library reads with what was published. It
+// returns an error for the first event that is wrong, and if events are missing.
+func checkFanOut(ctx context.Context, lib library.Library) error {
 	p, err := startPair(ctx, lib.Name, window)
 	if err != nil {
 		return err
@@ -27,6 +27,8 @@ func checked(ctx context.Context, lib library.Library) error {
 	return p.check(lib.OwnIDs)
 }
 
+// check publishes small and then large events and compares what one subscriber reads with
+// them. If ownIDs is true, the library chooses the events' ids.
 func (p *pair) check(ownIDs bool) error {
 	for _, pass := range []struct{ size, count int }{{eventSize, 500}, {largeSize, 50}} {
 		done := make(chan error, 1)
@@ -43,9 +45,9 @@ func (p *pair) check(ownIDs bool) error {
 			err = p.server.call("full", fullArgs{Size: pass.size, Window: window, Count: pass.count}, nil)
 		}
 		if err != nil {
-			time.AfterFunc(2*time.Second, p.cancel) // time for the other to say why
+			time.AfterFunc(2*time.Second, p.cancel) // until then, the other may report the cause
 		}
-		if err := worst(<-done, err); err != nil {
+		if err := moreTelling(<-done, err); err != nil {
 			return err
 		}
 		if n < pass.count {
@@ -58,11 +60,12 @@ func (p *pair) check(ownIDs bool) error {
 type checkArgs struct {
 	Addr, Target string
 	Size         int
-	OwnIDs       bool // the library's, in place of those that were published
+	OwnIDs       bool // the library chooses the ids and ignores the published ones
 }
 
-// check reads one stream by the specification, and compares each event with what was
-// published, until the server says that there are no more.
+// check reads one stream as the specification says and compares each event with what was
+// published, until it has the last one before the number that the server tells. It returns
+// how many events came, and an error for the first wrong one.
 func check(args checkArgs) (n int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*stall)
 	defer cancel()
@@ -83,12 +86,12 @@ func check(args checkArgs) (n int, err error) {
 	}
 
 	lastID := ""
-	var next, end atomic.Int64 // the next event, and the one after the last
+	var next, end atomic.Int64 // the number of the next event, and of the one after the last
 	complete := func() bool { return end.Load() > 0 && next.Load() == end.Load() }
 	go func() {
 		told, err := hearServer()
 		if err != nil {
-			return // the time runs out
+			return // the context of the request ends the check
 		}
 		end.Store(int64(told))
 		if complete() {
@@ -103,7 +106,7 @@ func check(args checkArgs) (n int, err error) {
 			return n, fmt.Errorf("after %d events: %w", n, err)
 		}
 		if ev.Data == "" {
-			continue // a retry time, or an id
+			continue // it sets only a retry time or an id
 		}
 		seq := stream.Seq(ev.Data)
 		if want := stream.Data(seq, args.Size); ev.Data != want || ev.Name != eventName {

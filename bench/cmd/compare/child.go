@@ -19,16 +19,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The roles of the children, which are this program with two arguments.
+// The roles of the children. A child is this program with two arguments, of which the first
+// is its role.
 const (
 	serverRole = "-as-server"
 	loadRole   = "-as-load"
 )
 
-// linkFD is the children's descriptor of the socket between them.
+// linkFD is the descriptor, in each child, of the socket between the two children.
 const linkFD = 3
 
-// child is a process of a measurement, as its parent sees it.
+// child is a process of a measurement, as the parent sees it.
 type child struct {
 	role   string
 	cmd    *exec.Cmd
@@ -38,7 +39,8 @@ type child struct {
 	waited sync.Once
 }
 
-// startChild starts a child that is killed when ctx is done.
+// startChild starts a child in a role, with an argument and its end of the link. The child
+// is killed when ctx is done.
 func startChild(ctx context.Context, role, arg string, link *os.File) (*child, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -65,19 +67,21 @@ func startChild(ctx context.Context, role, arg string, link *os.File) (*child, e
 	return c, nil
 }
 
-// call has the child carry out an operation, and waits for its result.
+// call asks the child to carry out an operation, waits, and stores its result in result,
+// unless that is nil. It returns the operation's error, or a deadChildError if the child
+// died.
 func (c *child) call(op string, args, result any) error {
 	raw, err := json.Marshal(args)
 	if err != nil {
 		return err
 	}
-	var a answer
+	var a reply
 	if err = c.out.Encode(call{op, raw}); err == nil {
 		err = c.in.Decode(&a)
 	}
 	switch {
 	case err != nil:
-		c.wait() // all that it had to say is then there
+		c.wait() // after it, all of the child's standard error has arrived
 		return &deadChildError{c, op}
 	case a.Error != "":
 		return fmt.Errorf("%s: %s", c.role, a.Error)
@@ -87,31 +91,32 @@ func (c *child) call(op string, args, result any) error {
 	return json.Unmarshal(a.Result, result)
 }
 
-// end kills the child.
+// end kills the child and waits for its end.
 func (c *child) end() {
-	_ = c.cmd.Process.Kill() // it may be dead
+	_ = c.cmd.Process.Kill() // it may be dead already
 	c.wait()
 }
 
+// wait waits for the child's end.
 func (c *child) wait() {
-	c.waited.Do(func() { _ = c.cmd.Wait() }) // killed, nearly always
+	c.waited.Do(func() { _ = c.cmd.Wait() }) // nearly always an error: the child was killed
 }
 
-// deadChildError says that a child died, and what it said last.
+// deadChildError reports that a child died during an operation.
 type deadChildError struct {
 	c  *child
 	op string
 }
 
 func (e *deadChildError) Error() string {
-	text := fmt.Sprintf("the %s died in %q", e.c.role, e.op)
+	text := fmt.Sprintf("the %s died during %q", e.c.role, e.op)
 	if reason := e.c.stderr.crash(); reason != "" {
 		text += ": " + reason
 	}
 	return text
 }
 
-// stderr keeps the start of what a child says on its standard error.
+// stderr keeps the first 4 KiB or so that a child writes to its standard error.
 type stderr struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -126,7 +131,8 @@ func (t *stderr) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// crash is the line that says why the child ended itself; empty if it did not.
+// crash returns the line that says why the child ended by itself. It returns an empty
+// string if there is none, as when the child was killed.
 func (t *stderr) crash() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -140,15 +146,16 @@ func (t *stderr) crash() string {
 	return ""
 }
 
-// pair is the two processes of one measurement.
+// pair holds the two processes of one measurement.
 type pair struct {
 	ctx          context.Context
 	cancel       context.CancelFunc
 	server, load *child
-	hello        hello
+	hello        hello // where the server's streams are
 }
 
-// startPair starts a pair whose server fans out.
+// startPair starts a pair whose server sends each event to all subscribers. A subscriber
+// may be backlog events behind.
 func startPair(ctx context.Context, lib string, backlog int) (*pair, error) {
 	p, err := newPair(ctx, lib)
 	if err != nil {
@@ -161,8 +168,8 @@ func startPair(ctx context.Context, lib string, backlog int) (*pair, error) {
 	return p, nil
 }
 
-// newPair starts a process for the library and a load generator. Both are killed when
-// ctx is done.
+// newPair starts a process for the library and a process for the load generator. Both are
+// killed when ctx is done.
 func newPair(ctx context.Context, lib string) (p *pair, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -186,6 +193,7 @@ func newPair(ctx context.Context, lib string) (p *pair, err error) {
 	return p, err
 }
 
+// end kills both processes and waits for their end.
 func (p *pair) end() {
 	p.cancel()
 	for _, c := range []*child{p.load, p.server} {
@@ -195,32 +203,35 @@ func (p *pair) end() {
 	}
 }
 
-// both calls the two at once. An error of one ends the other, and is the one that is
-// returned.
+// both calls an operation of the server and one of the load generator at the same time and
+// waits for both. If one fails, the other gets two seconds and is then killed. both returns
+// the error that tells more.
 func (p *pair) both(serverOp string, serverArgs, serverResult any, loadOp string, loadArgs, loadResult any) error {
 	errs := make(chan error, 2)
 	one := func(c *child, op string, args, result any) {
 		err := c.call(op, args, result)
 		if err != nil {
-			time.AfterFunc(2*time.Second, p.cancel) // time for the other to say why
+			time.AfterFunc(2*time.Second, p.cancel) // until then, the other may report the cause
 		}
 		errs <- err
 	}
 	go one(p.server, serverOp, serverArgs, serverResult)
 	go one(p.load, loadOp, loadArgs, loadResult)
-	return worst(<-errs, <-errs)
+	return moreTelling(<-errs, <-errs)
 }
 
-// worst is the error that tells more. A child that crashed says it all; one that just
-// ended was often ended because the other one failed.
-func worst(a, b error) error {
-	if weight(b) > weight(a) {
+// moreTelling returns the error that tells more about the cause. The crash of a child tells
+// most, then an error that an operation returned. A child that died without a message was
+// often killed because the other one failed.
+func moreTelling(a, b error) error {
+	if detail(b) > detail(a) {
 		return b
 	}
 	return a
 }
 
-func weight(err error) int {
+// detail ranks err for moreTelling.
+func detail(err error) int {
 	dead, ok := errors.AsType[*deadChildError](err)
 	switch {
 	case err == nil:

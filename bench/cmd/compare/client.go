@@ -14,8 +14,8 @@ import (
 	"github.com/chi-sse/sse/bench/internal/report"
 )
 
-// read is how fast a client reads a stream over loopback, from a server that writes as
-// fast as it can. The process that is measured is the client's.
+// read measures for d how fast a client reads events of shape s over loopback from a server
+// that writes as fast as it can. The measured process is the client's.
 func read(s shape, d time.Duration) workload {
 	return workload{
 		name:  "client-" + s.Name,
@@ -35,7 +35,7 @@ func read(s shape, d time.Duration) workload {
 			}
 			defer p.end()
 			var url string
-			if err := p.load.call("flood", floodArgs{s, 0}, &url); err != nil {
+			if err := p.load.call("serve", serveArgs{s, 0}, &url); err != nil {
 				return out, err
 			}
 			var before, after, took time.Duration
@@ -51,7 +51,7 @@ func read(s shape, d time.Duration) workload {
 			if err := p.load.call("cpu", nil, &after); err != nil {
 				return out, err
 			}
-			// The server also ran in the warm-up, at about the same rate.
+			// The server's CPU includes the warm-up, when it ran at about the same rate.
 			share := t.Duration.Seconds() / took.Seconds()
 			out.figures = append(t.figures(), 1000*share*micros(after-before, t.Events))
 			return out, nil
@@ -62,11 +62,11 @@ func read(s shape, d time.Duration) workload {
 type readArgs struct {
 	URL      string
 	Shape    shape
-	Duration time.Duration // 0: check Count events
+	Duration time.Duration // 0: compare Count events instead of measuring
 	Count    int
 }
 
-// read has the library's client read the stream at URL.
+// read measures, or checks, how the library's client reads the stream at args.URL.
 func (s *server) read(args readArgs) (t timed, err error) {
 	ctx := context.Background()
 	if args.Duration == 0 {
@@ -80,8 +80,8 @@ func (s *server) read(args readArgs) (t timed, err error) {
 	return c.result, nil
 }
 
-// checkedRead has the library's client read a stream and compares each event.
-func checkedRead(ctx context.Context, lib library.Library) error {
+// checkRead compares the events that the library's client reads with what was sent.
+func checkRead(ctx context.Context, lib library.Library) error {
 	p, err := newPair(ctx, lib.Name)
 	if err != nil {
 		return err
@@ -90,7 +90,7 @@ func checkedRead(ctx context.Context, lib library.Library) error {
 	for _, s := range []shape{tokens, small, pages} {
 		const count = 200
 		var url string
-		if err := p.load.call("flood", floodArgs{s, count}, &url); err != nil {
+		if err := p.load.call("serve", serveArgs{s, count}, &url); err != nil {
 			return err
 		}
 		if err := p.server.call("read", readArgs{URL: url, Shape: s, Count: count}, nil); err != nil {
@@ -100,13 +100,14 @@ func checkedRead(ctx context.Context, lib library.Library) error {
 	return nil
 }
 
-type floodArgs struct {
+type serveArgs struct {
 	Shape shape
-	Count int // of events, after which the stream waits; 0: no end
+	Count int // send this many events and then nothing; 0: send events without end
 }
 
-// flood serves a stream, at the URL that it returns.
-func flood(args floodArgs) (url string, err error) {
+// serveStream starts a server that sends events on each connection as fast as it can. It
+// returns the server's URL.
+func serveStream(args serveArgs) (url string, err error) {
 	count := args.Count
 	if count == 0 {
 		count = args.Shape.mebibyte()
@@ -130,8 +131,8 @@ func flood(args floodArgs) (url string, err error) {
 			}
 			go func() {
 				defer conn.Close()
-				if err := pour(conn, body, args.Count == 0); err != nil {
-					log.Print(err) // the client has left, which is for it to explain
+				if err := respond(conn, body, args.Count == 0); err != nil {
+					log.Print(err) // the client has left, and its process reports why
 				}
 			}()
 		}
@@ -139,9 +140,10 @@ func flood(args floodArgs) (url string, err error) {
 	return "http://" + ln.Addr().String() + "/", nil
 }
 
-// pour answers the request on conn with the chunks of body, once or over and over.
-func pour(conn net.Conn, body []byte, again bool) error {
-	if _, err := conn.Read(make([]byte, 4<<10)); err != nil { // the head is in one segment
+// respond reads the request on conn and sends a response with the chunks of body, once or,
+// if again is true, over and over. It returns when the client has left.
+func respond(conn net.Conn, body []byte, again bool) error {
+	if _, err := conn.Read(make([]byte, 4<<10)); err != nil { // the request's head arrives in one segment
 		return err
 	}
 	const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n"

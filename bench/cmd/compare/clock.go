@@ -8,24 +8,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The monotonic clock is the machine's, and so the same in all processes. Reading it
-// by the runtime's own reading is a tenth of the cost of the system call.
+// The machine's monotonic clock is the same in all processes. Reading it costs a system
+// call, so it is read once; the runtime's own clock, at a tenth of the cost, gives the time
+// since then.
 var (
 	clockStart = time.Now()
 	clockZero  = clockReading() - time.Since(clockStart)
 )
 
+// clockReading reads the machine's monotonic clock.
 func clockReading() time.Duration {
 	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // it cannot fail with this clock
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail with this clock
 	return time.Duration(ts.Nano())
 }
 
-// now is the time of the monotonic clock.
+// now returns the time of the machine's monotonic clock.
 func now() time.Duration { return clockZero + time.Since(clockStart) }
 
-// sleepUntil returns at t or a few microseconds later; a Go timer may be a millisecond
-// late in an idle process.
+// sleepUntil returns at t or a few microseconds later. It does not use a Go timer, which
+// may be a millisecond late in an idle process.
 func sleepUntil(t time.Duration) {
 	ts := unix.NsecToTimespec(int64(t))
 	for now() < t {

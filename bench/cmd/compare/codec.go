@@ -20,17 +20,19 @@ var timedColumns = []report.Column{
 	{Title: "allocations per event", Better: report.Lower},
 }
 
-// encode is how fast a process encodes events, into a buffer that it uses again if the
-// library has it that way.
+// encode measures for d how fast a process encodes events of shape s. It reuses its buffer
+// if the library can do so.
 func encode(s shape, d time.Duration) workload {
 	return codec("encode-"+s.Name, "Encode events of "+s.Title, encoding, "encode", s, d)
 }
 
-// decode is how fast a process decodes events from an io.Reader over memory.
+// decode measures for d how fast a process decodes events of shape s from an io.Reader over
+// memory.
 func decode(s shape, d time.Duration) workload {
 	return codec("decode-"+s.Name, "Decode events of "+s.Title, decoding, "decode", s, d)
 }
 
+// codec returns a workload that calls op, one of the server's operations, for d.
 func codec(name, title string, of *discipline, op string, s shape, d time.Duration) workload {
 	return workload{
 		name:    name,
@@ -54,10 +56,10 @@ func codec(name, title string, of *discipline, op string, s shape, d time.Durati
 
 type codecArgs struct {
 	Shape    shape
-	Duration time.Duration // 0: check, in place of measuring
+	Duration time.Duration // 0: check instead of measuring
 }
 
-// encode encodes the same thousand events, over and over.
+// encode encodes the same thousand events over and over and returns how fast that was.
 func (s *server) encode(args codecArgs) (t timed, err error) {
 	if args.Duration == 0 {
 		return t, checkEncode(s.lib)
@@ -84,7 +86,7 @@ func (s *server) encode(args codecArgs) (t timed, err error) {
 	return c.measure(all, args.Duration)
 }
 
-// decode decodes the same mebibyte, over and over.
+// decode decodes the same mebibyte over and over and returns how fast that was.
 func (s *server) decode(args codecArgs) (t timed, err error) {
 	if args.Duration == 0 {
 		return t, checkDecode(s.lib)
@@ -106,7 +108,8 @@ func (s *server) decode(args codecArgs) (t timed, err error) {
 	return c.measure(all, args.Duration)
 }
 
-// measure measures f for d, after an eighth of it.
+// measure calls f for an eighth of d to warm up, then for d, and returns what c counted in
+// the second call.
 func (c *counter) measure(f func(time.Duration) error, d time.Duration) (t timed, err error) {
 	if err := f(d / 8); err != nil {
 		return t, err
@@ -117,16 +120,19 @@ func (c *counter) measure(f func(time.Duration) error, d time.Duration) (t timed
 	return c.since(from), err
 }
 
-func checkedEncode(ctx context.Context, lib library.Library) error {
-	return checkedCodec(ctx, lib, "encode")
+// checkEncodeInChild calls checkEncode in a new process.
+func checkEncodeInChild(ctx context.Context, lib library.Library) error {
+	return checkCodecInChild(ctx, lib, "encode")
 }
 
-func checkedDecode(ctx context.Context, lib library.Library) error {
-	return checkedCodec(ctx, lib, "decode")
+// checkDecodeInChild calls checkDecode in a new process.
+func checkDecodeInChild(ctx context.Context, lib library.Library) error {
+	return checkCodecInChild(ctx, lib, "decode")
 }
 
-// checkedCodec has a process do the check, which may crash or hang.
-func checkedCodec(ctx context.Context, lib library.Library, op string) error {
+// checkCodecInChild checks the library by op in a new process, because the library may crash
+// or hang.
+func checkCodecInChild(ctx context.Context, lib library.Library, op string) error {
 	p, err := newPair(ctx, lib.Name)
 	if err != nil {
 		return err
@@ -135,7 +141,7 @@ func checkedCodec(ctx context.Context, lib library.Library, op string) error {
 	return p.server.call(op, codecArgs{}, nil)
 }
 
-// checkEncode has what the library encodes decoded.
+// checkEncode decodes what the library encodes and compares it with what was given to it.
 func checkEncode(lib library.Library) error {
 	encode := lib.NewEncode()
 	for _, s := range []shape{small, pages} {
@@ -165,7 +171,8 @@ func checkEncode(lib library.Library) error {
 	return nil
 }
 
-// checkDecode has the library decode what was encoded with care.
+// checkDecode compares what the library decodes with what was encoded. shape.text encodes
+// it, without any library.
 func checkDecode(lib library.Library) error {
 	for _, s := range []shape{tokens, small, pages, large} {
 		v := &verifier{shape: s, frames: lib.Kind == library.Limit, count: 200}

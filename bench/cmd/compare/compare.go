@@ -20,33 +20,35 @@ type comparison struct {
 	options
 	began   time.Time
 	outcome map[cell]*record
-	bad     map[ability]string // what failed the check, and why
-	skipped int                // runs for which there was no time
+	bad     map[ability]string // why a library failed the check of a discipline
+	skipped int                // runs that were left out because the budget was used up
 }
 
 // cell is one library under one workload.
 type cell struct{ workload, library string }
 
-// ability is a library in one of its disciplines.
+// ability is one library in one discipline.
 type ability struct {
 	of      *discipline
 	library string
 }
 
-// record is the runs of a cell.
+// record holds the runs of a cell.
 type record struct {
-	samples []report.Samples
-	trouble []string
-	failed  int
+	samples []report.Samples // for each column
+	trouble []string         // what went wrong, for each run with trouble
+	failed  int              // runs without figures
 }
 
-// compare runs everything, interleaved, and reports.
+// compare runs every workload with every library, interleaved, and prints the tables. If o
+// names a folder for results, it writes RESULTS.md. It returns an error if ctx is done or
+// if it cannot write; a run that fails is reported in the tables.
 func compare(ctx context.Context, o options) error {
 	c := &comparison{options: o, began: time.Now(), outcome: map[cell]*record{}, bad: map[ability]string{}}
 	c.check(ctx)
 	for rep := range o.reps {
 		for _, w := range o.workloads {
-			for i := range o.libraries { // each time another one first
+			for i := range o.libraries { // each repetition starts with another library
 				c.measure(ctx, rep, w, o.libraries[(i+rep)%len(o.libraries)])
 			}
 		}
@@ -62,7 +64,7 @@ func compare(ctx context.Context, o options) error {
 		fmt.Println()
 	}
 	if c.skipped > 0 {
-		fmt.Printf("%d runs were left out, since the time (-budget) was over.\n", c.skipped)
+		fmt.Printf("%d runs were left out because the time that -budget allows was over.\n", c.skipped)
 	}
 	fmt.Printf("It took %v.\n", time.Since(c.began).Round(time.Second))
 	if o.results != "" {
@@ -71,7 +73,8 @@ func compare(ctx context.Context, o options) error {
 	return nil
 }
 
-// check has each library compared with what was published, before anything is timed.
+// check compares what each library sends, encodes or decodes with what it was given. It
+// records the libraries that fail in c.bad.
 func (c *comparison) check(ctx context.Context) {
 	for _, of := range disciplines {
 		if !slices.ContainsFunc(c.workloads, func(w workload) bool { return w.of == of }) {
@@ -91,10 +94,12 @@ func (c *comparison) check(ctx context.Context) {
 			}
 		}
 	}
-	progress("checked that all have the right bytes, in order: %v", time.Since(c.began).Round(time.Second))
+	progress("checked that every library has the right bytes in the right order: %v", time.Since(c.began).Round(time.Second))
 }
 
-// measure does one run.
+// measure does one run of w with lib and records its figures. It does nothing if lib does
+// not take part in w, has failed the check, or has failed in two runs of w; nor if the
+// budget is used up or ctx is done.
 func (c *comparison) measure(ctx context.Context, rep int, w workload, lib library.Library) {
 	if !w.takes(lib) || c.bad[ability{w.of, lib.Name}] != "" || ctx.Err() != nil {
 		return
@@ -139,7 +144,8 @@ func (c *comparison) measure(ctx context.Context, rep int, w workload, lib libra
 	progress("%d/%d %-10s %-24s %4.1fs  %s  %s", rep+1, c.reps, w.name, lib.Name, time.Since(began).Seconds(), strings.Join(figures, "  "), out.trouble)
 }
 
-// within runs f, which ends when its context does, for no longer than limit.
+// within calls f with a context that ends after limit. It returns f's error, or says that
+// f took too long.
 func within(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -150,11 +156,12 @@ func within(ctx context.Context, limit time.Duration, f func(context.Context) er
 	return err
 }
 
+// progress prints a line to standard error.
 func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, format+"\n", args...)
 }
 
-// tables are the outcome of each workload.
+// tables returns the outcome of each workload.
 func (c *comparison) tables() (tables []report.Table) {
 	for _, w := range c.workloads {
 		t := report.Table{Name: w.name, Title: w.title, Columns: w.columns}
@@ -177,7 +184,7 @@ func (c *comparison) tables() (tables []report.Table) {
 	return tables
 }
 
-// summary says what went wrong, and how often.
+// summary returns a line for each kind of trouble, with the number of runs that had it.
 func (r *record) summary(reps int) (lines []string) {
 	for _, text := range r.trouble {
 		n := 0

@@ -11,17 +11,18 @@ import (
 	"github.com/chi-sse/sse/bench/internal/report"
 )
 
-// crowd is as many subscribers as fit into a process of 20,000 files: nine events, a
-// silence in which heartbeats are due, if the library has any, and one more event.
+// crowd sends ten events to n subscribers, with a silence before the last, in which
+// heartbeats become due if the library has any. parseFlags asks for 18,000 subscribers,
+// which fit into a process with 20,000 open files.
 func crowd(n int) workload {
 	const (
 		before    = 9
 		perSecond = 3
-		silence   = 18 * time.Second // the hub's heartbeat is after 15
+		silence   = 18 * time.Second // longer than the 15 s after which the hub sends a heartbeat
 	)
 	return workload{
 		name:  "crowd",
-		title: fmt.Sprintf("A crowd: %s subscribers, ten events with a silence of %v before the last", report.Format(float64(n)), silence),
+		title: fmt.Sprintf("Crowd: %s subscribers, ten events, with a silence of %v before the last", report.Format(float64(n)), silence),
 		of:    fanOut,
 		columns: []report.Column{
 			{Title: "lost", Better: report.Lower},
@@ -32,7 +33,7 @@ func crowd(n int) workload {
 		only:  func(l library.Library) bool { return l.Kind == library.Ours },
 		limit: 2 * time.Minute,
 		run: func(ctx context.Context, lib library.Library) (out outcome, err error) {
-			p, base, err := measured(ctx, lib, n, window, eventSize, false)
+			p, base, err := startWithSubscribers(ctx, lib, n, window, eventSize, false)
 			if err != nil {
 				return out, err
 			}

@@ -12,13 +12,13 @@ import (
 	"github.com/chi-sse/sse/bench/internal/stream"
 )
 
-// generator is the process of the subscribers: one thread that waits for all of them
-// at once, and allocates nothing per event.
+// generator is the load generator: one thread that reads all subscribers' streams by epoll.
+// It allocates nothing per event.
 type generator struct {
-	epoll  int
+	epoll  int // its descriptor
 	conns  []subscriber
 	slow   []int // descriptors of clients that never read
-	open   int
+	open   int   // streams that are open
 	events []unix.EpollEvent
 	buf    []byte
 	seqs   []int
@@ -26,21 +26,22 @@ type generator struct {
 
 // subscriber is one stream.
 type subscriber struct {
-	fd    int // -1 when it is closed
+	fd    int // -1 if the stream is closed
 	scan  stream.Scanner
 	tally stream.Tally
-	seen  bool // an event, ever
+	seen  bool // the stream has received an event
 }
 
-// listener is told what happens on the streams.
+// listener receives what happens on the streams.
 type listener interface {
-	arrived(s *subscriber, seq int, at time.Duration)
-	closed(s *subscriber, why error)
-	told(end int)   // by the server
-	idle() error    // all that was there is read
-	finished() bool // return from listen
+	arrived(s *subscriber, seq int, at time.Duration) // event seq came on s
+	closed(s *subscriber, why error)                  // s was closed
+	told(end int)                                     // the server says that end is the event after the last
+	idle() error                                      // everything that had come is read
+	finished() bool                                   // listen must return
 }
 
+// newGenerator returns a generator that watches only the link to the server.
 func newGenerator() (*generator, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -53,8 +54,10 @@ func newGenerator() (*generator, error) {
 	return g, nil
 }
 
+// watch adds a descriptor to the epoll set. index is the subscriber's index in conns, or -1
+// for the link.
 func (g *generator) watch(fd, index int) error {
-	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(index)} // an index finds more than a descriptor
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(index)} // the index, with which read finds the subscriber
 	if err := unix.EpollCtl(g.epoll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		return fmt.Errorf("epoll: %w", err)
 	}
@@ -64,10 +67,10 @@ func (g *generator) watch(fd, index int) error {
 type connectArgs struct {
 	Addr, Target string
 	N            int
-	Slow         bool // with one more that never reads
+	Slow         bool // add one client that never reads
 }
 
-// connect opens the streams, without waiting for what they answer.
+// connect opens the streams and sends their requests. It does not wait for responses.
 func (g *generator) connect(args connectArgs) (struct{}, error) {
 	addr, err := netip.ParseAddrPort(args.Addr)
 	if err != nil {
@@ -102,15 +105,16 @@ func (g *generator) connect(args connectArgs) (struct{}, error) {
 			return struct{}{}, err
 		}
 		if i%256 == 255 {
-			time.Sleep(5 * time.Millisecond) // the server's queue of connections is short
+			time.Sleep(5 * time.Millisecond) // the server's queue of new connections is short
 		}
 	}
 	return struct{}{}, nil
 }
 
-// dial connects a socket. That of a slow client is like one across a network, which
-// takes 1,400 bytes at a time, and little in all: over loopback the server could send
-// megabytes before it would notice that nobody reads.
+// dial returns the descriptor of a socket that is connected to addr. If slow is true, the
+// socket has a receive buffer of 4 KiB and segments of 1,400 bytes, like one across a
+// network. Without that, the server could send megabytes over loopback before it noticed
+// that the client does not read.
 func dial(addr netip.AddrPort, slow bool) (fd int, err error) {
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -122,7 +126,7 @@ func dial(addr netip.AddrPort, slow bool) (fd int, err error) {
 			err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, 1400)
 		}
 	}
-	if err == nil { // no connection of an old run is left in a state that takes its port
+	if err == nil { // so that a closed connection does not keep its port in TIME_WAIT
 		err = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
 	if err == nil {
@@ -143,15 +147,16 @@ func (g *generator) disconnect(struct{}) (struct{}, error) {
 	return struct{}{}, nil
 }
 
+// drop closes a stream.
 func (g *generator) drop(s *subscriber) {
 	if s.fd >= 0 {
-		_ = unix.Close(s.fd) // which also takes it from the epoll set
+		_ = unix.Close(s.fd) // this also removes it from the epoll set
 		s.fd = -1
 		g.open--
 	}
 }
 
-// listen reads from the streams until l has finished.
+// listen reads from the streams and calls l until l.finished returns true.
 func (g *generator) listen(l listener) error {
 	for !l.finished() {
 		n, err := unix.EpollWait(g.epoll, g.events, 0)
@@ -181,7 +186,7 @@ func (g *generator) listen(l listener) error {
 	return nil
 }
 
-// read reads what is there on one stream.
+// read reads what has come on one stream and passes it to l.
 func (g *generator) read(s *subscriber, l listener) {
 	for s.fd >= 0 {
 		n, err := unix.Read(s.fd, g.buf)

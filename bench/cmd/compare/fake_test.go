@@ -18,7 +18,7 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// TestMain is also the main function of the children.
+// TestMain runs the tests. In a child, it is the child's main function.
 func TestMain(m *testing.M) {
 	registerFakes()
 	if len(os.Args) == 3 && (os.Args[1] == serverRole || os.Args[1] == loadRole) {
@@ -28,10 +28,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fake is a library that does something wrong. It writes to its streams one after the
+// fake is a library that can do something wrong. It writes to its streams one after the
 // other.
 type fake struct {
-	// send returns what stream i is sent of an event, and whether to end it.
+	// send returns what to send of event seq to a stream, and whether to end the stream.
 	send func(stream, seq int, frame string) (text string, end bool)
 
 	mu      sync.Mutex
@@ -83,6 +83,7 @@ func (f *fake) publish(m library.Message) error {
 	return nil
 }
 
+// registerFakes registers one library for each kind of mistake, and one without mistakes.
 func registerFakes() {
 	for name, send := range map[string]func(stream, seq int, frame string) (string, bool){
 		"right": func(_, _ int, frame string) (string, bool) { return frame, false },
@@ -142,8 +143,8 @@ func registerFakes() {
 	})
 }
 
-// fakeTheRest gives a library that fans out all other abilities, right but for event 40
-// if it alters that.
+// fakeTheRest gives lib all disciplines but fan-out. They are right, except for event 40 if
+// alters is true.
 func fakeTheRest(lib *library.Library, alters bool) {
 	alter := func(m library.Message) library.Message {
 		if alters && stream.Seq(m.Data) == 40 {

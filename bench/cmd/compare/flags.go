@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"regexp"
@@ -14,41 +13,43 @@ import (
 	"github.com/chi-sse/sse/bench/internal/library"
 )
 
-// options are what is to be compared, and how.
+// options says what to compare, and how.
 type options struct {
 	libraries []library.Library
 	workloads []workload
-	reps      int
-	budget    time.Duration // no run begins after it; 0 means none
-	results   string        // a folder for RESULTS.md and plots; empty for none
-	profiles  string        // a folder for the profiles of servers; empty for none
-	command   string
-	growth    *growthOptions // measure that in place of a comparison
+	reps      int            // runs of each workload with each library
+	budget    time.Duration  // start no run after this time; 0: no limit
+	results   string         // the folder for RESULTS.md and its plots; empty: write none
+	profiles  string         // the folder for the servers' CPU profiles; empty: write none
+	command   string         // the command line, which RESULTS.md names
+	growth    *growthOptions // if not nil, measure growth and compare nothing
 }
 
+// parseFlags returns the options that args, the command line without the program's name,
+// ask for. It returns flag.ErrHelp if it has printed the help or the list instead.
 func parseFlags(args []string) (o options, err error) {
 	f := flag.NewFlagSet("compare", flag.ContinueOnError)
-	short := f.Bool("short", false, "the form that takes under five minutes; other flags change it")
-	libs := f.String("libs", "", "regular `expression` of the libraries' names")
-	loads := f.String("workloads", "", "regular `expression` of the workloads' names; crowd, which takes long, only if it has that name")
-	alone := f.Duration("alone-for", 700*time.Millisecond, "how long to encode, to decode, to read, and to send on one connection; -short: 200ms")
-	sizes := f.String("sizes", "100,1000,10000", "subscribers at full rate, by commas; -short: 100,1000")
-	idlers := f.Int("idle", 10000, "idle subscribers; -short: 2000")
-	fullFor := f.Duration("full-for", 1500*time.Millisecond, "how long to publish at full rate; -short: 1s")
-	rateFor := f.Duration("rate-for", 4*time.Second, "how long to publish at a fixed rate; -short: 2s")
-	slowFor := f.Duration("slow-for", 6*time.Second, "the same beside a client that does not read; -short: 4s")
-	patience := f.Duration("patience", 5*time.Second, "how long an event of a burst may be on its way after the last; -short: 3s")
-	list := f.Bool("list", false, "list libraries and workloads")
-	grow := f.String("growth", "", "measure how the costs of the hub grow, in the `series` whose names match, and compare nothing; with -short, -reps, -results, -profile")
-	f.IntVar(&o.reps, "reps", 3, "runs of everything; -short: 1")
-	f.DurationVar(&o.budget, "budget", 0, "start nothing after so long; -short: 4m20s")
-	f.StringVar(&o.results, "results", "", "`folder` for RESULTS.md and plots")
-	f.StringVar(&o.profiles, "profile", "", "`folder` for a CPU profile of each server, which go tool pprof reads")
+	short := f.Bool("short", false, "measure less, in under five minutes; this changes the defaults of other flags")
+	libs := f.String("libs", "", "compare the libraries whose names match this regular `expression`")
+	loads := f.String("workloads", "", "run the workloads whose names match this regular `expression`; crowd, which takes long, runs only if the expression contains its name")
+	alone := f.Duration("alone-for", 700*time.Millisecond, "how long to encode, to decode, to read, and to send on one connection; with -short 200ms")
+	sizes := f.String("sizes", "100,1000,10000", "numbers of subscribers at full rate, separated by commas; with -short 100,1000")
+	idlers := f.Int("idle", 10000, "number of idle subscribers; with -short 2000")
+	fullFor := f.Duration("full-for", 1500*time.Millisecond, "how long to publish at full rate; with -short 1s")
+	rateFor := f.Duration("rate-for", 4*time.Second, "how long to publish at a fixed rate; with -short 2s")
+	slowFor := f.Duration("slow-for", 6*time.Second, "how long to publish at a fixed rate while one client never reads; with -short 4s")
+	patience := f.Duration("patience", 5*time.Second, "how long to wait for the next event of a burst before the rest counts as lost; with -short 3s")
+	list := f.Bool("list", false, "list the chosen libraries and workloads, and measure nothing")
+	grow := f.String("growth", "", "measure how the costs of the hub grow, in the series whose names match this regular `expression`, and compare nothing; of the other flags, only -short, -reps, -results and -profile apply")
+	f.IntVar(&o.reps, "reps", 3, "number of runs of each measurement; with -short 1")
+	f.DurationVar(&o.budget, "budget", 0, "start no run after this time; 0 means no limit; with -short 4m20s")
+	f.StringVar(&o.results, "results", "", "write RESULTS.md (with -growth: GROWTH.md) and its plots to this `folder`")
+	f.StringVar(&o.profiles, "profile", "", "write a CPU profile of each measured process, for go tool pprof, to this `folder`")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
 	if f.NArg() > 0 {
-		return o, fmt.Errorf("what is %q?", f.Arg(0))
+		return o, fmt.Errorf("every argument must be a flag, and %q is none", f.Arg(0))
 	}
 	set := map[string]bool{}
 	f.Visit(func(f *flag.Flag) { set[f.Name] = true })
@@ -80,7 +81,7 @@ func parseFlags(args []string) (o options, err error) {
 	for size := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.Atoi(size)
 		if err != nil || n <= 0 {
-			return o, fmt.Errorf("-sizes: %q is no number of subscribers", size)
+			return o, fmt.Errorf("-sizes: %q must be a positive number of subscribers", size)
 		}
 		all = append(all, full(n, *fullFor))
 	}
@@ -91,7 +92,7 @@ func parseFlags(args []string) (o options, err error) {
 	all = append(all, burst(1000, 1000, *patience), idle(*idlers), slow(1000, 10, *slowFor, func(l library.Library) bool {
 		switch l.Name {
 		case "socket loop", "socket loop, packed":
-			return false // it takes no care of that
+			return false // it does nothing about slow clients
 		case "tmaxmax/go-sse", "launchdarkly/eventsource", "r3labs/sse":
 			return true
 		}
@@ -113,6 +114,8 @@ func parseFlags(args []string) (o options, err error) {
 	return o, nil
 }
 
+// choose returns the elements of all whose names match the regular expression pattern. It
+// returns an error if pattern is invalid or if nothing matches.
 func choose[T any](all []T, pattern string, name func(T) string) (chosen []T, err error) {
 	re, err := regexp.Compile(pattern)
 	if err != nil {
@@ -124,11 +127,12 @@ func choose[T any](all []T, pattern string, name func(T) string) (chosen []T, er
 		}
 	}
 	if len(chosen) == 0 {
-		return nil, errors.New("nothing has such a name")
+		return nil, fmt.Errorf("no name matches %q", pattern)
 	}
 	return chosen, nil
 }
 
+// list prints the names of the chosen libraries and workloads, with a description each.
 func (o *options) list() {
 	for _, l := range o.libraries {
 		fmt.Printf("%-26s %s\n", l.Name, l.Note)

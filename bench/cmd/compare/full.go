@@ -11,10 +11,10 @@ import (
 	"github.com/chi-sse/sse/bench/internal/report"
 )
 
-// window is how many events may be in flight at full rate.
+// window is how many events are in flight at full rate.
 const window = 32
 
-// full is the fan-out at full rate to n subscribers, for d.
+// full publishes events to n subscribers at full rate for d.
 func full(n int, d time.Duration) workload {
 	return workload{
 		name:  fmt.Sprintf("full-%d", n),
@@ -33,7 +33,7 @@ func full(n int, d time.Duration) workload {
 				return out, err
 			}
 			if got.Lost > 0 || got.Duplicates > 0 {
-				out.trouble = fmt.Sprintf("%d lost, %d twice", got.Lost, got.Duplicates)
+				out.trouble = fmt.Sprintf("%d lost, %d duplicates", got.Lost, got.Duplicates)
 			}
 			deliveries := pub.Events * n
 			out.figures = []float64{
@@ -47,9 +47,10 @@ func full(n int, d time.Duration) workload {
 	}
 }
 
-// fullRate publishes events of size for d, with so many in flight.
+// fullRate publishes events of size bytes to n subscribers for d, with up to inFlight events
+// in flight. It fails if a stream ends.
 func fullRate(ctx context.Context, lib library.Library, n, inFlight, size int, d time.Duration) (pub published, got collected, err error) {
-	p, base, err := measured(ctx, lib, n, inFlight, size, false)
+	p, base, err := startWithSubscribers(ctx, lib, n, inFlight, size, false)
 	if err != nil {
 		return pub, got, err
 	}

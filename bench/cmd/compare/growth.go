@@ -15,38 +15,40 @@ import (
 	"github.com/chi-sse/sse/bench/internal/report"
 )
 
-// growthOptions say how much of the growth is measured.
+// growthOptions says which series to measure, how often, and where to write the outcome.
 type growthOptions struct {
-	short    bool   // smaller sizes, and less time for each
-	reps     int    // runs of everything; 0 means 3, or 1 of the short form
-	series   string // a regular expression of their names
-	results  string // a folder for GROWTH.md and plots; empty for none
-	profiles string // a folder for the profiles of servers; empty for none
-	command  string
+	short    bool   // leave out the largest sizes, and take less time for each
+	reps     int    // runs of everything; 0 means 3, or 1 if short is set
+	series   string // a regular expression that matches the names of the series
+	results  string // the folder for GROWTH.md and its plots; empty: write none
+	profiles string // the folder for the servers' CPU profiles; empty: write none
+	command  string // the command line, which GROWTH.md names
 }
 
-// series is one kind of work, of several sizes.
+// series is one kind of work that is measured at several sizes.
 type series struct {
 	name      string
 	title     string
-	axis      string
-	libraries []string // the sessions that are measured
+	axis      string   // what the sizes count
+	libraries []string // the names of the libraries that are measured
 	sizes     []int
 	workload  func(size int) workload
-	curves    []curve // the first is drawn
+	curves    []curve // the costs whose growth is reported; the first one is also drawn
 }
 
-// The names of what grows.
+// The libraries whose growth is measured.
 const (
 	ordinary = "sse hub"
 	detached = "sse hub, detached"
 )
 
-// growth measures how this module's hub behaves as work grows, and reports.
+// growth measures how the costs of this module's hub grow with the work. It prints the
+// tables and, if o names a folder for results, writes GROWTH.md. It returns an error if a
+// series or a library does not exist, if ctx is done, or if it cannot write.
 func growth(ctx context.Context, o growthOptions) error {
 	all, err := choose(growthSeries(o.short), o.series, func(s series) string { return s.name })
 	if err != nil {
-		return fmt.Errorf("the series: %w", err)
+		return fmt.Errorf("-growth: %w", err)
 	}
 	if o.reps == 0 {
 		if o.reps = 3; o.short {
@@ -87,10 +89,10 @@ func growth(ctx context.Context, o growthOptions) error {
 	return nil
 }
 
-// cell is the name of what is measured at a size.
+// cell returns the name of the series' workload at size n.
 func (s series) cell(n int) string { return fmt.Sprintf("%s-%d", s.name, n) }
 
-// rows are the outcome of a library, one for each size.
+// rows returns the figures of a library, one row for each size.
 func (s series) rows(c *comparison, lib string) (rows []report.Row) {
 	for _, n := range s.sizes {
 		row := report.Row{Name: whole(float64(n))}
@@ -105,29 +107,29 @@ func (s series) rows(c *comparison, lib string) (rows []report.Row) {
 	return rows
 }
 
-// text is the table of a series, and how its curves grow.
+// text returns the table of a series, followed by a table of how its curves grow.
 func (s series) text(c *comparison) (string, error) {
 	t := report.Table{Title: s.title, Columns: s.workload(s.sizes[0]).columns}
-	var laws strings.Builder
+	fits := [][]string{growthHeading}
 	for _, lib := range s.libraries {
 		rows := s.rows(c, lib)
 		t.Rows = append(t.Rows, rows...)
 		for _, curve := range s.curves {
-			prefix := ""
+			line := curve.growth(curve.dots(s.sizes, rows))
 			if len(s.libraries) > 1 {
-				prefix = lib + ": "
+				line[0] = lib + ": " + line[0]
 			}
-			laws.WriteString("  " + prefix + curve.law(curve.dots(s.sizes, rows)) + "\n")
+			fits = append(fits, line)
 		}
 	}
 	var b strings.Builder
 	if err := t.WriteText(&b); err != nil {
 		return "", err
 	}
-	return b.String() + "\n" + laws.String(), nil
+	return b.String() + "\n" + report.Grid(fits), nil
 }
 
-// plot draws the first curve of a series.
+// plot returns an SVG that draws the series' first curve.
 func (s series) plot(c *comparison) string {
 	var lines []plotLine
 	for _, lib := range s.libraries {
@@ -136,19 +138,20 @@ func (s series) plot(c *comparison) string {
 	return growthPlot(heading(s.title), s.axis, s.curves[0].what+", "+s.curves[0].unit, lines)
 }
 
+// heading returns the part of title that heads a section.
 func heading(title string) string { return (&report.Table{Title: title}).Heading() }
 
-// writeGrowth writes GROWTH.md and its plots to the folder.
+// writeGrowth writes GROWTH.md and its plots to o.results.
 func writeGrowth(o growthOptions, c *comparison, all []series) error {
 	if err := os.MkdirAll(filepath.Join(o.results, plotFolder), 0o755); err != nil {
 		return err
 	}
 	var b strings.Builder
-	b.WriteString("# How it grows\n\n")
+	b.WriteString("# How costs grow\n\n")
 	fmt.Fprintf(&b, "Written by `%s` on %s. %s\n\n", o.command, c.began.Format(time.DateOnly), machine())
 	b.WriteString(growthExplanation)
 	if c.reps > 1 {
-		fmt.Fprintf(&b, "Each figure is the median of %d runs, which are interleaved.\n\n", c.reps)
+		fmt.Fprintf(&b, "Each figure is the median of %d runs. The runs are interleaved.\n\n", c.reps)
 	}
 	for _, s := range all {
 		text, err := s.text(c)
@@ -164,16 +167,22 @@ func writeGrowth(o growthOptions, c *comparison, all []series) error {
 	return os.WriteFile(filepath.Join(o.results, "GROWTH.md"), []byte(strings.TrimRight(b.String(), "\n")+"\n"), 0o644)
 }
 
-const growthExplanation = `Each figure is of a process of its own. Under each table are the laws of its growth:
-the exponent of n that fits best by least squares of the logarithms, where n^1.00 is
-linear and n^0.00 constant. Series "in process" have no sockets: the sessions are those
-of an http.Handler whose ResponseWriter takes all at once, each with the goroutine of its
-handler, since only a socket can be detached. What they cost is the module's own part.
-Memory is given from 1,000 on; for fewer it is lost in what a process has anyway.
+const growthExplanation = `Every run has a new process.
+
+The lines at the end of each table say how a cost grows with n, the number in the first
+column. The growth is the power of n that fits best, by least squares of the logarithms:
+n^1.00 is linear and n^0.00 is constant. The largest deviation is that of a point from the
+fit. "Each" marks a cost that is fitted as the total of all n and printed for one of them.
+
+Series "in process" use no sockets. Their sessions belong to an http.Handler whose
+ResponseWriter accepts all bytes at once, so they show the module's own part of a cost. Each
+of these sessions keeps the goroutine of its handler, because a session without a socket
+cannot be detached. Memory is given from n = 1,000 on. For fewer, it cannot be told from what
+a process uses anyway.
 
 `
 
-// growthSeries are all series.
+// growthSeries returns all series; with short, without their largest sizes.
 func growthSeries(short bool) []series {
 	sizes := func(few int, all ...int) []int {
 		if short {
@@ -189,70 +198,70 @@ func growthSeries(short bool) []series {
 	return []series{
 		{
 			name:      "subscribers",
-			title:     fmt.Sprintf("Subscribers over sockets; events of about 100 bytes: single ones, with their latency, and %d in flight", window),
+			title:     fmt.Sprintf("Subscribers over sockets; events of about 100 bytes, one at a time (single) and %d in flight (full rate)", window),
 			axis:      "subscribers",
 			libraries: both,
 			sizes:     sizes(5, 100, 300, 1000, 3000, 10_000, 18_000),
 			workload:  func(n int) workload { return subscribers(n, d) },
 			curves: []curve{
-				{what: "CPU of a single event to all", unit: "µs", column: 0, each: true},
+				{what: "CPU of a single event", unit: "µs", column: 0, each: true},
 				{what: "p99 of a single event", unit: "ms", column: 2},
-				{what: "CPU of an event at full rate to all", unit: "µs", column: 3, each: true},
-				{what: "memory of all", unit: "KiB", column: 5, each: true},
+				{what: "CPU of an event at full rate", unit: "µs", column: 3, each: true},
+				{what: "memory of idle subscribers", unit: "KiB", column: 5, each: true},
 			},
 		},
 		{
 			name:      "inprocess",
-			title:     "Subscribers in process; each event is published when all have had the one before",
+			title:     "Subscribers in process; an event is published when all subscribers have received the one before",
 			axis:      "subscribers",
 			libraries: one,
 			sizes:     sizes(3, 1000, 10_000, 100_000, 1_000_000),
 			workload:  func(n int) workload { return subscribersInProcess(n, events) },
 			curves: []curve{
-				{what: "the time until all have an event", unit: "ns", column: 1, each: true},
-				{what: "CPU of an event to all", unit: "ns", column: 2, each: true},
-				{what: "memory of all", unit: "bytes", column: 3, each: true},
-				{what: "the time of all to join", unit: "ns", column: 5, each: true},
+				{what: "time until all have an event", unit: "ns", column: 1, each: true},
+				{what: "CPU of an event", unit: "ns", column: 2, each: true},
+				{what: "memory of subscribers", unit: "bytes", column: 3, each: true},
+				{what: "time to join", unit: "ns", column: 5, each: true},
 			},
 		},
 		{
 			name:      "topics",
-			title:     "Topics in process, with a follower each; beside one topic with as many followers",
+			title:     "Topics in process, each with one follower; for comparison, one topic with as many followers",
 			axis:      "topics",
 			libraries: one,
 			sizes:     sizes(5, 1, 10, 100, 1000, 10_000, 100_000),
 			workload:  func(n int) workload { return topics(n, events/100) },
 			curves: []curve{
-				{what: "the time of a publish call for each topic", unit: "ns", column: 0, each: true},
-				{what: "the time until an event for each topic is delivered", unit: "ns", column: 1, each: true},
-				{what: "memory of all, with their followers", unit: "bytes", column: 3, each: true},
-				{what: "the time of all followers to join", unit: "ns", column: 2, each: true, from: 100},
+				{what: "time of a publish call to each topic", unit: "ns", column: 0, each: true},
+				{what: "time until an event of each topic is delivered", unit: "ns", column: 1, each: true},
+				{what: "memory of topics with their followers", unit: "bytes", column: 3, each: true},
+				{what: "time to join", unit: "ns", column: 2, each: true, from: 100},
 			},
 		},
 		{
 			name:      "sizes",
-			title:     fmt.Sprintf("Event size over sockets: %d subscribers at full rate; in flight are %d events, or as many as make %d MiB, and 2 at least", sizedFor, window, sizedInFlight>>20),
+			title:     fmt.Sprintf("Event size over sockets: %d subscribers at full rate; %d events are in flight, or as many as %d MiB holds, but at least 2", sizedFor, window, sizedInFlight>>20),
 			axis:      "bytes of data",
 			libraries: both,
 			sizes:     sizes(5, 50, 500, 5<<10, 50<<10, 500<<10, 1<<20),
 			workload:  func(n int) workload { return eventSizes(n, d/2) },
 			curves: []curve{
-				{what: "CPU of a delivery", unit: "µs", column: 0},
-				{what: "CPU of a delivery", unit: "µs", column: 0, from: 5 << 10},
+				{what: "CPU per delivery", unit: "µs", column: 0},
+				{what: "CPU per delivery", unit: "µs", column: 0, from: 5 << 10},
 			},
 		},
 		{
 			name:      "log",
-			title:     "Log in process; a full log of so many events (Config.LogEvents, where 0 is its default of 65,536), and a client that comes back from its far end",
+			title:     "Log in process; n is Config.LogEvents (default 65,536) and the log is full; a session replays all of it or starts without replay",
 			axis:      "events in the log",
 			libraries: one,
 			sizes:     sizes(6, 1, 10, 100, 1000, 10_000, 100_000, 1_000_000),
 			workload:  logSizes,
 			curves: []curve{
 				{what: "memory of the log", unit: "bytes", column: 1, each: true},
-				{what: "the time to get all of it, beside that to start", unit: "ns", column: 3, each: true, from: 1000},
-				{what: "the time to start at its near end", unit: "µs", column: 4},
-				{what: "the time to publish as many events as it has", unit: "ns", column: 0, each: true},
+				{what: "time to replay the whole log", unit: "ns", column: 3, each: true, from: 1000},
+				{what: "time to start without replay", unit: "µs", column: 4},
+				{what: "time to publish as many events as the log holds", unit: "ns", column: 0, each: true},
 			},
 		},
 		{
@@ -262,26 +271,27 @@ func growthSeries(short bool) []series {
 			libraries: one,
 			sizes:     sizes(3, 1, 2, 8),
 			workload:  func(n int) workload { return publishers(n, events/20) },
-			curves:    []curve{{what: "the time of a publish call", unit: "ns", column: 0}, {what: "CPU of an event to all", unit: "ns", column: 2}},
+			curves:    []curve{{what: "time of a publish call", unit: "ns", column: 0}, {what: "CPU of an event", unit: "ns", column: 2}},
 		},
 	}
 }
 
-// subscribers is n subscribers that wait, have single events, and as many as there can
-// be, by the workloads that compare libraries. The single ones are so seldom that each is
-// a write of its own: about 30,000 deliveries a second, of the 100,000 that a core carries.
+// subscribers measures n subscribers by three of the workloads that compare libraries: a
+// fixed rate of single events for d, full rate for half of d, and idle. The fixed rate is
+// low, so that each event is one write: about 30,000 deliveries a second, where a core
+// carries 100,000.
 func subscribers(n int, d time.Duration) workload {
 	const deliveries = 30_000
 	parts := []workload{rate(n, max(2, min(50, deliveries/n)), d), full(n, d/2), idle(n)}
 	return workload{
 		columns: []report.Column{
 			{Title: "single: CPU, µs", Better: report.Lower},
-			{Title: "p50, ms", Better: report.Lower},
-			{Title: "p99, ms", Better: report.Lower},
+			{Title: "single: p50, ms", Better: report.Lower},
+			{Title: "single: p99, ms", Better: report.Lower},
 			{Title: "full rate: CPU, µs", Better: report.Lower},
-			{Title: "deliveries/s", Better: report.Higher},
+			{Title: "full rate: deliveries/s", Better: report.Higher},
 			{Title: "idle: KiB each", Better: report.Lower},
-			{Title: "generator CPU, µs"},
+			{Title: "single: generator CPU, µs"},
 		},
 		limit: 5 * time.Minute,
 		run: func(ctx context.Context, lib library.Library) (out outcome, err error) {
@@ -297,7 +307,7 @@ func subscribers(n int, d time.Duration) workload {
 			}
 			single, all, idle := figures[0], figures[1], figures[2]
 			if lost := single[3]; lost > 0 {
-				out.trouble = fmt.Sprintf("%.0f single events were late by seconds, or lost", lost)
+				out.trouble = fmt.Sprintf("%.0f single events came seconds late or were lost", lost)
 			}
 			out.figures = []float64{single[2], single[0], single[1], all[1], all[0], memoryOf(idle[0], n), single[4]}
 			return out, nil
@@ -305,8 +315,8 @@ func subscribers(n int, d time.Duration) workload {
 	}
 }
 
-// memoryOf is what one of n takes, which is not known where they are few: what else a
-// process does with memory is more than that.
+// memoryOf returns one, the memory of each of n things, or NaN if n is below 1,000. With
+// fewer, the process's other use of memory varies by more than theirs.
 func memoryOf(one float64, n int) float64 {
 	if n < 1000 {
 		return math.NaN()
@@ -314,7 +324,7 @@ func memoryOf(one float64, n int) float64 {
 	return one
 }
 
-// inServer has a new server's process carry out one of its growthOps.
+// inServer starts a new server process and calls op, one of its growthOps.
 func inServer(ctx context.Context, lib library.Library, op string, args, result any) error {
 	p, err := startPair(ctx, lib.Name, window)
 	if err != nil {
@@ -324,21 +334,22 @@ func inServer(ctx context.Context, lib library.Library, op string, args, result 
 	return p.server.call(op, args, result)
 }
 
-// subscribersInProcess is n of them, and about so many deliveries.
+// subscribersInProcess measures n subscribers without sockets with about that many
+// deliveries, but at least five events.
 func subscribersInProcess(n, deliveries int) workload {
 	return workload{
 		columns: []report.Column{
-			{Title: "publish, ns", Better: report.Lower},
+			{Title: "publish call, ns", Better: report.Lower},
 			{Title: "delivery, ns", Better: report.Lower},
-			{Title: "its CPU, ns", Better: report.Lower},
+			{Title: "CPU per delivery, ns", Better: report.Lower},
 			{Title: "RSS, bytes each", Better: report.Lower},
-			{Title: "of that heap and stack", Better: report.Lower},
+			{Title: "heap and stacks, bytes each", Better: report.Lower},
 			{Title: "join, ns", Better: report.Lower},
 		},
 		limit: 3 * time.Minute,
 		run: func(ctx context.Context, lib library.Library) (out outcome, err error) {
-			var r hallResult
-			if err := inServer(ctx, lib, "hall", hallArgs{Topics: 1, Followers: n, Events: max(5, deliveries/n)}, &r); err != nil {
+			var r localResult
+			if err := inServer(ctx, lib, "subscribers", localArgs{Topics: 1, Followers: n, Events: max(5, deliveries/n)}, &r); err != nil {
 				return out, err
 			}
 			each := float64(n)
@@ -348,26 +359,27 @@ func subscribersInProcess(n, deliveries int) workload {
 	}
 }
 
-// topics is n of them, and so many events to one after the other.
+// topics measures n topics with one follower each, with that many events, each to another
+// topic than the one before. For comparison it also measures one topic with n followers.
 func topics(n, events int) workload {
 	return workload{
 		columns: []report.Column{
-			{Title: "publish, ns", Better: report.Lower},
+			{Title: "publish call, ns", Better: report.Lower},
 			{Title: "until delivered, ns", Better: report.Lower},
 			{Title: "join, ns", Better: report.Lower},
 			{Title: "bytes each, with the follower", Better: report.Lower},
-			{Title: "one topic: bytes a follower", Better: report.Lower},
-			{Title: "its join, ns", Better: report.Lower},
-			{Title: "its publish, ns", Better: report.Lower},
-			{Title: "its delivery, ns", Better: report.Lower},
+			{Title: "one topic: bytes per follower", Better: report.Lower},
+			{Title: "one topic: join, ns", Better: report.Lower},
+			{Title: "one topic: publish call, ns", Better: report.Lower},
+			{Title: "one topic: delivery, ns", Better: report.Lower},
 		},
 		limit: 2 * time.Minute,
 		run: func(ctx context.Context, lib library.Library) (out outcome, err error) {
-			var many, one hallResult
-			if err := inServer(ctx, lib, "hall", hallArgs{Topics: n, Followers: 1, Events: events}, &many); err != nil {
+			var many, one localResult
+			if err := inServer(ctx, lib, "subscribers", localArgs{Topics: n, Followers: 1, Events: events}, &many); err != nil {
 				return out, err
 			}
-			if err := inServer(ctx, lib, "hall", hallArgs{Topics: 1, Followers: n, Events: max(5, min(events, 10*events/n))}, &one); err != nil {
+			if err := inServer(ctx, lib, "subscribers", localArgs{Topics: 1, Followers: n, Events: max(5, min(events, 10*events/n))}, &one); err != nil {
 				return out, err
 			}
 			each := float64(n)
@@ -382,20 +394,20 @@ func topics(n, events int) workload {
 
 const (
 	sizedFor      = 100     // subscribers
-	sizedInFlight = 4 << 20 // bytes: what the system may hold for one connection
+	sizedInFlight = 4 << 20 // bytes, as much as the system may buffer for one connection
 )
 
-// eventSizes is events of a size at full rate. The log, of 64 MiB, must have all that is in
-// flight: an event of 1 MiB takes twice that of it, for its data and its frame.
+// eventSizes measures events of size bytes at full rate for d. All events in flight must
+// fit into the log of 64 MiB, where an event of 1 MiB takes 2 MiB: its data and its frame.
 func eventSizes(size int, d time.Duration) workload {
 	inFlight := max(2, min(window, sizedInFlight/size))
 	return workload{
 		columns: []report.Column{
 			{Title: "CPU per delivery, µs", Better: report.Lower},
-			{Title: "per KiB", Better: report.Lower},
+			{Title: "CPU per KiB, µs", Better: report.Lower},
 			{Title: "deliveries/s", Better: report.Higher},
 			{Title: "MiB/s", Better: report.Higher},
-			{Title: "in flight"},
+			{Title: "events in flight"},
 			{Title: "generator CPU, µs"},
 		},
 		limit: 2 * time.Minute,
@@ -416,15 +428,15 @@ func eventSizes(size int, d time.Duration) workload {
 	}
 }
 
-// logSizes is a log of so many events.
+// logSizes measures a full log of n events.
 func logSizes(n int) workload {
 	return workload{
 		columns: []report.Column{
-			{Title: "publish, ns", Better: report.Lower},
+			{Title: "publish call, ns", Better: report.Lower},
 			{Title: "bytes per event", Better: report.Lower},
-			{Title: "as LogSize counts", Better: report.Lower},
-			{Title: "resume, ns per event", Better: report.Lower},
-			{Title: "start at the end, µs", Better: report.Lower},
+			{Title: "bytes as LogSize counts", Better: report.Lower},
+			{Title: "replay, ns per event", Better: report.Lower},
+			{Title: "start without replay, µs", Better: report.Lower},
 		},
 		limit: 2 * time.Minute,
 		run: func(ctx context.Context, lib library.Library) (out outcome, err error) {
@@ -439,13 +451,13 @@ func logSizes(n int) workload {
 	}
 }
 
-// publishers is n of them at once, and so many events in all.
+// publishers measures n publishers at once that publish that many events in all.
 func publishers(n, events int) workload {
 	return workload{
 		columns: []report.Column{
-			{Title: "publish, ns", Better: report.Lower},
+			{Title: "publish call, ns", Better: report.Lower},
 			{Title: "event to all, ns", Better: report.Lower},
-			{Title: "its CPU, ns", Better: report.Lower},
+			{Title: "CPU per event, ns", Better: report.Lower},
 			{Title: "events/s", Better: report.Higher},
 		},
 		limit: time.Minute,

@@ -11,19 +11,21 @@ import (
 	"github.com/chi-sse/sse/bench/internal/report"
 )
 
-// curve is a cost as a function of the size of a series.
+// curve is a cost as a function of the series' size. The total cost for the whole size is
+// what is fitted.
 type curve struct {
-	what   string // is fitted: the total, for the whole size
-	unit   string // of the total
-	column int
-	each   bool // the column has the cost of one, of which the total is that for all
-	from   int  // the size from which it is fitted: below, what does not grow is most of it
+	what   string
+	unit   string
+	column int  // the column of the table that has the cost
+	each   bool // the column has the cost of one; the total is that times the size
+	from   int  // the first size to fit; below it, most of the cost does not grow with the size
 }
 
-// dots are the points of a curve: sizes, and totals.
+// dots holds the points of a curve: x is a size and y the total cost at it.
 type dots struct{ x, y []float64 }
 
-// dots are the medians of rows, whose sizes are given.
+// dots returns the curve's points from the medians of rows, of which row i has sizes[i]. It
+// leaves out sizes without a positive, finite cost.
 func (c curve) dots(sizes []int, rows []report.Row) (d dots) {
 	for i, size := range sizes {
 		if size < c.from || c.column >= len(rows[i].Samples) {
@@ -40,13 +42,14 @@ func (c curve) dots(sizes []int, rows []report.Row) (d dots) {
 	return d
 }
 
-// power is the law y = factor · x^exponent.
+// power is the function y = factor · x^exponent.
 type power struct {
 	factor, exponent float64
-	deviation        float64 // the greatest of a point from the law, as a fraction
+	deviation        float64 // the largest of a point from the function, as a fraction
 }
 
-// fit finds the law by least squares of the logarithms. It needs two sizes.
+// fit returns the power that fits d best, by least squares of the logarithms. It reports
+// false if d has fewer than two different sizes.
 func fit(d dots) (p power, ok bool) {
 	n := float64(len(d.x))
 	var sx, sy float64
@@ -69,25 +72,38 @@ func fit(d dots) (p power, ok bool) {
 	return p, true
 }
 
+// at returns the value of p at x.
 func (p power) at(x float64) float64 { return p.factor * math.Pow(x, p.exponent) }
 
-// law says how the curve grows.
-func (c curve) law(d dots) string {
+// growthHeading is the heading of the lines that growth returns.
+var growthHeading = []string{"", "from n", "to n", "growth", "largest deviation", "at first n", "at last n", "ratio"}
+
+// growth returns a line of cells, one under each cell of growthHeading, that says how the
+// curve grows through d. If d has too few points, a further cell says so.
+func (c curve) growth(d dots) []string {
 	p, ok := fit(d)
 	if !ok {
-		return c.what + ": too few points"
+		return append([]string{c.what}, "", "", "", "", "", "", "", "too few points")
 	}
-	text := fmt.Sprintf("%s grows as n^%.2f from %s to %s (largest deviation from the fit %.0f %%)",
-		c.what, p.exponent, whole(d.x[0]), whole(d.x[len(d.x)-1]), 100*p.deviation)
-	first, last := d.y[0], d.y[len(d.y)-1]
+	unit, last := c.unit, len(d.x)-1
+	from, to := d.y[0], d.y[last]
 	if c.each {
-		text += ", for one"
-		first, last = first/d.x[0], last/d.x[len(d.x)-1]
+		unit += " each"
+		from, to = from/d.x[0], to/d.x[last]
 	}
-	return text + fmt.Sprintf(" from %s to %s %s: %s×", report.Format(first), report.Format(last), c.unit, report.Format(last/first))
+	return []string{
+		c.what,
+		whole(d.x[0]),
+		whole(d.x[last]),
+		fmt.Sprintf("n^%.2f", p.exponent),
+		fmt.Sprintf("%.0f %%", 100*p.deviation),
+		report.Format(from) + " " + unit,
+		report.Format(to) + " " + unit,
+		report.Format(to/from) + "×",
+	}
 }
 
-// whole writes all digits of a size.
+// whole returns v, a size, with all its digits and commas between thousands.
 func whole(v float64) string {
 	text := fmt.Sprintf("%.0f", v)
 	for i := len(text) - 3; i > 0; i -= 3 {
@@ -96,7 +112,7 @@ func whole(v float64) string {
 	return text
 }
 
-// The measures of a log-log plot, in pixels.
+// Dimensions of a log-log plot, in pixels.
 const (
 	growthWidth  = 760
 	growthHeight = 420
@@ -108,14 +124,14 @@ const (
 
 var growthColors = []string{"#1f77b4", "#d9822b", "#2f8f4e"}
 
-// plotLine is one curve of a plot.
+// plotLine is a curve to draw, with its name.
 type plotLine struct {
 	name string
 	dots
 }
 
-// growthPlot draws lines as an SVG with two logarithmic axes, and for each a dotted line
-// of what would be linear from its first point.
+// growthPlot returns an SVG that draws lines on two logarithmic axes. For each line, a
+// dotted line shows linear growth from its first point.
 func growthPlot(title, xTitle, yTitle string, lines []plotLine) string {
 	var xs, ys []float64
 	for _, l := range lines {
@@ -151,7 +167,7 @@ func growthPlot(title, xTitle, yTitle string, lines []plotLine) string {
 			fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"/>`, px, py, color)
 		}
 		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", strings.TrimSpace(path.String()), color)
-		// A linear line goes as far as the plot does.
+		// The dotted line ends at the right or at the upper edge of the plot.
 		end := min(x.high, l.x[0]*y.high/l.y[0])
 		fmt.Fprintf(&b, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s" stroke-dasharray="2 4"/>`+"\n",
 			x.at(l.x[0]), y.at(l.y[0]), x.at(end), y.at(l.y[0]*end/l.x[0]), color)
@@ -161,9 +177,12 @@ func growthPlot(title, xTitle, yTitle string, lines []plotLine) string {
 	return b.String()
 }
 
-// axis is a logarithmic one, of whole decades.
+// axis is a logarithmic axis of whole decades. It maps the values low to high to the pixels
+// from to to.
 type axis struct{ low, high, from, to float64 }
 
+// newAxis returns the axis of the fewest decades that holds all values, between the pixels
+// from and to.
 func newAxis(values []float64, from, to float64) axis {
 	a := axis{1, 10, from, to}
 	for i, v := range values {
@@ -178,10 +197,12 @@ func newAxis(values []float64, from, to float64) axis {
 	return a
 }
 
+// at returns the pixel of v.
 func (a axis) at(v float64) float64 {
 	return a.from + (a.to-a.from)*math.Log(v/a.low)/math.Log(a.high/a.low)
 }
 
+// decades yields the powers of ten on the axis.
 func (a axis) decades(yield func(float64) bool) {
 	for v := a.low; v < a.high*1.5; v *= 10 {
 		if !yield(v) {
@@ -190,7 +211,7 @@ func (a axis) decades(yield func(float64) bool) {
 	}
 }
 
-// tick is the text at a decade.
+// tick returns the text at a decade.
 func tick(v float64) string {
 	if v < 1 {
 		return fmt.Sprintf("%.3g", v)

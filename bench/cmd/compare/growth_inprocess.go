@@ -23,46 +23,50 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
-// growthOps are a server's operations that need no connections: a hub of their own, and
-// sessions whose writers only count. They tell what the hub and its sessions cost
-// beside the system's sockets and net/http.
+// growthOps returns the server's operations that need no connections. Each has its own hub
+// and sessions whose writers only count bytes. So the operations measure what the hub and
+// its sessions cost, without the system's sockets and without net/http.
 func growthOps() map[string]operation {
 	return map[string]operation{
-		"hall":       profiled(op(inHall)),
-		"log":        profiled(op(inLog)),
-		"publishers": profiled(op(byPublishers)),
+		"subscribers": profiled(op(measureLocal)),
+		"log":         profiled(op(measureLog)),
+		"publishers":  profiled(op(measurePublishers)),
 	}
 }
 
-// hallWriter is the response of a session in process: it takes everything at once.
-type hallWriter struct {
+// countingWriter is the http.ResponseWriter of a session in process. It accepts all bytes at
+// once and counts them.
+type countingWriter struct {
 	header http.Header
 	bytes  int
 }
 
-func (c *hallWriter) Header() http.Header               { return c.header }
-func (c *hallWriter) WriteHeader(int)                   {}
-func (c *hallWriter) Flush()                            {}
-func (c *hallWriter) SetReadDeadline(time.Time) error   { return nil }
-func (c *hallWriter) SetWriteDeadline(time.Time) error  { return nil }
-func (c *hallWriter) Write(p []byte) (n int, err error) { c.bytes += len(p); return len(p), nil }
+func (c *countingWriter) Header() http.Header               { return c.header }
+func (c *countingWriter) WriteHeader(int)                   {}
+func (c *countingWriter) Flush()                            {}
+func (c *countingWriter) SetReadDeadline(time.Time) error   { return nil }
+func (c *countingWriter) SetWriteDeadline(time.Time) error  { return nil }
+func (c *countingWriter) Write(p []byte) (n int, err error) { c.bytes += len(p); return len(p), nil }
 
-// hall is a hub whose sessions are in process. They cannot be detached, which takes a
-// socket: each has the goroutine of its handler.
-type hall struct {
+// localHub is a hub whose sessions are in this process and have no sockets. Each session
+// keeps the goroutine of its handler, because a session without a socket cannot be detached.
+type localHub struct {
 	hub    *hub.Hub
 	router http.Handler
-	joined sync.WaitGroup // of those that come: they have had what was due
+	joined sync.WaitGroup // counts the sessions that have not joined and received their replay yet
 }
 
-func newHall(cfg hub.Config) (h *hall, err error) {
-	h = new(hall)
+// newLocalHub returns a localHub with the configuration cfg. It sets cfg.OnJoin and
+// cfg.Logger.
+func newLocalHub(cfg hub.Config) (h *localHub, err error) {
+	h = new(localHub)
 	cfg.OnJoin = func(*hub.Member, string) { h.joined.Done() }
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	if h.hub, err = hub.New(cfg); err != nil {
 		return nil, fmt.Errorf("hub: %w", err)
 	}
-	// Heartbeats would be in the measurement: a million take a fifteenth of that a second.
+	// Heartbeats are off, because they would be measured too: a million sessions send a
+	// fifteenth of a million heartbeats a second.
 	r := sse.Install(chi.NewRouter(), sse.Config{Heartbeat: sse.Heartbeat{Period: -1}, MaxSessions: 1 << 30, Logger: cfg.Logger})
 	r.SSE("/{topic}", func(s *sse.ServerSession) error {
 		return h.hub.Serve(s, hub.Subscription{Topics: []string{chi.URLParam(s.Call(), "topic")}})
@@ -71,9 +75,9 @@ func newHall(cfg hub.Config) (h *hall, err error) {
 	return h, nil
 }
 
-// join starts a session that follows a topic until ctx is done. over, if it is not nil,
-// is called after that.
-func (h *hall) join(ctx context.Context, topic, lastEventID string, over func()) (*hallWriter, error) {
+// join starts a session that follows a topic until ctx is done, and returns its writer. If
+// over is not nil, it is called when the session has ended.
+func (h *localHub) join(ctx context.Context, topic, lastEventID string, over func()) (*countingWriter, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/"+topic, http.NoBody)
 	if err != nil {
 		return nil, err
@@ -82,7 +86,7 @@ func (h *hall) join(ctx context.Context, topic, lastEventID string, over func())
 	if lastEventID != "" {
 		r.Header.Set("Last-Event-ID", lastEventID)
 	}
-	c := &hallWriter{header: http.Header{}}
+	c := &countingWriter{header: http.Header{}}
 	h.joined.Add(1)
 	go func() {
 		h.router.ServeHTTP(c, r)
@@ -93,9 +97,10 @@ func (h *hall) join(ctx context.Context, topic, lastEventID string, over func())
 	return c, nil
 }
 
-// fill has followers of each topic join.
-func (h *hall) fill(topics []string, followers int) error {
-	const atOnce = 1000 // more at a time would need more stacks than they keep
+// fill starts sessions, as many as followers for each topic, and waits until they have
+// joined.
+func (h *localHub) fill(topics []string, followers int) error {
+	const atOnce = 1000 // more at a time would grow stacks that the sessions do not need later
 	for i := range len(topics) * followers {
 		if _, err := h.join(context.Background(), topics[i%len(topics)], "", nil); err != nil {
 			return err
@@ -108,7 +113,7 @@ func (h *hall) fill(topics []string, followers int) error {
 	return nil
 }
 
-// topicNames returns n names.
+// topicNames returns n names that begin with prefix.
 func topicNames(prefix string, n int) []string {
 	names := make([]string, n)
 	for i := range names {
@@ -117,57 +122,61 @@ func topicNames(prefix string, n int) []string {
 	return names
 }
 
-// publish publishes an event. Its data is a string of its own, as the log would keep it.
-func (h *hall) publish(topic string) error {
-	_, err := h.hub.Publish(context.Background(), topic, sse.Event{Name: eventName, Data: strings.Clone(hallData)})
+// publish publishes an event. Its data is a new string each time, so that the log keeps one
+// for each event.
+func (h *localHub) publish(topic string) error {
+	_, err := h.hub.Publish(context.Background(), topic, sse.Event{Name: eventName, Data: strings.Clone(localData)})
 	return err
 }
 
-var hallData = stream.Data(0, eventSize)
+var localData = stream.Data(0, eventSize)
 
-// wait waits until so many events have been delivered in all.
-func (h *hall) wait(delivered uint64) error {
+// wait waits until the hub has made that many deliveries in all. It returns an error if a
+// session ends, or if the deliveries take longer than stall.
+func (h *localHub) wait(delivered uint64) error {
 	for spins, deadline := 0, now()+stall; ; spins++ {
 		switch st := h.hub.Stats(); {
 		case st.Delivered >= delivered:
 			return nil
 		case st.Ended > 0:
-			return errors.New("a session has ended for being slow")
+			return errors.New("the hub has ended a session that was too slow")
 		case now() > deadline:
-			return fmt.Errorf("%d of %d deliveries in %v", st.Delivered, delivered, stall)
+			return fmt.Errorf("only %d of %d deliveries in %v", st.Delivered, delivered, stall)
 		}
-		if runtime.Gosched(); spins > 100 { // leave the processor to those who deliver
+		if runtime.Gosched(); spins > 100 { // leave the processor to the hub's workers
 			time.Sleep(20 * time.Microsecond)
 		}
 	}
 }
 
-type hallArgs struct {
-	Topics, Followers int // of each topic
-	Events            int
+type localArgs struct {
+	Topics    int
+	Followers int // followers of each topic
+	Events    int
 }
 
-// hallResult is what a hall costs. Times are in nanoseconds.
-type hallResult struct {
-	Join      float64 // of one session
-	Publish   float64 // the median of a call
-	Delivered float64 // the median until all have an event
-	CPU       float64 // of an event
-	RSS       int64   // bytes of all sessions
-	Own       int64   // of that heap and stacks
+// localResult holds the costs of a localHub. Times are in nanoseconds.
+type localResult struct {
+	Join      float64 // the mean time for a session to join
+	Publish   float64 // the median time of a publish call
+	Delivered float64 // the median time until all followers have an event
+	CPU       float64 // the mean CPU time of an event
+	RSS       int64   // the resident memory of all sessions, in bytes
+	Own       int64   // heap and stacks of all sessions, in bytes
 }
 
-// inHall publishes events, each when all have had the one before.
-func inHall(args hallArgs) (r hallResult, err error) {
+// measureLocal publishes events to followers in process. It publishes each when all followers
+// have received the one before.
+func measureLocal(args localArgs) (r localResult, err error) {
 	n := args.Topics * args.Followers
-	if err := enoughMemory(int64(n) * hallBytes); err != nil {
+	if err := enoughMemory(int64(n) * sessionBytes); err != nil {
 		return r, err
 	}
-	h, err := newHall(hub.Config{})
+	h, err := newLocalHub(hub.Config{})
 	if err != nil {
 		return r, err
 	}
-	if err := h.fill([]string{"before"}, 200); err != nil { // what is needed only once
+	if err := h.fill([]string{"before"}, 200); err != nil { // so that memory that is needed only once does not count
 		return r, err
 	}
 	before, err := readMemory()
@@ -189,7 +198,7 @@ func inHall(args hallArgs) (r hallResult, err error) {
 	var publish, delivered report.Samples
 	var used time.Duration
 	due := h.hub.Stats().Delivered
-	warm := max(args.Events/8, len(topics)) // each topic has had an event then
+	warm := max(args.Events/8, len(topics)) // so each topic has had an event before the measurement
 	for i := range warm + args.Events {
 		if i == warm {
 			publish, delivered, used = nil, nil, cpuTime()
@@ -211,11 +220,11 @@ func inHall(args hallArgs) (r hallResult, err error) {
 	return r, nil
 }
 
-// hallBytes is more than a session in process takes.
-const hallBytes = 16 << 10
+// sessionBytes is more memory than a session in process takes.
+const sessionBytes = 16 << 10
 
-// enoughMemory fails if the machine has not so many bytes, rather than have the system
-// end some process.
+// enoughMemory returns an error if the machine does not have that many bytes available.
+// Without this check, the system might kill some process.
 func enoughMemory(bytes int64) error {
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
@@ -225,31 +234,31 @@ func enoughMemory(bytes int64) error {
 	rest, _, _ = strings.Cut(rest, " kB")
 	kib, err := strconv.ParseInt(strings.TrimSpace(rest), 10, 64)
 	if err != nil {
-		return fmt.Errorf("no MemAvailable in /proc/meminfo: %w", err)
+		return fmt.Errorf("/proc/meminfo must have a MemAvailable in kB: %w", err)
 	}
 	if kib<<10 < bytes {
-		return fmt.Errorf("%s MiB of memory are free, of %s that it may take", whole(float64(kib>>10)), whole(float64(bytes>>20)))
+		return fmt.Errorf("the measurement may take %s MiB of memory, and only %s MiB are available", whole(float64(bytes>>20)), whole(float64(kib>>10)))
 	}
 	return nil
 }
 
 type logArgs struct{ Events int }
 
-// logResult is what a log costs that is full. Times are in nanoseconds.
+// logResult holds the costs of a full log. Times are in nanoseconds.
 type logResult struct {
-	Publish float64 // a call, while each event pushes another one out
-	Heap    int64   // bytes of the log
-	Counted int64   // what the hub takes for them
-	Resume  float64 // of a session that gets all of the log
-	Now     float64 // of one that gets nothing of it
+	Publish float64 // the mean time of a publish call, when each event replaces the oldest one
+	Heap    int64   // the log's memory, in bytes
+	Counted int64   // the log's size, in bytes, as the hub counts it
+	Resume  float64 // the median time for a session to join and receive the whole log
+	Now     float64 // the median time for a session to join and receive nothing of the log
 }
 
-// inLog fills a log, and has clients come back to it.
-func inLog(args logArgs) (r logResult, err error) {
+// measureLog fills a log and then lets sessions join, with and without a replay of the log.
+func measureLog(args logArgs) (r logResult, err error) {
 	if err := enoughMemory(int64(args.Events) * 2 << 10); err != nil {
 		return r, err
 	}
-	h, err := newHall(hub.Config{LogEvents: args.Events, LogSize: 1 << 40})
+	h, err := newLocalHub(hub.Config{LogEvents: args.Events, LogSize: 1 << 40})
 	if err != nil {
 		return r, err
 	}
@@ -261,7 +270,7 @@ func inLog(args logArgs) (r logResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	for range args.Events + 1 { // the log then begins with the second
+	for range args.Events + 1 { // one more than fits, so the log begins with the second event
 		if err := h.publish(topic); err != nil {
 			return r, err
 		}
@@ -291,9 +300,9 @@ func inLog(args logArgs) (r logResult, err error) {
 	return r, err
 }
 
-// resume is the median time for one session to join, and have the events that are due
-// to it.
-func (h *hall) resume(topic, lastEventID string, events, times int) (float64, error) {
+// resume returns the median time for one session to join and receive its replay, of that
+// many events. It returns an error if another number of events comes.
+func (h *localHub) resume(topic, lastEventID string, events, times int) (float64, error) {
 	var took report.Samples
 	for range times {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -311,7 +320,7 @@ func (h *hall) resume(topic, lastEventID string, events, times int) (float64, er
 		cancel()
 		<-over
 		if got != uint64(events) || c.bytes < events*eventSize {
-			return 0, fmt.Errorf("%d events and %d bytes came, of %d events", got, c.bytes, events)
+			return 0, fmt.Errorf("%d events and %d bytes came, want %d events", got, c.bytes, events)
 		}
 	}
 	return took.Median(), nil
@@ -319,17 +328,17 @@ func (h *hall) resume(topic, lastEventID string, events, times int) (float64, er
 
 type publishersArgs struct{ Publishers, Followers, Events int }
 
-// publishersResult has times in nanoseconds.
+// publishersResult holds the costs with several publishers. Times are in nanoseconds.
 type publishersResult struct {
-	Publish float64 // a call, the mean
-	Event   float64 // of an event, by the clock, until all have it
-	CPU     float64 // of an event
+	Publish float64 // the mean time of a publish call
+	Event   float64 // the mean time of an event, by the clock, until all followers have it
+	CPU     float64 // the mean CPU time of an event
 }
 
-// byPublishers has several publish at once, each hundreds of events before all wait
-// until they are delivered.
-func byPublishers(args publishersArgs) (r publishersResult, err error) {
-	h, err := newHall(hub.Config{})
+// measurePublishers lets several goroutines publish at once. In each round they publish 4,096
+// events together and then wait until all are delivered.
+func measurePublishers(args publishersArgs) (r publishersResult, err error) {
+	h, err := newLocalHub(hub.Config{})
 	if err != nil {
 		return r, err
 	}
@@ -337,7 +346,7 @@ func byPublishers(args publishersArgs) (r publishersResult, err error) {
 	if err := h.fill([]string{topic}, args.Followers); err != nil {
 		return r, err
 	}
-	const round = 4096 // the log has many times that
+	const round = 4096 // the log holds many times that
 	publish := time.Duration(0)
 	began, used, due := now(), cpuTime(), uint64(0)
 	for done := 0; done < args.Events; done += round {

@@ -11,8 +11,9 @@ import (
 	"github.com/chi-sse/sse/bench/internal/report"
 )
 
-// idle is what n subscribers cost that have had an event and wait. A few come and go
-// before, so that what a server needs only once is not counted.
+// idle measures the memory of n subscribers that have received an event and wait. Before
+// that, 200 subscribers connect and leave, so that what a server allocates only once does
+// not count.
 func idle(n int) workload {
 	return workload{
 		name:  "idle",
@@ -20,13 +21,13 @@ func idle(n int) workload {
 		of:    fanOut,
 		columns: []report.Column{
 			{Title: "KiB per subscriber", Better: report.Lower, Ratio: true, Plot: true},
-			{Title: "of that live heap", Better: report.Lower},
-			{Title: "stacks", Better: report.Lower},
+			{Title: "live heap, KiB", Better: report.Lower},
+			{Title: "stacks, KiB", Better: report.Lower},
 			{Title: "goroutines per subscriber", Better: report.Lower},
 		},
 		limit: 2 * time.Minute,
 		run: func(ctx context.Context, lib library.Library) (out outcome, err error) {
-			p, _, err := measured(ctx, lib, 200, window, eventSize, false)
+			p, _, err := startWithSubscribers(ctx, lib, 200, window, eventSize, false)
 			if err != nil {
 				return out, err
 			}

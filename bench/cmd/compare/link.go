@@ -12,18 +12,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The link is a socket between the server and the load generator, on which each
-// message is a number. The server says, once, the number of the event after the last;
-// the generator says, as they come, the first event that some subscriber lacks, or
-// gaveUp. It is direct, and so costs the server little.
+// The link is a socket between the server and the load generator. It costs the server
+// little, because it does not go through the parent. Each message is a number. The server
+// sends one message: the number of the event after the last. The generator sends the first
+// event that some subscriber still lacks, again and again as events arrive, or gaveUp.
+
+// gaveUp is the generator's message if it does not wait for missing events any longer.
 const gaveUp = 1<<63 - 1
 
-// serverLink is the server's end.
+// serverLink is the server's end of the link.
 type serverLink struct {
 	conn  net.Conn
-	acked int
+	acked int // all subscribers have the events before this one
 }
 
+// openServerLink returns the server's end of the link, from the descriptor linkFD.
 func openServerLink() (*serverLink, error) {
 	file := os.NewFile(linkFD, "link")
 	defer file.Close()
@@ -34,7 +37,8 @@ func openServerLink() (*serverLink, error) {
 	return &serverLink{conn: conn}, nil
 }
 
-// wait waits for the generator's next word, and reports whether it came in time.
+// wait waits for the generator's next message and reports whether it came before the
+// timeout. It returns an error if it cannot read.
 func (l *serverLink) wait(timeout time.Duration) (bool, error) {
 	if err := l.conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 		return false, err
@@ -49,13 +53,14 @@ func (l *serverLink) wait(timeout time.Duration) (bool, error) {
 	return true, nil
 }
 
-// tell says that no event follows the one before end.
+// tell tells the generator that end is the number of the event after the last.
 func (l *serverLink) tell(end int) error {
 	_, err := l.conn.Write(binary.LittleEndian.AppendUint64(nil, uint64(end)))
 	return err
 }
 
-// tellServer is the generator's word.
+// tellServer sends the generator's message: the first event that some subscriber lacks, or
+// gaveUp.
 func tellServer(floor int) error {
 	var b [8]byte
 	binary.LittleEndian.PutUint64(b[:], uint64(floor))
@@ -65,7 +70,8 @@ func tellServer(floor int) error {
 	return nil
 }
 
-// hearServer reads the server's word, which must be there.
+// hearServer reads the server's message, the number of the event after the last. It blocks
+// until there is one.
 func hearServer() (end int, err error) {
 	var b [8]byte
 	if _, err := unix.Read(linkFD, b[:]); err != nil {

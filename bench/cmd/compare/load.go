@@ -14,6 +14,7 @@ import (
 
 var errClosed = errors.New("the server closed the connection")
 
+// runLoad carries out the load generator's operations until the parent ends it.
 func runLoad() error {
 	g, err := newGenerator()
 	if err != nil {
@@ -23,21 +24,22 @@ func runLoad() error {
 		"connect":    op(g.connect),
 		"disconnect": op(g.disconnect),
 		"gather":     op(g.gather),
-		"settle":     op(g.settle),
+		"drain":      op(g.drain),
 		"collect":    op(g.collect),
 		"check":      op(check),
-		"flood":      op(flood),
+		"serve":      op(serveStream),
 		"cpu":        op(func(struct{}) (time.Duration, error) { return cpuTime(), nil }),
 	})
 }
 
-// gathering waits until each stream has had an event.
+// gathering is a listener that waits until each stream has received an event.
 type gathering struct {
-	n   int // streams without one
-	err error
+	n   int   // streams that have received none
+	err error // why a stream was closed
 }
 
-// gather is the other end of the server's.
+// gather waits until each stream has received an event and then tells the server, whose
+// own gather publishes events until then.
 func (g *generator) gather(struct{}) (struct{}, error) {
 	l := &gathering{n: len(g.conns)}
 	for i := range g.conns {
@@ -67,27 +69,27 @@ func (l *gathering) told(int)                        {}
 func (l *gathering) idle() error                     { return nil }
 func (l *gathering) finished() bool                  { return l.n == 0 || l.err != nil }
 
-// settling waits until each stream has had all events.
-type settling struct {
+// draining is a listener that waits until each stream has received all events.
+type draining struct {
 	gathering
 	g        *generator
-	end      int
+	end      int // the number of the event after the last
 	deadline time.Duration
 }
 
-type settleArgs struct{ End int }
+type drainArgs struct{ End int }
 
-// settle waits for the last of the gathering's events, after which the streams are
-// quiet.
-func (g *generator) settle(args settleArgs) (struct{}, error) {
-	l := &settling{g: g, end: args.End, deadline: now() + stall}
+// drain waits until each stream has received all events before args.End, which were
+// published before the measurement. After that, the streams are quiet.
+func (g *generator) drain(args drainArgs) (struct{}, error) {
+	l := &draining{g: g, end: args.End, deadline: now() + stall}
 	if err := g.listen(l); err != nil {
 		return struct{}{}, err
 	}
 	return struct{}{}, l.err
 }
 
-func (l *settling) finished() bool {
+func (l *draining) finished() bool {
 	behind := 0
 	for i := range l.g.conns {
 		if l.g.conns[i].tally.Next() < l.end {
@@ -95,49 +97,61 @@ func (l *settling) finished() bool {
 		}
 	}
 	if behind > 0 && now() > l.deadline {
-		l.err = fmt.Errorf("%d subscribers lack events from before the measurement", behind)
+		l.err = fmt.Errorf("%d subscribers lack events that were published before the measurement", behind)
 	}
 	return behind == 0 || l.err != nil
 }
 
 type collectArgs struct {
-	Base     int // the first event that counts
-	AckEvery int // tell the server when all have so many more, or whatever they have when nothing else is to do; 0: at the end only
+	Base int // the first event that counts
+
+	// AckEvery says how often to tell the server which events all streams have received:
+	// after each AckEvery further events, and when nothing is left to read. If AckEvery is
+	// 0, the server is told only at the end.
+	AckEvery int
+
+	// Patience is how long to wait for a further event after the server has said that it
+	// has published the last one.
 	Patience time.Duration
 
-	// For latency, if Count is not 0: event i was due at Start and i times Interval.
+	// If Count is not 0, the latency of Count events is measured: event i was due at
+	// Start plus i times Interval.
 	Start    time.Duration
 	Interval time.Duration
 	Count    int
 }
 
-// collected is what has arrived. Latencies are in nanoseconds, -1 for never.
+// collected holds what has arrived. Latencies are in nanoseconds; -1 means that the event
+// never came.
 type collected struct {
 	Received   int
 	Lost       int
 	Duplicates int
 	Closed     int           // streams that the server ended
-	Why        string        // it ended one of them
+	Why        string        // why the last of them ended
 	Last       time.Duration // when the last event came, by the monotonic clock
 	CPU        time.Duration
 	P50, P99   int64
 }
 
-// collecting counts events, and has the server know.
+// collecting is a listener that counts events and tells the server how far all streams
+// have come.
 type collecting struct {
 	collectArgs
 	g       *generator
 	floor   *stream.Floor
-	acked   int
-	end     int // 0 until the server has said it
-	toldAt  time.Duration
-	pending int // deliveries that may still come, when end is known
-	latency []int64
+	acked   int           // the event that the server was told last
+	end     int           // the event after the last; 0 until the server has told it
+	toldAt  time.Duration // when the server told it
+	pending int           // deliveries that may still come, once end is known
+	latency []int64       // of each delivery, in nanoseconds
 	result  collected
 }
 
-// collect counts events until the server says that there are no more and all have
-// arrived, or none has for Patience.
+// collect counts events until the server has published the last one and either all have
+// arrived or none has arrived for args.Patience. If args.AckEvery is not 0, a stream that
+// closes before the last event is published also ends it. In the end, it tells the server
+// whether all events have arrived.
 func (g *generator) collect(args collectArgs) (collected, error) {
 	l := &collecting{collectArgs: args, g: g, floor: stream.NewFloor(len(g.conns), args.Base), acked: args.Base}
 	for i := range g.conns {
@@ -165,7 +179,7 @@ func (l *collecting) arrived(s *subscriber, seq int, at time.Duration) {
 		l.latency = append(l.latency, int64(at-l.Start-time.Duration(i)*l.Interval))
 	}
 	if l.AckEvery > 0 && l.floor.Floor()-l.acked >= l.AckEvery {
-		_ = l.ack(false) // a server that is gone shows elsewhere
+		_ = l.ack(false) // if the server has died, the parent notices
 	}
 }
 
@@ -195,19 +209,21 @@ func (l *collecting) idle() error {
 
 func (l *collecting) finished() bool {
 	if l.end == 0 {
-		return l.AckEvery > 0 && l.result.Closed > 0 // the window stays closed
+		return l.AckEvery > 0 && l.result.Closed > 0 // the server would wait for this stream forever
 	}
 	return l.pending <= 0 || now() > max(l.result.Last, l.toldAt)+l.Patience
 }
 
-func (l *collecting) ack(gave bool) error {
+// ack tells the server the first event that some stream lacks, or gaveUp if lost is true.
+func (l *collecting) ack(lost bool) error {
 	l.acked = l.floor.Floor()
-	if gave {
+	if lost {
 		l.acked = gaveUp
 	}
 	return tellServer(l.acked)
 }
 
+// sum returns the result, with losses, duplicates and latencies over all streams.
 func (l *collecting) sum() collected {
 	r := &l.result
 	for i := range l.g.conns {
@@ -221,7 +237,7 @@ func (l *collecting) sum() collected {
 	return *r
 }
 
-// percentile is report.Percentile, with -1 for what never came.
+// percentile is report.Percentile, but returns -1 for an event that never came.
 func percentile(sorted []int64, missing int, p float64) int64 {
 	if v := report.Percentile(sorted, missing, p); v < 1<<62 {
 		return int64(v)

@@ -1,13 +1,15 @@
 //go:build linux
 
-// Compare measures this module, its peers and bare loops side by side in one run: how
-// fast they encode, decode, read and send events, and how well they fan them out, at
-// full rate, at a fixed one, in a burst, idle, and beside a client that does not read.
-// With -growth it measures how the costs of the hub grow. make bench, make bench-full
-// and make bench-growth run it; -help has the flags.
+// Compare measures this module, other libraries, and code without a library in the same
+// run. It measures how fast they encode, decode, read and send events. It also measures
+// how well they send each event to many subscribers: at full rate, at a fixed rate, in a
+// burst, idle, and with one client that never reads. With -growth it measures instead how
+// the costs of the hub grow. Run it by make bench, make bench-full or make bench-growth;
+// -help lists the flags.
 //
-// Each measurement is two new processes of this program on loopback, of which one is
-// what is measured and the other generates its load, so that CPU and memory are its own.
+// Each measurement starts two new processes of this program that talk over loopback. One
+// is measured, and the other generates its load. So the measured CPU and memory contain
+// nothing of the load generator.
 package main
 
 import (
@@ -36,7 +38,7 @@ func run() error {
 			return runLoad()
 		}
 	}
-	runtime.LockOSThread() // the children die with the thread that started them
+	runtime.LockOSThread() // the system kills the children when the thread that started them ends
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	opts, err := parseFlags(os.Args[1:])

@@ -12,20 +12,22 @@ import (
 	"strings"
 )
 
-// profileEnv is the variable that tells a server's process where to write the CPU
-// profile of what it measures. It costs some percent of the figures.
+// profileEnv is the environment variable that tells the measured process where to write its
+// CPU profile. Profiling makes the figures a few percent worse.
 const profileEnv = "COMPARE_PROFILE"
 
+// profileKey is the context key of the profile's file name.
 type profileKey struct{}
 
-// withProfile has the servers that are started in ctx write a profile for the run of a
-// workload, in folder.
+// withProfile returns a context in which the measured process of a run writes its CPU
+// profile to folder. key names the file.
 func withProfile(ctx context.Context, folder string, key cell) context.Context {
 	name := strings.NewReplacer("/", "-", " ", "-", ",", "").Replace(key.workload + "-" + key.library)
 	return context.WithValue(ctx, profileKey{}, filepath.Join(folder, name+".pprof"))
 }
 
-// profileOf is the environment of a child in ctx, beside its parent's.
+// profileOf returns the environment of a child that is started in ctx. It is nil, which
+// means the parent's, if no profile is wanted.
 func profileOf(ctx context.Context) []string {
 	if file, ok := ctx.Value(profileKey{}).(string); ok {
 		return append(os.Environ(), profileEnv+"="+file)
@@ -33,7 +35,8 @@ func profileOf(ctx context.Context) []string {
 	return nil
 }
 
-// profiled is an operation that writes its profile, if that is wanted.
+// profiled returns f, or an operation that calls f and writes its CPU profile if the parent
+// asks for it.
 func profiled(f operation) operation {
 	file := os.Getenv(profileEnv)
 	if file == "" {

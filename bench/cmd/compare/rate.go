@@ -11,11 +11,11 @@ import (
 	"github.com/chi-sse/sse/bench/internal/report"
 )
 
-// rate is the fan-out of perSecond events a second to n subscribers, for d.
+// rate publishes perSecond events a second to n subscribers for d.
 func rate(n, perSecond int, d time.Duration) workload {
 	return workload{
 		name:  fmt.Sprintf("rate-%d", n),
-		title: fmt.Sprintf("Fixed rate: %s subscribers, %d events of about 100 bytes a second; latency from when an event was due", report.Format(float64(n)), perSecond),
+		title: fmt.Sprintf("Fixed rate: %s subscribers, %d events of about 100 bytes a second; latency is counted from the moment when an event is due", report.Format(float64(n)), perSecond),
 		of:    fanOut,
 		columns: []report.Column{
 			{Title: "p50, ms", Better: report.Lower, Ratio: true},
@@ -40,9 +40,10 @@ func rate(n, perSecond int, d time.Duration) workload {
 	}
 }
 
-// paced publishes at a fixed rate. It is patient with what is late, for a while.
+// paced starts a pair with n subscribers, and one that never reads if slow is true. It
+// publishes events of size bytes to them at a fixed rate for d.
 func paced(ctx context.Context, lib library.Library, n, perSecond, size int, d time.Duration, slow bool) (pub published, got collected, err error) {
-	p, base, err := measured(ctx, lib, n, window, size, slow)
+	p, base, err := startWithSubscribers(ctx, lib, n, window, size, slow)
 	if err != nil {
 		return pub, got, err
 	}
@@ -50,7 +51,8 @@ func paced(ctx context.Context, lib library.Library, n, perSecond, size int, d t
 	return p.paced(base, max(1, int(d.Seconds()*float64(perSecond))), perSecond, size)
 }
 
-// paced publishes count events at a fixed rate.
+// paced publishes count events at a fixed rate. An event counts as lost if none arrives for
+// three seconds.
 func (p *pair) paced(base, count, perSecond, size int) (pub published, got collected, err error) {
 	const grace = 3 * time.Second
 	interval := time.Second / time.Duration(perSecond)
@@ -61,7 +63,8 @@ func (p *pair) paced(base, count, perSecond, size int) (pub published, got colle
 	return pub, got, err
 }
 
-// complaint says what is wrong with a run that ended well.
+// complaint says what went wrong in a run that has figures. It returns an empty string if
+// nothing did.
 func (c *collected) complaint(pub published) (text string) {
 	switch {
 	case pub.Blocked:
@@ -69,7 +72,7 @@ func (c *collected) complaint(pub published) (text string) {
 	case c.Closed > 0:
 		return fmt.Sprintf("%d streams ended: %s", c.Closed, c.Why)
 	case c.Duplicates > 0:
-		return fmt.Sprintf("%d events came twice", c.Duplicates)
+		return fmt.Sprintf("%d duplicates", c.Duplicates)
 	}
 	return ""
 }

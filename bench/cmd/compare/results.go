@@ -19,14 +19,13 @@ import (
 	"github.com/chi-sse/sse/bench/internal/report"
 )
 
-// Beside RESULTS.md are a folder for the plots, and in it the figures of all runs.
 const (
-	plotFolder = "results"
-	figureFile = "figures.json"
+	plotFolder = "results"      // the folder next to RESULTS.md that holds the plots and figures
+	figureFile = "figures.json" // the file in plotFolder that holds the figures of all runs
 )
 
-// write writes RESULTS.md, its plots and figures to folder. If there were figures of an
-// earlier time, it says how many of them are reproduced.
+// write writes RESULTS.md, its plots and its figures to folder. If folder has the figures
+// of an earlier run, the page says how many of them are reproduced.
 func (c *comparison) write(folder string, tables []report.Table) error {
 	if err := os.MkdirAll(filepath.Join(folder, plotFolder), 0o755); err != nil {
 		return err
@@ -36,41 +35,55 @@ func (c *comparison) write(folder string, tables []report.Table) error {
 		return err
 	}
 	var b strings.Builder
-	b.WriteString("# Side by side\n\n")
+	b.WriteString("# Comparison with other libraries\n\n")
 	fmt.Fprintf(&b, "Written by `%s` on %s, in %v. %s\n\n", c.command, c.began.Format(time.DateOnly), time.Since(c.began).Round(time.Minute), machine())
 	b.WriteString(explanation)
-	fmt.Fprintf(&b, "Each figure is the median of %d runs; the runs of all libraries are interleaved. \"Spread\" is by how much the\n", c.reps)
-	b.WriteString("highest run of a library exceeds its lowest, in the row in the middle of each column.\n\n")
+	fmt.Fprintf(&b, "Each figure is the median of %d runs. The runs of all libraries are interleaved.\n\n", c.reps)
 	b.WriteString(again)
 	c.writeLibraries(&b)
 	for i := range tables {
 		t := &tables[i]
-		fmt.Fprintf(&b, "## %s\n\n```text\n", t.Heading())
-		if err := t.WriteText(&b); err != nil {
+		if err := writeTable(&b, t); err != nil {
 			return err
 		}
-		b.WriteString("```\n\n")
 		for col, column := range t.Columns {
 			if !column.Plot {
 				continue
 			}
-			name := t.Name + ".svg"
-			if err := os.WriteFile(filepath.Join(folder, plotFolder, name), []byte(t.Plot(col)), 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(folder, plotFile(t)), []byte(t.Plot(col)), 0o644); err != nil {
 				return err
 			}
-			fmt.Fprintf(&b, "![%s](%s/%s)\n\n", column.Title, plotFolder, name)
 		}
 	}
 	return os.WriteFile(filepath.Join(folder, "RESULTS.md"), []byte(strings.TrimRight(b.String(), "\n")+"\n"), 0o644)
 }
 
-// writeLibraries writes what is compared, and who takes part in what.
+// plotFile returns the path of the table's plot, relative to RESULTS.md.
+func plotFile(t *report.Table) string { return plotFolder + "/" + t.Name + ".svg" }
+
+// writeTable writes the section of a table: its heading, its text, and a link to its plot.
+func writeTable(b *strings.Builder, t *report.Table) error {
+	fmt.Fprintf(b, "## %s\n\n```text\n", t.Heading())
+	if err := t.WriteText(b); err != nil {
+		return err
+	}
+	b.WriteString("```\n\n")
+	for _, column := range t.Columns {
+		if column.Plot {
+			fmt.Fprintf(b, "![%s](%s)\n\n", column.Title, plotFile(t))
+		}
+	}
+	return nil
+}
+
+// writeLibraries writes the list of libraries, with the versions, what each of them can do,
+// and the notes.
 func (c *comparison) writeLibraries(b *strings.Builder) {
-	b.WriteString("| | version |")
+	b.WriteString("| library | version |")
 	for _, of := range disciplines {
 		b.WriteString(" " + of.name + " |")
 	}
-	b.WriteString(" |\n|---|---|" + strings.Repeat(":-:|", len(disciplines)) + "---|\n")
+	b.WriteString(" note |\n|---|---|" + strings.Repeat(":-:|", len(disciplines)) + "---|\n")
 	versions := moduleVersions()
 	for _, lib := range c.libraries {
 		version := versions[lib.Module]
@@ -90,8 +103,9 @@ func (c *comparison) writeLibraries(b *strings.Builder) {
 	b.WriteByte('\n')
 }
 
-// reproduced compares the tables with those whose figures are in file, if there is one,
-// and writes theirs there.
+// reproduced compares the tables with the figures of an earlier run in file and then
+// writes the tables' figures to file. It returns a text for RESULTS.md that says which
+// medians differ, or an empty text if there are no earlier figures.
 func reproduced(file string, tables []report.Table) (text string, err error) {
 	var earlier []report.Table
 	old, err := os.ReadFile(file)
@@ -99,9 +113,9 @@ func reproduced(file string, tables []report.Table) (text string, err error) {
 		err = json.Unmarshal(old, &earlier)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("the figures of an earlier run: %w", err)
+		return "", fmt.Errorf("the figures of an earlier run cannot be read: %w", err)
 	}
-	compared, not := 0, []string(nil)
+	compared, not := 0, []string(nil) // not reproduced
 	for i := range tables {
 		j := slices.IndexFunc(earlier, func(t report.Table) bool { return t.Name == tables[i].Name })
 		if j < 0 {
@@ -112,9 +126,12 @@ func reproduced(file string, tables []report.Table) (text string, err error) {
 		not = append(not, lines...)
 	}
 	if compared > 0 {
-		text = fmt.Sprintf("There was a run before this one. Of %d medians, %d differ by no more than the spread, of one or the other.\n", compared, compared-len(not))
+		text = fmt.Sprintf("Compared with the run before this one, %d of %d medians differ by no more than the largest\n"+
+			"spread of their row or column in either run.\n", compared-len(not), compared)
 		if len(not) > 0 {
-			text += "The others:\n\n- " + strings.Join(not, "\n- ") + "\n"
+			text += fmt.Sprintf("These %d differ by more:\n\n", len(not)) +
+				"| table | library | figure | this run | run before | largest spread |\n|---|---|---|--:|--:|--:|\n" +
+				strings.Join(not, "\n") + "\n"
 		}
 		text += "\n"
 	}
@@ -125,37 +142,45 @@ func reproduced(file string, tables []report.Table) (text string, err error) {
 	return text, os.WriteFile(file, append(figures, '\n'), 0o644)
 }
 
-const explanation = `A server and a load generator are two processes on one machine, and talk over
-loopback. The generator is one thread with an epoll loop; what it costs itself is in
-the last column of some tables, and on a small machine it takes that from the server.
-CPU is user and system time of the measured process: the server, or for "client" the
-client. Over loopback that of a server includes most of the kernel's work to receive.
-"vs best peer" is how many times better a figure is than that of the best other library
-in its column; a line with "!" says where another library is better than one of ours.
-Before it is timed, what each library sends, encodes or decodes is compared with what it
-was given. Each is set up as its documentation shows; the notes say what differs. The
-last rows are no libraries: they are what remains if nearly everything is left out.
-Who is not in a table has no such thing (✓ says who has).
+const explanation = `The server and the load generator are two processes on one machine and talk over loopback.
+The generator is one thread with an epoll loop. Some tables give its own CPU time in their
+last column. On a small machine, that time is taken from the server.
+
+- **CPU** is the user and system time of the measured process: the server, or for "client"
+  the client. Over loopback, the server's CPU includes most of the kernel's work to receive.
+- **min–max** are the lowest and the highest run.
+- **vs best peer** says how many times better a figure is than the best figure that another
+  library has in the same column.
+- A line that begins with **!** names a figure in which another library is better than one
+  of ours.
+- **Median spread** is the spread of the middle row. A row's spread is the percentage by
+  which its highest run exceeds its lowest.
+
+Before anything is timed, what each library sends, encodes or decodes is compared with what
+it was given. Each library is set up as its documentation shows; the notes say what differs.
+The last rows of a table are not libraries. They show what remains when nearly everything is
+left out. A library is missing from the tables of what it cannot do; ✓ marks what it can.
 
 `
 
-// machine describes where this runs, without naming it.
+// machine describes the machine by its processor, memory and kernel, without its name.
 func machine() string {
 	model := "an unknown processor"
-	text, _ := os.ReadFile("/proc/cpuinfo") // without it the model is unknown
+	text, _ := os.ReadFile("/proc/cpuinfo") // if it cannot be read, the model stays unknown
 	if _, rest, ok := strings.Cut(string(text), "model name"); ok {
 		line, _, _ := strings.Cut(rest, "\n")
 		model = strings.TrimSpace(strings.TrimLeft(line, " \t:"))
 	}
 	var info unix.Sysinfo_t
-	_ = unix.Sysinfo(&info) // it cannot fail with this argument
+	_ = unix.Sysinfo(&info) // cannot fail with this argument
 	var name unix.Utsname
-	_ = unix.Uname(&name) // nor can this
+	_ = unix.Uname(&name) // cannot fail either
 	memory := float64(info.Totalram) * float64(info.Unit) / (1 << 30)
 	return fmt.Sprintf("%d cores of %s, %.0f GiB, Linux %s, %s.", runtime.NumCPU(), model, memory, unix.ByteSliceToString(name.Release[:]), runtime.Version())
 }
 
-// moduleVersions are the versions of the modules in this program.
+// moduleVersions returns the version of each module in this program, by its path. A module
+// that go.mod replaces has the version "this commit".
 func moduleVersions() map[string]string {
 	versions := map[string]string{}
 	if info, ok := debug.ReadBuildInfo(); ok {

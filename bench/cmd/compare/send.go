@@ -14,11 +14,11 @@ import (
 	"github.com/chi-sse/sse/bench/internal/report"
 )
 
-// send is a handler that sends events on one connection, each flushed by itself, for d.
+// send measures for d a handler that sends events on one connection, each flushed by itself.
 func send(d time.Duration) workload {
 	return workload{
 		name:  "send",
-		title: "One connection: events of about 100 bytes, each flushed by itself; two of the allocations make the event",
+		title: "One connection: events of about 100 bytes, each flushed by itself; two of the allocations are the benchmark's, to make the event",
 		of:    oneByOne,
 		columns: []report.Column{
 			{Title: "events/s", Better: report.Higher, Ratio: true, Plot: true},
@@ -59,7 +59,7 @@ func send(d time.Duration) workload {
 	}
 }
 
-// startStream starts a pair whose server has one stream at a time.
+// startStream starts a pair whose server serves one stream at a time.
 func startStream(ctx context.Context, lib string) (*pair, error) {
 	p, err := newPair(ctx, lib)
 	if err != nil {
@@ -72,7 +72,9 @@ func startStream(ctx context.Context, lib string) (*pair, error) {
 	return p, nil
 }
 
-func checkedStream(ctx context.Context, lib library.Library) error {
+// checkStream compares what the client of the library's single stream reads with what was
+// sent.
+func checkStream(ctx context.Context, lib library.Library) error {
 	p, err := startStream(ctx, lib.Name)
 	if err != nil {
 		return err
@@ -81,13 +83,15 @@ func checkedStream(ctx context.Context, lib library.Library) error {
 	return p.check(false)
 }
 
-// job is what the handler of the stream is given to do.
+// job is what the handler of the single stream must do: call run, and send its error to
+// done.
 type job struct {
 	run  func(send func(library.Message) error) error
 	done chan error
 }
 
-// startStream has the library serve a stream that does the server's jobs.
+// startStream lets the library serve a stream whose handler carries out the server's jobs.
+// From then on, publish sends on that stream.
 func (s *server) startStream(ln net.Listener) error {
 	s.jobs = make(chan job)
 	s.publish = func(m library.Message) error {
@@ -95,7 +99,7 @@ func (s *server) startStream(ln net.Listener) error {
 		if errors.Is(err, errNoStream) {
 			return err
 		}
-		return nil // else the client has just left
+		return nil // any other error means that the client has just left
 	}
 	return s.lib.Stream(ln, func(ctx context.Context, send func(library.Message) error) error {
 		for {
@@ -115,7 +119,8 @@ func (s *server) startStream(ln net.Listener) error {
 
 var errNoStream = errors.New("no stream is open")
 
-// inStream has the stream's handler call run.
+// inStream lets the stream's handler call run, waits, and returns its error. It returns
+// errNoStream if no handler takes the job.
 func (s *server) inStream(run func(send func(library.Message) error) error) error {
 	j := job{run, make(chan error, 1)}
 	select {
@@ -131,8 +136,8 @@ type streamArgs struct {
 	Duration time.Duration
 }
 
-// stream sends events on the stream for Duration, after an eighth of it, and waits for
-// the generator's word that they have arrived.
+// stream sends events on the single stream for an eighth of args.Duration to warm up, and
+// then for args.Duration. It waits until the generator says that they have arrived.
 func (s *server) stream(args streamArgs) (p published, err error) {
 	var first int
 	var began time.Duration

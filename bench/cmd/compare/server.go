@@ -16,19 +16,21 @@ import (
 	"github.com/chi-sse/sse/bench/internal/stream"
 )
 
-// server is the process that is measured: a library that serves, and a publisher.
+// server is the measured process: a library that serves streams, and a publisher.
 type server struct {
 	lib     library.Library
 	publish library.Publish
-	jobs    chan job // of the only stream, where there is one at a time
+	jobs    chan job // for the handler of the single stream, if the workload has one
 	link    *serverLink
 	next    int // the number of the next event
 }
 
+// runServer carries out the server's operations with the library of that name until the
+// parent ends it.
 func runServer(name string) error {
 	lib, ok := library.Find(name)
 	if !ok {
-		return fmt.Errorf("no library %q", name)
+		return fmt.Errorf("library %q does not exist", name)
 	}
 	link, err := openServerLink()
 	if err != nil {
@@ -52,13 +54,14 @@ func runServer(name string) error {
 }
 
 type startArgs struct {
-	Backlog int
-	Stream  bool // one at a time, which does jobs
+	Backlog int  // how many events a subscriber may be behind
+	Stream  bool // serve one stream at a time, whose handler carries out jobs
 }
 
-// hello is where the streams are.
+// hello says where the streams are: the server's address and the request target.
 type hello struct{ Addr, Target string }
 
+// start lets the library serve streams on a new listener.
 func (s *server) start(args startArgs) (h hello, err error) {
 	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -72,31 +75,33 @@ func (s *server) start(args startArgs) (h hello, err error) {
 	return hello{ln.Addr().String(), s.lib.Target}, err
 }
 
-// send publishes the next event.
+// send publishes the next event, with size bytes of data.
 func (s *server) send(size int) error { return s.publish(s.message(size)) }
 
-// message returns the next event.
+// message returns the next event, with size bytes of data, and counts it.
 func (s *server) message(size int) library.Message {
 	m := library.Message{ID: strconv.Itoa(s.next), Name: eventName, Data: stream.Data(s.next, size)}
 	s.next++
 	return m
 }
 
+// eventName is the name of every event that has one.
 const eventName = "e"
 
-// published is what a publisher has done.
+// published says what a publisher has done.
 type published struct {
-	Events   int           // that were measured
+	Events   int           // events that were measured
 	End      int           // the number of the event after the last
 	Duration time.Duration // from the first event to the last acknowledgement
 	Usage    usage
-	Blocked  bool // in the library's publishing, until the time was over
+	Blocked  bool // the library's publishing was still blocked when the time was over
 }
 
 type gatherArgs struct{ Size int }
 
-// gather publishes events until every subscriber has had one: some libraries send
-// nothing, not even a head, before, and none says who is subscribed.
+// gather publishes events until every subscriber has received one. Only that shows that all
+// are subscribed: no library tells, and some do not even send the response's head before
+// the first event.
 func (s *server) gather(args gatherArgs) (p published, err error) {
 	heard, pause := false, 10*time.Millisecond
 	for !heard && err == nil {
@@ -111,13 +116,13 @@ func (s *server) gather(args gatherArgs) (p published, err error) {
 
 type fullArgs struct {
 	Size, Window int
-	Warm         time.Duration
+	Warm         time.Duration // publish this long before measuring
 	Duration     time.Duration
-	Count        int // if not 0, in place of Duration
+	Count        int // if not 0, publish this many events, whatever Duration says
 }
 
-// full publishes an event as soon as all subscribers have the one Window events
-// before it.
+// full publishes at full rate: each event as soon as all subscribers have received the one
+// that is args.Window events before it.
 func (s *server) full(args fullArgs) (p published, err error) {
 	s.link.acked = s.next
 	if args.Warm > 0 {
@@ -135,13 +140,14 @@ func (s *server) full(args fullArgs) (p published, err error) {
 	return p, s.link.tell(s.next)
 }
 
-// stall is how long no subscriber may make progress at full rate.
+// stall is how long a measurement waits without progress before it fails.
 const stall = 15 * time.Second
 
-var errLost = errors.New("events were lost, or their streams were closed")
+var errLost = errors.New("events were lost or streams were closed")
 
-// windowed publishes count events, or those that begin in the duration, with at most
-// window in flight, and waits until all have the last.
+// windowed publishes count events, or if count is 0, events for d. At most window events are
+// in flight. windowed returns when all subscribers have the last one, and fails if they make
+// no progress for stall or if events are lost.
 func (s *server) windowed(size, window, count int, d time.Duration) error {
 	first, deadline := s.next, now()+d
 	for more := true; more; {
@@ -168,12 +174,12 @@ func (s *server) windowed(size, window, count int, d time.Duration) error {
 
 type rateArgs struct {
 	Size, Count int
-	Start       time.Duration // of the monotonic clock
+	Start       time.Duration // when the first event is due, by the monotonic clock
 	Interval    time.Duration
-	Grace       time.Duration // after the last event
+	Grace       time.Duration // how long publishing may take beyond the time of the last event
 }
 
-// rate publishes Count events, each when it is due.
+// rate publishes args.Count events, each when it is due.
 func (s *server) rate(args rateArgs) (p published, err error) {
 	runtime.GC()
 	sleepUntil(args.Start - time.Millisecond)
@@ -185,17 +191,18 @@ func (s *server) rate(args rateArgs) (p published, err error) {
 
 type burstArgs struct {
 	Size, Count int
-	Grace       time.Duration
+	Grace       time.Duration // how long publishing may take
 }
 
-// burst publishes Count events as fast as the library takes them.
+// burst publishes args.Count events as fast as the library accepts them.
 func (s *server) burst(args burstArgs) (p published, err error) {
 	runtime.GC()
 	return s.publishAll(args.Count, args.Grace, func(int) error { return s.send(args.Size) })
 }
 
-// publishAll publishes count events by send, and waits for the generator's word, that
-// all have the last or that it gave up. A library may block for ever.
+// publishAll publishes count events by send. Then it waits until the generator says that all
+// subscribers have the last event, or that it gave up. A library may block forever, so
+// publishAll reports Blocked if publishing takes longer than limit.
 func (s *server) publishAll(count int, limit time.Duration, send func(i int) error) (p published, err error) {
 	s.link.acked = s.next
 	began, before := now(), readUsage()
@@ -228,13 +235,14 @@ func (s *server) publishAll(count int, limit time.Duration, send func(i int) err
 	return p, nil
 }
 
-// awaitAck waits until the generator has all events before end, or gives up.
+// awaitAck waits until the generator has all events before end or has given up. It fails if
+// the generator sends nothing for limit.
 func (s *server) awaitAck(end int, limit time.Duration) error {
 	for s.link.acked < end {
 		if heard, err := s.link.wait(limit); err != nil {
 			return err
 		} else if !heard {
-			return errors.New("the load generator says nothing")
+			return fmt.Errorf("the load generator sent nothing for %v", limit)
 		}
 	}
 	return nil

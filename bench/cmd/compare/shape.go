@@ -10,23 +10,23 @@ import (
 	"github.com/chi-sse/sse/bench/internal/stream"
 )
 
-// shape is what events look like that are encoded, decoded and read by a client.
+// shape describes the events that are encoded, decoded, or read by a client.
 type shape struct {
-	Name   string // about the bytes of a frame
+	Name   string // the approximate size of an encoded event, in bytes
 	Title  string
-	Fields bool // id and event, beside data
-	Size   int  // of the data
-	Lines  int
+	Fields bool // the event has id and event fields, not only data
+	Size   int  // bytes of data
+	Lines  int  // lines of data
 }
 
 var (
-	tokens = shape{"60", "60 bytes, a line of data alone as LLM APIs send it", false, 52, 1}
+	tokens = shape{"60", "60 bytes, one line of data and no other field, as LLM APIs send them", false, 52, 1}
 	small  = shape{"100", "about 100 bytes, with id and event", true, eventSize, 1}
 	pages  = shape{"1024", "1 KiB, with id, event, and data of three lines", true, 980, 3}
-	large  = shape{"65536", "64 KiB, a line of data alone", false, 64<<10 - 8, 1}
+	large  = shape{"65536", "64 KiB, one line of data and no other field", false, 64<<10 - 8, 1}
 )
 
-// message returns event seq.
+// message returns event seq in this shape.
 func (s shape) message(seq int) (m library.Message) {
 	m.Data = stream.Data(seq, s.Size)
 	if s.Lines > 1 {
@@ -42,7 +42,7 @@ func (s shape) message(seq int) (m library.Message) {
 	return m
 }
 
-// text returns count events as they go over the wire.
+// text returns count events in the wire format.
 func (s shape) text(count int) string {
 	var b strings.Builder
 	for seq := range count {
@@ -58,5 +58,5 @@ func (s shape) text(count int) string {
 	return b.String()
 }
 
-// mebibyte is how many events are about that long.
+// mebibyte returns how many events make about one mebibyte.
 func (s shape) mebibyte() int { return 1 << 20 / len(s.text(1)) }

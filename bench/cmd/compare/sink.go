@@ -11,14 +11,14 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// verifier is a sink that compares what is decoded with what was sent, up to count
+// verifier is a library.Sink that compares decoded events with what was sent, up to count
 // events.
 type verifier struct {
 	shape  shape
-	frames bool // data is the whole frame
+	frames bool // an event's data is the whole encoded event
 	count  int
-	next   int
-	err    error
+	next   int   // the number of the next event
+	err    error // the first difference
 }
 
 func (v *verifier) Event(id, name, data string) bool {
@@ -33,6 +33,7 @@ func (v *verifier) RawEvent(id, name, data []byte) bool {
 	return v.Event(string(id), string(name), string(data))
 }
 
+// verify compares got with the next event.
 func (v *verifier) verify(got library.Message) error {
 	if v.frames {
 		ev, err := event.NewDecoder(strings.NewReader(got.Data + "\n\n")).Decode()
@@ -43,7 +44,7 @@ func (v *verifier) verify(got library.Message) error {
 	}
 	want := v.shape.message(v.next)
 	if want.Name == "" && got.Name == "message" {
-		got.Name = "" // what the specification has for none
+		got.Name = "" // the name that the specification gives to an event without one
 	}
 	if got != want {
 		return fmt.Errorf("event %d is %.300q, want %.300q", v.next, got, want)
@@ -51,7 +52,8 @@ func (v *verifier) verify(got library.Message) error {
 	return nil
 }
 
-// result is the error of a library that has decoded, or what else was wrong.
+// result returns the first difference, or err, the library's own error, or an error that
+// says that events are missing.
 func (v *verifier) result(err error) error {
 	switch {
 	case v.err != nil:
@@ -64,25 +66,26 @@ func (v *verifier) result(err error) error {
 	return nil
 }
 
-// counter is a sink that counts, and looks at every length. If it has a duration, it
-// measures that long after an eighth of it.
+// counter is a library.Sink that counts events and bytes. If it has a duration, it ignores
+// the first eighth of it, measures for the duration after that, and then wants no more.
 type counter struct {
 	events, bytes int
 	duration      time.Duration
 
 	began  time.Duration // 0 before the first event
 	from   mark
-	over   bool // a library may go on for a while
+	over   bool // the measurement has ended; the library may still send events
 	result timed
 }
 
-// mark is a moment of the measurement.
+// mark holds the counts and the usage at one moment of a measurement.
 type mark struct {
 	at     time.Duration
 	events int
 	usage  usage
 }
 
+// mark returns the present moment.
 func (c *counter) mark() mark { return mark{now(), c.events, readUsage()} }
 
 func (c *counter) Event(id, name, data string) bool { return c.count(len(id) + len(name) + len(data)) }
@@ -91,6 +94,8 @@ func (c *counter) RawEvent(id, name, data []byte) bool {
 	return c.count(len(id) + len(name) + len(data))
 }
 
+// count adds an event of that many bytes and reports whether c wants more. It looks at the
+// clock only once in 64 events.
 func (c *counter) count(bytes int) bool {
 	if c.over {
 		return false
@@ -100,7 +105,7 @@ func (c *counter) count(bytes int) bool {
 	return c.duration == 0 || c.events%64 != 1 || c.goOn()
 }
 
-// goOn reports whether the time is not over yet.
+// goOn begins and ends the measurement when it is time. It returns false at the end.
 func (c *counter) goOn() bool {
 	at := now()
 	switch {
@@ -117,19 +122,19 @@ func (c *counter) goOn() bool {
 	return true
 }
 
-// since is what happened since m.
+// since returns what happened since m.
 func (c *counter) since(m mark) timed {
 	return timed{Events: c.events - m.events, Duration: now() - m.at, Usage: readUsage().since(m.usage)}
 }
 
-// timed is the outcome of one process that measured itself.
+// timed is what a process measured of itself.
 type timed struct {
 	Events   int
 	Duration time.Duration
 	Usage    usage
 }
 
-// figures are those of the columns that all such workloads have.
+// figures returns the figures for timedColumns.
 func (t timed) figures() []float64 {
 	return []float64{
 		float64(t.Events) / t.Duration.Seconds(),

@@ -6,16 +6,17 @@ import (
 	"github.com/alexandrevicenzi/go-sse"
 )
 
-// alexandrevicenzi/go-sse v1.6.0, as its README does it. The channel is the path of
-// the request. Options without a Logger keep it silent; without options it would log
-// each message. Its clients have no buffer: a message is handed to each in turn, and
-// waits until that one has written the message before, so it loses nothing.
+// alexandrevicenzi/go-sse v1.6.0, set up as in its README. A channel is named by the
+// request's path. Options without a Logger keep the server silent; without Options it
+// would log each message. Its clients have no buffer: the server hands a message to one
+// client after the other, and waits for each until that client has written the message
+// before. So it loses nothing.
 func init() {
 	Register(Library{
 		Name:   "alexandrevicenzi/go-sse",
 		Kind:   Peer,
 		Module: "github.com/alexandrevicenzi/go-sse",
-		Note:   "waits for a subscriber that does not read, and everyone with it",
+		Note:   "a subscriber that does not read blocks all others",
 		Start: func(ln net.Listener, _ Setup) (Publish, error) {
 			srv := sse.NewServer(&sse.Options{})
 			serveEvents(ln, srv)

@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// Encoding and decoding without a library: an append that checks nothing, and a search
-// for the blank lines after which events end.
+// Encoding and decoding without a library. The encoder appends and checks nothing. The
+// decoder searches for the blank lines that end events.
 func init() {
 	Register(Library{
 		Name: "unchecked append",
 		Kind: Limit,
-		Note: "splits data into lines at LF, and checks nothing",
+		Note: "splits data into lines at LF and checks nothing",
 		NewEncode: func() Encode {
 			var buf []byte
 			return func(m Message) ([]byte, error) {
@@ -25,12 +25,12 @@ func init() {
 	Register(Library{
 		Name:   "blank line search",
 		Kind:   Limit,
-		Note:   "finds where an event ends, and looks at none of its fields until it is checked",
+		Note:   "only finds where each event ends; its fields are read only in the check before timing",
 		Decode: splitFrames,
 	})
 }
 
-// appendFrame appends m as it goes over the wire.
+// appendFrame appends m in the wire format to dst and returns the extended slice.
 func appendFrame(dst []byte, m Message) []byte {
 	dst = append(dst, "event: "...)
 	dst = append(dst, m.Name...)
@@ -45,7 +45,9 @@ func appendFrame(dst []byte, m Message) []byte {
 	return append(dst, "\n\n"...)
 }
 
-// splitFrames hands each event of r to sink as data, field names and all.
+// splitFrames reads the events of r and passes each to sink as data: the whole event,
+// with its field names. It returns when sink wants no more, at the end of r, or with the
+// error of reading r.
 func splitFrames(r io.Reader, sink Sink) error {
 	in := bufio.NewScanner(r)
 	in.Buffer(make([]byte, 64<<10), 1<<20)

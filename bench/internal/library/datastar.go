@@ -6,15 +6,16 @@ import (
 	"github.com/starfederation/datastar-go/datastar"
 )
 
-// starfederation/datastar-go v1.2.2: NewSSE, and Send, on which its other methods
-// rest, for each event; the hub is ours. Compression, an option, is off as in all
-// the others. It encodes into nothing but a response.
+// starfederation/datastar-go v1.2.2. NewSSE opens the stream, and Send, on which its other
+// methods are built, sends each event. The hub is ours. Compression is optional and off,
+// as for all libraries here. There is no encode row, because the library encodes only
+// into a response.
 func init() {
 	Register(Library{
 		Name:   "datastar-go",
 		Kind:   Peer,
 		Module: "github.com/starfederation/datastar-go",
-		Note:   "no hub of its own: a channel for each subscriber",
+		Note:   "has no hub; here each subscriber gets a channel",
 		Start:  channels(datastarHandler, func(m Message) Message { return m }),
 		Stream: single(datastarHandler, func(m Message) Message { return m }),
 	})

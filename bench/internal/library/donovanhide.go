@@ -10,16 +10,16 @@ import (
 	"github.com/donovanhide/eventsource"
 )
 
-// donovanhide/eventsource, the latest commit (of August 2021; it has no releases), as
-// its documentation does it: a handler for a channel, without a repository. It
-// disconnects a subscriber that is BufferSize events behind, so that is raised from
-// 128 where the workload asks for more.
+// donovanhide/eventsource at its latest commit, of August 2021 (it has no releases), set up
+// as in its documentation: a handler for a channel, without a repository. It disconnects
+// a subscriber that is BufferSize events behind. So BufferSize is raised from 128 if the
+// workload asks for more.
 func init() {
 	Register(Library{
 		Name:   "donovanhide/eventsource",
 		Kind:   Peer,
 		Module: "github.com/donovanhide/eventsource",
-		Note:   "disconnects a subscriber that is BufferSize events behind (three at once block it for ever); raised for burst",
+		Note:   "disconnects a subscriber that is BufferSize events behind (raised for burst); three such subscribers at once block it forever",
 		Start: func(ln net.Listener, setup Setup) (Publish, error) {
 			srv := eventsource.NewServer()
 			srv.BufferSize = max(srv.BufferSize, setup.Backlog)
@@ -47,7 +47,7 @@ func init() {
 			if err != nil {
 				return fmt.Errorf("subscribe: %w", err)
 			}
-			// Close would panic if an event came at the same time.
+			// The stream is not closed: Close would panic if an event came at the same time.
 			return readSource(ctx, stream.Events, stream.Errors, sink)
 		},
 	})

@@ -9,16 +9,16 @@ import (
 	"github.com/gin-contrib/sse"
 )
 
-// gin-contrib/sse v1.1.2; v1.2.0 asks for Go 1.26.10. It encodes an event into a
-// response, as its README does, and as gin's Context.SSEvent and Stream do, which
-// flush after each; the hub is ours. Its Decode returns
-// the events when the whole stream has been read, so there is no client in it.
+// gin-contrib/sse v1.1.2, because v1.2.0 requires Go 1.26.10. It encodes each event into
+// the response, as its README does, and flushes after each, as gin's Context.SSEvent and
+// Stream do. The hub is ours. There is no client row, because its Decode returns the
+// events only when it has read the whole stream.
 func init() {
 	Register(Library{
 		Name:   "gin-contrib/sse",
 		Kind:   Peer,
 		Module: "github.com/gin-contrib/sse",
-		Note:   "no hub of its own: a channel for each subscriber",
+		Note:   "has no hub; here each subscriber gets a channel",
 		Start:  channels(ginHandler, ginEvent),
 		Stream: single(ginHandler, ginEvent),
 		NewEncode: func() Encode {

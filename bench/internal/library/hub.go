@@ -11,9 +11,9 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
-// This module's hub, ordinary and detached, as its documentation does it: each event's
-// id is its position in the hub's log, from which a client resumes. Keeping that log is
-// part of what is measured.
+// This module's hub, through net/http and detached, set up as in its documentation. Each
+// event's id is its position in the hub's log, from which a client resumes. Keeping that
+// log is part of what is measured.
 func init() {
 	Register(Library{
 		Name:   "sse hub",
@@ -36,6 +36,8 @@ func init() {
 	})
 }
 
+// startHub serves the sessions of a new hub on ln and returns a function that publishes to
+// them.
 func startHub(ln net.Listener, cfg hub.Config) (Publish, error) {
 	h, err := hub.New(cfg)
 	if err != nil {

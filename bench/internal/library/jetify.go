@@ -11,15 +11,16 @@ import (
 	"go.jetify.com/sse"
 )
 
-// jetify-com/sse v0.1.0, as its README does it: Upgrade and SendEvent, with its
-// defaults (a heartbeat goroutine, a write deadline for each event); the hub is ours.
-// Raw data, since it would encode a string as JSON, with Split where it has lines. It has a decoder, but no client.
+// jetify-com/sse v0.1.0, set up as in its README: Upgrade and SendEvent with their
+// defaults, a heartbeat goroutine and a write deadline for each event. The hub is ours.
+// Data is Raw, because the library would encode a string as JSON, and Split is set if the
+// data has several lines. The library has a decoder but no client.
 func init() {
 	Register(Library{
 		Name:   "jetify-com/sse",
 		Kind:   Peer,
 		Module: "go.jetify.com/sse",
-		Note:   "no hub of its own: a channel for each subscriber",
+		Note:   "has no hub; here each subscriber gets a channel",
 		Start:  channels(jetifyHandler, jetifyEvent),
 		Stream: single(jetifyHandler, jetifyEvent),
 		NewEncode: func() Encode {

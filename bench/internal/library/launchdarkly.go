@@ -10,16 +10,16 @@ import (
 	"github.com/launchdarkly/eventsource"
 )
 
-// launchdarkly/eventsource v1.11.0, as its documentation does it: a handler for a
+// launchdarkly/eventsource v1.11.0, set up as in its documentation: a handler for a
 // channel, without a repository to replay from. It disconnects a subscriber that is
-// BufferSize events behind, so that is raised from 128 where the workload asks for
+// BufferSize events behind. So BufferSize is raised from 128 if the workload asks for
 // more.
 func init() {
 	Register(Library{
 		Name:   "launchdarkly/eventsource",
 		Kind:   Peer,
 		Module: "github.com/launchdarkly/eventsource",
-		Note:   "disconnects a subscriber that is BufferSize events behind; raised for burst",
+		Note:   "disconnects a subscriber that is BufferSize events behind (raised for burst)",
 		Start: func(ln net.Listener, setup Setup) (Publish, error) {
 			srv := eventsource.NewServer()
 			srv.BufferSize = max(srv.BufferSize, setup.Backlog)

@@ -9,10 +9,10 @@ import (
 	"github.com/dunglas/mercure"
 )
 
-// dunglas/mercure v0.24.2, as the example of its package does it, without tokens
-// (WithAnonymous) and with its default transport, which is local and keeps no
-// history. Its logger is discarded: the default logs each subscriber. It disconnects
-// a subscriber that is 1,000 events behind, which is fixed.
+// dunglas/mercure v0.24.2, set up as in the example of its package, without tokens
+// (WithAnonymous) and with its default transport, which is local and keeps no history.
+// Log messages are discarded, because the default logger logs each subscriber. The library
+// disconnects a subscriber that is 1,000 events behind; that number is fixed.
 func init() {
 	Register(Library{
 		Name:   "dunglas/mercure",

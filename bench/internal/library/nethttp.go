@@ -7,15 +7,15 @@ import (
 	"net/http"
 )
 
-// What anyone would write with net/http alone: a channel for each subscriber, on
-// which the frame comes encoded, a write, a flush. There is no id to resume from, no
-// heartbeat, and no deadline. As a client it reads the body, and looks for nothing in
-// it but where each event ends.
+// A plain handler, as one would write it with net/http alone. Each subscriber has a channel
+// of encoded frames; the handler writes each frame and flushes. Nothing resumes from an
+// id, and there are no heartbeats and no deadlines. The client reads the response's body
+// and only looks for where each event ends.
 func init() {
 	Register(Library{
 		Name:  "net/http",
 		Kind:  Limit,
-		Note:  "a bare handler and a channel for each subscriber; the event is encoded once, by an append that checks nothing",
+		Note:  "a bare handler with a channel for each subscriber; each event is encoded once, without checks",
 		Start: channels(plainHandler, plainFrame),
 		Stream: func(ln net.Listener, events Source) error {
 			var buf []byte

@@ -8,18 +8,18 @@ import (
 	"github.com/r3labs/sse/v2"
 )
 
-// r3labs/sse v2.10.0, as its README does it, with AutoReplay off: on, which is the
-// default, it keeps every event for ever, sends them all to each new subscriber, and
-// numbers them itself. The 64 events that it buffers for a subscriber are fixed; when
-// they are full, its stream waits, so it loses nothing. Its encoder and decoder are not
-// exported.
+// r3labs/sse v2.10.0, set up as in its README, but with AutoReplay off. With AutoReplay,
+// the default, the library keeps every event forever, sends them all to each new
+// subscriber, and numbers them itself. It buffers 64 events for a subscriber; that number
+// is fixed. When a buffer is full, the stream waits, so the library loses nothing. Its
+// encoder and decoder are not exported.
 func init() {
 	Register(Library{
 		Name:   "r3labs/sse",
 		Kind:   Peer,
 		Module: "github.com/r3labs/sse/v2",
 		Target: DefaultTarget + "?stream=bench",
-		Note:   "replay off; waits for a subscriber that is 64 events behind, and everyone with it",
+		Note:   "replay off; a subscriber that is 64 events behind blocks all others",
 		Start: func(ln net.Listener, _ Setup) (Publish, error) {
 			srv := sse.New()
 			srv.AutoReplay = false

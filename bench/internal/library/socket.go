@@ -18,20 +18,21 @@ import (
 	"syscall"
 )
 
-// A loop over sockets: the least that a server in Go can do. A goroutine for each
-// core owns a part of the connections and writes each frame to each of them; "packed"
-// writes all frames that are due at once. Nothing else of a server is here: it reads
-// the request's head and forgets about the client.
+// A loop over sockets, which is the least that a server in Go can do. Up to two
+// goroutines, but no more than there are cores, own a part of the connections each. Such
+// a goroutine writes each frame to each of its connections; "packed" puts all frames that
+// are waiting into one write. The loop does nothing else that a server does: it reads the
+// request's head and then ignores what the client sends.
 func init() {
 	Register(Library{
 		Name:  "socket loop",
 		Kind:  Limit,
-		Note:  "no HTTP server: a write for each event on each of the raw connections",
+		Note:  "no HTTP server: one write for each event on each raw connection",
 		Start: func(ln net.Listener, setup Setup) (Publish, error) { return startLoop(ln, setup, false), nil },
 		Stream: func(ln net.Listener, events Source) error {
 			accept(ln, func(conn net.Conn) error {
 				defer conn.Close()
-				if err := answer(conn); err != nil {
+				if err := sendHead(conn); err != nil {
 					return err
 				}
 				ctx, leave := context.WithCancel(context.Background())
@@ -52,13 +53,15 @@ func init() {
 	Register(Library{
 		Name:  "socket loop, packed",
 		Kind:  Limit,
-		Note:  "the same, with all events that are due in one write",
+		Note:  "the same, but one write carries all events that are waiting",
 		Start: func(ln net.Listener, setup Setup) (Publish, error) { return startLoop(ln, setup, true), nil },
 	})
 }
 
 const socketHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n"
 
+// startLoop serves ln by the loop and returns a function that publishes. If pack is true,
+// one write carries all frames that are waiting.
 func startLoop(ln net.Listener, setup Setup, pack bool) Publish {
 	workers := make([]*socketWorker, min(2, runtime.NumCPU()))
 	for i := range workers {
@@ -78,7 +81,8 @@ func startLoop(ln net.Listener, setup Setup, pack bool) Publish {
 	}
 }
 
-// accept has serve take each connection of ln, and closes those that it fails to.
+// accept calls serve for each connection of ln, in a goroutine each, and closes the
+// connection if serve fails.
 func accept(ln net.Listener, serve func(net.Conn) error) {
 	go func() {
 		for {
@@ -96,8 +100,9 @@ func accept(ln net.Listener, serve func(net.Conn) error) {
 	}()
 }
 
-// answer reads the request on conn, and sends the head of the response.
-func answer(conn net.Conn) error {
+// sendHead reads the request on conn and sends the head of the response. It returns an
+// error if either fails.
+func sendHead(conn net.Conn) error {
 	if _, err := http.ReadRequest(bufio.NewReaderSize(conn, 512)); err != nil {
 		return fmt.Errorf("request: %w", err)
 	}
@@ -107,30 +112,32 @@ func answer(conn net.Conn) error {
 	return nil
 }
 
-// appendChunk appends m as a chunk of a response.
+// appendChunk appends m as one chunk of a response to dst and returns the extended slice.
+// The data of m must be one line.
 func appendChunk(dst []byte, m Message) []byte {
-	size := len("event: \ndata: \nid: \n\n") + len(m.Name) + len(m.Data) + len(m.ID) // of one line
+	size := len("event: \ndata: \nid: \n\n") + len(m.Name) + len(m.Data) + len(m.ID)
 	dst = append(strconv.AppendInt(dst, int64(size), 16), "\r\n"...)
 	return append(appendFrame(dst, m), "\r\n"...)
 }
 
-// socketWorker writes to its part of the connections.
+// socketWorker is a goroutine that writes to its part of the connections.
 type socketWorker struct {
-	frames chan []byte
-	pack   bool
+	frames chan []byte // what to write to each connection
+	pack   bool        // write all waiting frames at once
 
 	mu    sync.Mutex
 	conns []socket
 }
 
+// socket is a connection and its descriptor.
 type socket struct {
 	conn net.Conn
 	fd   int
 }
 
-// add answers the request on conn, and takes it among the worker's connections.
+// add sends the head of the response on conn and adds conn to the worker's connections.
 func (w *socketWorker) add(conn net.Conn) error {
-	if err := answer(conn); err != nil {
+	if err := sendHead(conn); err != nil {
 		return err
 	}
 	raw, err := conn.(syscall.Conn).SyscallConn()
@@ -147,6 +154,7 @@ func (w *socketWorker) add(conn net.Conn) error {
 	return nil
 }
 
+// run writes the frames that arrive to the worker's connections. It never returns.
 func (w *socketWorker) run() {
 	var packed []byte
 	for frame := range w.frames {
@@ -161,8 +169,9 @@ func (w *socketWorker) run() {
 	}
 }
 
-// write writes frame to all, and forgets those that fail. Nearly always the socket
-// takes it at once; else the runtime's poller waits for it.
+// write writes frame to all of the worker's connections. It closes and removes those on
+// which the write fails. Nearly always the socket accepts the whole frame at once;
+// otherwise the write of the rest waits in the runtime's poller.
 func (w *socketWorker) write(frame []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -15,8 +15,8 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// This module without its hub: the plugin's session, the encoder and the decoder of
-// package event, and the client, each with its defaults.
+// This module without its hub: a session of the server plugin, the encoder and the decoder
+// of package event, and the client, each with its defaults.
 func init() {
 	Register(Library{
 		Name:   "sse",
@@ -69,7 +69,7 @@ func init() {
 		Name:   "sse, raw",
 		Kind:   Ours,
 		Module: "github.com/chi-sse/sse",
-		Note:   "DecodeRaw, whose events are slices of its buffer and last until the next",
+		Note:   "DecodeRaw: an event is slices of the decoder's buffer, valid until the next call",
 		Decode: func(r io.Reader, sink Sink) error {
 			d := event.NewDecoder(r)
 			for {

@@ -12,17 +12,17 @@ import (
 	gosse "github.com/tmaxmax/go-sse"
 )
 
-// tmaxmax/go-sse v0.12.0, as its README does it: the zero Server, whose provider is
-// a Joe without a replayer. Joe writes to all subscribers from one goroutine, in
-// turn, and waits for each; there is nothing to configure about that. One stream is a
-// Session, flushed after each message. Its decoder is Read, with a limit of 1 MiB, since
-// events of 64 KiB are above its default; its client is a Connection with its defaults.
+// tmaxmax/go-sse v0.12.0, set up as in its README: the zero Server, whose provider is a Joe
+// without a replayer. Joe writes to all subscribers in turn from one goroutine and waits
+// for each; that cannot be configured. For one connection, a Session is flushed after
+// each message. The decoder is Read with a limit of 1 MiB, because events of 64 KiB exceed
+// its default. The client is a Connection with its defaults.
 func init() {
 	Register(Library{
 		Name:   "tmaxmax/go-sse",
 		Kind:   Peer,
 		Module: "github.com/tmaxmax/go-sse",
-		Note:   "one goroutine writes to all, and waits for a subscriber that does not read",
+		Note:   "one goroutine writes to all subscribers and waits for one that does not read",
 		Start: func(ln net.Listener, _ Setup) (Publish, error) {
 			srv := &gosse.Server{}
 			serveEvents(ln, srv)
@@ -98,6 +98,8 @@ func init() {
 	})
 }
 
+// goSSEMessage converts m to the library's type. It returns an error if the library does
+// not accept the id or the name.
 func goSSEMessage(m Message) (*gosse.Message, error) {
 	id, err := gosse.NewID(m.ID)
 	if err != nil {

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// The measures of a plot, in pixels.
+// Dimensions of a plot, in pixels.
 const (
 	plotWidth = 760
 	nameWidth = 190
-	textWidth = 90 // of the figure behind a bar
+	textWidth = 90 // for the figure to the right of a bar
 	barHeight = 16
 	barPitch  = 24
 	titleSize = 34
@@ -19,8 +19,9 @@ const (
 
 var colors = map[Kind]string{Ours: "#1f77b4", Peer: "#9aa5b1", Limit: "#d9c58b"}
 
-// Plot draws column c as an SVG of one bar for each row, with a line from the least
-// to the greatest of its figures. What is infinite is as long as the longest.
+// Plot returns an SVG that draws column c. Each row that has samples gets a bar for its
+// median and a line from its lowest to its highest sample. An infinite median is drawn
+// as long as the highest finite sample of the column.
 func (t *Table) Plot(c int) string {
 	rows := make([]*Row, 0, len(t.Rows))
 	highest := 0.0

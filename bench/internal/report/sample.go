@@ -1,4 +1,4 @@
-// Package report turns the figures of repeated runs into tables and plots.
+// Package report formats the figures of repeated runs as tables and plots.
 package report
 
 import (
@@ -10,10 +10,11 @@ import (
 	"strings"
 )
 
-// Samples are the figures of one thing over several runs.
+// Samples holds the figures that several runs gave for one quantity.
 type Samples []float64
 
-// MarshalJSON writes the samples as strings, for JSON has no infinity.
+// MarshalJSON encodes the samples as strings of five significant digits, because JSON
+// has no infinity.
 func (s Samples) MarshalJSON() ([]byte, error) {
 	texts := make([]string, len(s))
 	for i, v := range s {
@@ -22,7 +23,8 @@ func (s Samples) MarshalJSON() ([]byte, error) {
 	return json.Marshal(texts)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON decodes what MarshalJSON writes. It returns an error if data is not an
+// array of strings that hold numbers.
 func (s *Samples) UnmarshalJSON(data []byte) error {
 	var texts []string
 	if err := json.Unmarshal(data, &texts); err != nil {
@@ -39,26 +41,27 @@ func (s *Samples) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Median is the middle of the samples, or the mean of the two in the middle; NaN if
-// there are none.
+// Median returns the middle sample, or the mean of the two in the middle if their number
+// is even. Without samples it returns NaN.
 func (s Samples) Median() float64 {
 	if len(s) == 0 {
 		return math.NaN()
 	}
 	sorted := slices.Sorted(slices.Values(s))
 	mid := len(sorted) / 2
-	if len(sorted)%2 == 1 || sorted[mid-1] == sorted[mid] { // the same infinity, perhaps
+	if len(sorted)%2 == 1 || sorted[mid-1] == sorted[mid] { // both may be infinite
 		return sorted[mid]
 	}
 	return (sorted[mid-1] + sorted[mid]) / 2
 }
 
-// Range is the least and the greatest of the samples, of which there must be one.
+// Range returns the lowest and the highest sample. It panics if there are none.
 func (s Samples) Range() (low, high float64) { return slices.Min(s), slices.Max(s) }
 
-// Percentile is the figure that the fraction p of all sorted figures does not exceed
-// (the nearest rank), where missing more of them are infinite. It is NaN if there
-// are none.
+// Percentile returns the p-th percentile by the nearest-rank method, for p from 0 to 1.
+// sorted holds the finite figures in ascending order, and missing counts further figures
+// that are infinite. It returns +Inf if the rank falls on an infinite figure, and NaN if
+// there are no figures at all.
 func Percentile(sorted []int64, missing int, p float64) float64 {
 	n := len(sorted) + missing
 	if n == 0 {
@@ -71,7 +74,9 @@ func Percentile(sorted []int64, missing int, p float64) float64 {
 	return float64(sorted[rank-1])
 }
 
-// Format writes v with three significant digits.
+// Format returns v with three significant digits, at most three decimals, and commas
+// between thousands. It returns "–" for NaN, "never" for an infinity, and "<0.001" for
+// what is smaller than that but not 0.
 func Format(v float64) string {
 	switch {
 	case math.IsNaN(v):
@@ -88,9 +93,10 @@ func Format(v float64) string {
 	return group(strconv.FormatFloat(v, 'f', int(min(3, max(0, 2-magnitude(v)))), 64))
 }
 
+// magnitude returns the exponent of the power of ten at or below |v|.
 func magnitude(v float64) float64 { return math.Floor(math.Log10(math.Abs(v))) }
 
-// group puts commas into the digits before the point.
+// group puts a comma between each three digits before the decimal point.
 func group(s string) string {
 	whole, fraction, ok := strings.Cut(s, ".")
 	for i := len(whole) - 3; i > 0 && whole[i-1] != '-'; i -= 3 {

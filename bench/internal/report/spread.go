@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// Spread is by which fraction the greatest figure of a column exceeds the least of the
-// same row, in the row in the middle; NaN if there is none with several figures.
+// Spread returns the median of the rows' spreads in column c. A row's spread is the
+// fraction by which its highest sample exceeds its lowest. If no row has several samples,
+// Spread returns NaN.
 func (t *Table) Spread(c int) float64 {
 	var all Samples
 	for i := range t.Rows {
@@ -19,7 +20,9 @@ func (t *Table) Spread(c int) float64 {
 	return all.Median()
 }
 
-// spread is by which fraction the greatest figure of column c exceeds the least.
+// spread returns the fraction by which the row's highest sample in column c exceeds its
+// lowest. It returns NaN if the row has fewer than two samples there, if the lowest is not
+// positive, or if the highest is infinite.
 func (r *Row) spread(c int) float64 {
 	if c >= len(r.Samples) || len(r.Samples[c]) < 2 {
 		return math.NaN()
@@ -31,7 +34,8 @@ func (r *Row) spread(c int) float64 {
 	return high/low - 1
 }
 
-// spreads is a line that says the spread of the columns that are compared.
+// spreads returns a line with the spread of each column that shows a ratio. It returns an
+// empty string if there is none.
 func (t *Table) spreads() string {
 	var texts []string
 	for c, column := range t.Columns {
@@ -42,15 +46,19 @@ func (t *Table) spreads() string {
 	if len(texts) == 0 {
 		return ""
 	}
-	return "\n  spread: " + strings.Join(texts, "; ") + "\n"
+	return "\n  median spread: " + strings.Join(texts, "; ") + "\n"
 }
 
 func percent(fraction float64) string { return Format(100*fraction) + " %" }
 
-// Reproduced compares the medians of the columns that are compared with those of the
-// same table of an earlier time. One is reproduced if the two differ by no more than
-// the spread of the column or of the row, whichever is the greatest of the two tables.
-// It returns how many were compared, and a line for each that was not reproduced.
+// Reproduced compares the medians of this table with those of the same table of an
+// earlier run, in each column that shows a ratio. A median is reproduced if the two
+// differ by no more than the largest of four spreads: the column's and the row's, in either
+// table.
+//
+// Reproduced returns how many medians it compared and, for each that is not reproduced, a
+// row for a Markdown table: the table's name, the library, the column, the median, the
+// earlier median, and the largest spread.
 func (t *Table) Reproduced(earlier *Table) (compared int, not []string) {
 	for c, column := range t.Columns {
 		if !column.Ratio {
@@ -69,14 +77,14 @@ func (t *Table) Reproduced(earlier *Table) (compared int, not []string) {
 			compared++
 			bound := 0.0
 			for _, s := range []float64{earlier.Spread(c), earlier.Rows[j].spread(c), t.Spread(c), r.spread(c)} {
-				if s > bound { // and not NaN
+				if s > bound { // false if s is NaN
 					bound = s
 				}
 			}
 			if was == is || max(was, is)/min(was, is)-1 <= bound { // false if one is NaN
 				continue
 			}
-			not = append(not, fmt.Sprintf("%s, %s, %s: %s, was %s with a spread of %s",
+			not = append(not, fmt.Sprintf("| %s | %s | %s | %s | %s | %s |",
 				t.Name, r.Name, column.Title, Format(is), Format(was), percent(bound)))
 		}
 	}

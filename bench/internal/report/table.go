@@ -8,10 +8,10 @@ import (
 	"unicode/utf8"
 )
 
-// Better says which figures of a column are the better ones.
+// Better says whether a low or a high figure of a column is the better one.
 type Better int
 
-// What is better in a column.
+// The values of Better. With Neither, no figure of the column counts as better.
 const (
 	Neither Better = iota
 	Lower
@@ -23,28 +23,28 @@ type Column struct {
 	Title  string
 	Better Better
 	Ratio  bool // show the ratio to the best peer
-	Plot   bool // draw it
+	Plot   bool // draw a plot of this column
 }
 
-// Kind says what a row is to the comparison.
+// Kind says whether a row is this module, another library, or code without a library.
 type Kind int
 
 // The kinds of rows.
 const (
-	Ours Kind = iota
-	Peer
-	Limit
+	Ours  Kind = iota // this module
+	Peer              // another library
+	Limit             // code without a library, to compare with
 )
 
-// Row is what one library did.
+// Row holds the figures of one library.
 type Row struct {
 	Name    string
 	Kind    Kind
-	Samples []Samples // for each column; shorter where there were no figures
+	Samples []Samples // one for each column; shorter if later columns have no figures
 	Trouble []string  // what went wrong, and in how many runs
 }
 
-// median returns the row's figure for column c, NaN if there is none.
+// median returns the row's median in column c, or NaN if it has no samples there.
 func (r *Row) median(c int) float64 {
 	if c >= len(r.Samples) {
 		return math.NaN()
@@ -52,21 +52,22 @@ func (r *Row) median(c int) float64 {
 	return r.Samples[c].Median()
 }
 
-// Table is the outcome of one workload.
+// Table holds the figures of one workload.
 type Table struct {
-	Name    string // for file names
+	Name    string // used in file names
 	Title   string
 	Columns []Column
 	Rows    []Row
 }
 
-// Heading is the title without what explains it.
+// Heading returns the part of the title before the first semicolon. What follows the
+// semicolon explains the table.
 func (t *Table) Heading() string {
 	heading, _, _ := strings.Cut(t.Title, ";")
 	return heading
 }
 
-// better reports whether a is better than b, where a figure is better than none.
+// better reports whether a is better than b. Any figure is better than NaN.
 func (c Column) better(a, b float64) bool {
 	if math.IsNaN(a) || math.IsNaN(b) {
 		return !math.IsNaN(a) && math.IsNaN(b)
@@ -74,7 +75,7 @@ func (c Column) better(a, b float64) bool {
 	return c.Better == Lower && a < b || c.Better == Higher && a > b
 }
 
-// best returns the peer that is best in column c; nil if there is none.
+// best returns the peer with the best median in column c, or nil if no peer has one.
 func (t *Table) best(c int) (best *Row) {
 	for i := range t.Rows {
 		r := &t.Rows[i]
@@ -88,7 +89,8 @@ func (t *Table) best(c int) (best *Row) {
 	return best
 }
 
-// Beaten says where a peer is better than a row of ours.
+// Beaten returns a line for each figure in which the best peer is better than one of our
+// rows.
 func (t *Table) Beaten() (lines []string) {
 	for c, column := range t.Columns {
 		peer := t.best(c)
@@ -98,7 +100,7 @@ func (t *Table) Beaten() (lines []string) {
 		for i := range t.Rows {
 			r := &t.Rows[i]
 			if r.Kind == Ours && column.better(peer.median(c), r.median(c)) {
-				lines = append(lines, fmt.Sprintf("%s is better than %s: %s %s, against %s",
+				lines = append(lines, fmt.Sprintf("%s is better than %s in %s: %s against %s",
 					peer.Name, r.Name, column.Title, Format(peer.median(c)), Format(r.median(c))))
 			}
 		}
@@ -106,7 +108,8 @@ func (t *Table) Beaten() (lines []string) {
 	return lines
 }
 
-// ratio is how many times better than the best peer the row is in column c.
+// ratio returns how many times better the row is than the best peer in column c. It
+// returns an empty string if the column shows no ratio or if there is none to show.
 func (t *Table) ratio(r *Row, c int) string {
 	peer := t.best(c)
 	if !t.Columns[c].Ratio || peer == nil {
@@ -123,7 +126,8 @@ func (t *Table) ratio(r *Row, c int) string {
 	return Format(q) + "×"
 }
 
-// WriteText writes the table, with the lines of Beaten first.
+// WriteText writes the title, the lines of Beaten, the figures and the median spreads to
+// w.
 func (t *Table) WriteText(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString(t.Title + "\n")
@@ -131,14 +135,14 @@ func (t *Table) WriteText(w io.Writer) error {
 		b.WriteString("! " + line + "\n")
 	}
 	b.WriteByte('\n')
-	writeGrid(&b, t.grid())
+	b.WriteString(Grid(t.grid()))
 	b.WriteString(t.spreads())
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// grid is the text of all cells: for each column the median, the spread if there
-// is one, and the ratio.
+// grid returns the text of all cells. Each column has the median, then the lowest and
+// highest sample if they differ in some row, and then the ratio if the column shows one.
 func (t *Table) grid() [][]string {
 	var heading []string
 	several, ratios := make([]bool, len(t.Columns)), make([]bool, len(t.Columns))
@@ -176,7 +180,8 @@ func (t *Table) grid() [][]string {
 	return grid
 }
 
-// varies reports whether there is a spread to show in column c.
+// varies reports whether the row's lowest and highest sample in column c differ as
+// formatted.
 func (r *Row) varies(c int) bool {
 	if c >= len(r.Samples) || len(r.Samples[c]) == 0 {
 		return false
@@ -185,6 +190,8 @@ func (r *Row) varies(c int) bool {
 	return Format(low) != Format(high)
 }
 
+// minMax returns the row's lowest and highest sample in column c. It returns an empty
+// string if there are none.
 func (r *Row) minMax(c int) string {
 	if c >= len(r.Samples) || len(r.Samples[c]) == 0 {
 		return ""
@@ -196,8 +203,11 @@ func (r *Row) minMax(c int) string {
 	return Format(low) + "–" + Format(high)
 }
 
-// writeGrid aligns the first column, and what stands beyond the heading, to the left.
-func writeGrid(b *strings.Builder, grid [][]string) {
+// Grid returns the cells as lines of text in aligned columns. The first line is the
+// heading. The first column is aligned to the left and the others to the right. Cells
+// beyond the heading's columns follow their line unaligned.
+func Grid(grid [][]string) string {
+	var b strings.Builder
 	columns := len(grid[0])
 	widths := make([]int, columns)
 	for _, line := range grid {
@@ -219,8 +229,10 @@ func writeGrid(b *strings.Builder, grid [][]string) {
 		}
 		b.WriteString(strings.TrimRight(text.String(), " ") + "\n")
 	}
+	return b.String()
 }
 
+// pad returns the spaces that cell lacks to be width runes long.
 func pad(width int, cell string) string {
 	return strings.Repeat(" ", max(0, width-utf8.RuneCountInString(cell)))
 }
