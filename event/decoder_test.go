@@ -180,37 +180,6 @@ func TestDecodeRetryAtItsLine(t *testing.T) {
 	require.Equal(t, 7*time.Millisecond, retry, "the block need not end")
 }
 
-func TestDecodeBounds(t *testing.T) {
-	limit := func(d *event.Decoder) { d.MaxLineSize, d.MaxEventSize = 20, 30 }
-	for _, tt := range []struct{ name, stream, tooLarge string }{
-		{"line at its bound", "data: 12345678901234\n\n", ""},
-		{"line beyond", "data: 123456789012345\n\n", "line"},
-		{"comment line beyond", ": 12345678901234567890\n\n", "line"},
-		{"endless line", "data: " + strings.Repeat("x", 1<<16), "line"},
-		{"event at its bound", "id: 12345\nevent: 1234567890\ndata: 12345\ndata: 123456789\n\n", ""},
-		{"event beyond", "id: 12345\nevent: 1234567890\ndata: 12345\ndata: 1234567890\n\n", "event"},
-		{"endless event", strings.Repeat("data\n", 100), "event"},
-		{"what is not kept does not count", strings.Repeat(": 1234567\nx: 1234\n", 100) + "data: a\n\n", ""},
-	} {
-		for name, r := range map[string]io.Reader{"whole": strings.NewReader(tt.stream), "bytewise": iotest.OneByteReader(strings.NewReader(tt.stream))} {
-			t.Run(tt.name+"/"+name, func(t *testing.T) {
-				d := event.NewDecoder(r)
-				limit(d)
-				_, err := d.Decode()
-				if tt.tooLarge == "" {
-					require.NoError(t, err)
-					return
-				}
-				var tooLarge *event.TooLargeError
-				require.ErrorAs(t, err, &tooLarge)
-				require.Equal(t, tt.tooLarge, tooLarge.What)
-				_, again := d.Decode()
-				require.Equal(t, err, again, "the error is final")
-			})
-		}
-	}
-}
-
 func TestDecodeReaderError(t *testing.T) {
 	boom := errors.New("boom")
 	d := event.NewDecoder(io.MultiReader(strings.NewReader("data: a\n\ndata: b"), iotest.ErrReader(boom)))
@@ -230,30 +199,9 @@ func TestDecodeReaderError(t *testing.T) {
 	require.Equal(t, io.ErrNoProgress, err)
 }
 
-// packets reads as a socket does, a little at a time.
-type packets struct{ io.Reader }
-
-func (p packets) Read(b []byte) (int, error) { return p.Reader.Read(b[:min(len(b), 1500)]) }
-
 type stuck struct{}
 
 func (stuck) Read([]byte) (int, error) { return 0, nil }
-
-// A sender that promises much and sends little costs little, and one large event
-// does not cost for ever.
-func TestDecodeMemory(t *testing.T) {
-	const big = 8 << 20
-	stream := "data: " + strings.Repeat("x", big) + "\ndata: y\n\n" + strings.Repeat("data: a\n\n", 10_000)
-	d := event.NewDecoder(packets{strings.NewReader(stream)})
-	raw, err := d.DecodeRaw()
-	require.NoError(t, err)
-	require.Len(t, raw.Data, big+2)
-	for range 10_000 {
-		_, err = d.DecodeRaw()
-		require.NoError(t, err)
-	}
-	require.Less(t, d.Footprint(), 256<<10)
-}
 
 // The views of DecodeRaw and the strings of Decode agree, and the latter survive
 // what comes after.
@@ -275,15 +223,4 @@ func TestDecodeRaw(t *testing.T) {
 	}
 	require.Len(t, raws, 499)
 	require.Equal(t, raws, decodeAll(t, &stream, nil))
-}
-
-func TestDecodeAllocations(t *testing.T) {
-	stream := strings.Repeat("id: 1\nevent: x\ndata: hello\n\n", 2000)
-	d := event.NewDecoder(strings.NewReader(stream))
-	_, err := d.Decode()
-	require.NoError(t, err)
-	require.LessOrEqual(t, testing.AllocsPerRun(500, func() { _, err = d.Decode() }), 1.0)
-	require.NoError(t, err)
-	require.Zero(t, testing.AllocsPerRun(500, func() { _, err = d.DecodeRaw() }))
-	require.NoError(t, err)
 }

@@ -4,10 +4,20 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/event"
 )
+
+// The measure must itself be right.
+func TestNaiveReader(t *testing.T) {
+	for _, tt := range decodeTests {
+		require.Equal(t, tt.want, readNaively([]byte(tt.stream), tt.all, tt.all).events, tt.name)
+	}
+}
 
 // naiveReader is the measure of the fuzz tests: the text of the specification,
 // word for word where code allows it, over all of a stream at once. It shares
