@@ -1,15 +1,18 @@
 package event
 
+// This file finds out how much of a text is plain, printable or ASCII, eight bytes at a
+// time. Nearly all text is, from end to end, so one fast pass replaces several searches.
+
 import (
 	"math/bits"
 	"strings"
 	"unicode/utf8"
 )
 
-// plainLen returns how many leading bytes of s are ASCII and no control
-// character but DEL: text that is valid in every field but an ID, and ends no
-// line. Nearly all text is plain from end to end, and this one pass is then the
-// only look it needs, in place of a search for CR, one for LF and a UTF-8 check.
+// plainLen returns how many leading bytes of s are plain. A plain byte is ASCII and not a
+// control character, except that DEL is plain. Plain text is valid in every field except
+// an ID, and contains no line end. Nearly all text is plain from end to end. This one
+// pass then replaces a search for CR, a search for LF and a UTF-8 check.
 func plainLen[T string | []byte](s T) int {
 	p := s
 	for len(p) > 32 {
@@ -18,7 +21,7 @@ func plainLen[T string | []byte](s T) int {
 		}
 		p = p[32:]
 	}
-	if len(s) >= 32 && len(p) <= 32 { // the rest, with bytes before it that are plain
+	if len(s) >= 32 && len(p) <= 32 { // look at the last 32 bytes: the rest, and before it bytes known to be plain
 		q := s[len(s)-32:]
 		if (notPlain(word(q))|notPlain(word(q[8:]))|notPlain(word(q[16:]))|notPlain(word(q[24:])))&highBits == 0 {
 			return len(s)
@@ -30,7 +33,7 @@ func plainLen[T string | []byte](s T) int {
 		}
 		p = p[8:]
 	}
-	if len(s) >= 8 { // likewise
+	if len(s) >= 8 { // likewise with the last 8 bytes
 		if notPlain(word(s[len(s)-8:]))&highBits == 0 {
 			return len(s)
 		}
@@ -43,8 +46,8 @@ func plainLen[T string | []byte](s T) int {
 	return len(s)
 }
 
-// printable reports whether s is printable ASCII, looking at short strings, which
-// ids and names are, in one go.
+// printable reports whether s is printable ASCII. It looks at all bytes of a string of 4
+// to 8 bytes at once, because ids and names are often that short.
 func printable(s string) bool {
 	n := len(s)
 	switch {
@@ -82,19 +85,23 @@ const (
 	highBits = 0x80 * lowBits
 )
 
-// notPlain has the high bit of a byte set where w's byte is not plain: in w
-// itself above ASCII, by the subtraction below ' '. A borrow starts only at a
-// byte that is not plain, so bytes may be blamed wrongly, but never words.
+// notPlain returns a word in which the high bit of each byte is set if that byte of w is
+// not plain. For a byte above ASCII the bit is already set in w. For a byte below ' ' the
+// subtraction sets it. A borrow can also set the bit of a plain byte, but only if a byte
+// before it is not plain. So the lowest bit that is set, and the answer for the word as a
+// whole, are always right.
 func notPlain(w uint64) uint64 { return w | (w - ' '*lowBits) }
 
-// notPrintable is notPlain that takes DEL in, by the addition.
+// notPrintable is like notPlain, but the addition also sets the bit of a DEL.
 func notPrintable(w uint64) uint64 { return notPlain(w) | (w + lowBits) }
 
+// half returns the first 4 bytes of s in little-endian order.
 func half(s string) uint32 {
 	_ = s[3]
 	return uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24
 }
 
+// word returns the first 8 bytes of s in little-endian order.
 func word[T string | []byte](s T) uint64 {
 	_ = s[7]
 	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |

@@ -1,21 +1,25 @@
 package event
 
+// This file collects the fields of a block while its lines are read. It has no knowledge
+// of lines or of the stream.
+
 import "time"
 
-// block is what the lines since the last blank one have set.
+// block represents the fields that the lines since the last blank line have set.
 type block struct {
 	id, name, data, comment value
-	retry                   time.Duration // 0: no such field
-	taken                   int           // bytes of values, those replaced included
+	retry                   time.Duration // 0: no retry field
+	valueBytes              int           // total size of all values, including those replaced since
 }
 
-// value is the value of a field. As long as all of it stands in one piece in the
-// decoder's buffer it is a view of that, and nothing is copied; else it is a copy.
-// A view is kept as two offsets: slices would cost a write barrier for each line.
+// value represents the value of a field. While all of the value is in one piece in the
+// decoder's buffer, it is a view of the buffer, and nothing is copied. Otherwise it is a
+// copy. A view is stored as two offsets, because a slice would cost a write barrier for
+// each line.
 type value struct {
 	state    valueState
-	from, to int    // of a view
-	copy     []byte // storage, reused over blocks
+	from, to int    // the bounds of a view in the buffer
+	copy     []byte // storage for a copy, reused by later blocks
 }
 
 type valueState uint8
@@ -26,44 +30,49 @@ const (
 	isCopy
 )
 
-// reset begins a new block.
+// reset removes all fields, to begin a new block.
 func (b *block) reset() {
-	b.retry, b.taken = 0, 0
+	b.retry, b.valueBytes = 0, 0
 	b.id.reset()
 	b.name.reset()
 	b.data.reset()
 	b.comment.reset()
 }
 
-// keep makes copies of views of buf, which is about to change.
-func (b *block) keep(buf []byte) {
-	b.id.keep(buf)
-	b.name.keep(buf)
-	b.data.keep(buf)
-	b.comment.keep(buf)
+// copyViews turns all views of buf into copies. It must be called before buf changes.
+func (b *block) copyViews(buf []byte) {
+	b.id.copyView(buf)
+	b.name.copyView(buf)
+	b.data.copyView(buf)
+	b.comment.copyView(buf)
 }
 
+// resetsID reports whether the block has an empty id field.
 func (b *block) resetsID() bool { return b.id.state != unset && b.id.len() == 0 }
 
-// size is the size of the event so far.
+// size returns the size of the event so far, in bytes: the sum of its fields.
 func (b *block) size() int {
 	return b.id.len() + b.name.len() + b.data.len() + b.comment.len()
 }
 
+// reset makes v unset, and keeps its storage for reuse unless the storage is far larger
+// than the value was.
 func (v *value) reset() {
-	if cap(v.copy) > keptBuffer {
-		v.trim(v.len())
+	if cap(v.copy) > largeBuffer {
+		v.shrinkTo(v.len())
 	}
 	v.state = unset
 }
 
-// trim gives large storage back if the value is of size n, which is small.
-func (v *value) trim(n int) {
-	if cap(v.copy) > keptBuffer && n < cap(v.copy)/4 {
+// shrinkTo releases v's storage if it is large, and n, the size of a value, is less than
+// a quarter of it.
+func (v *value) shrinkTo(n int) {
+	if cap(v.copy) > largeBuffer && n < cap(v.copy)/4 {
 		v.copy = nil
 	}
 }
 
+// len returns the size of the value, which is 0 if v is unset.
 func (v *value) len() int {
 	switch v.state {
 	case isView:
@@ -74,6 +83,7 @@ func (v *value) len() int {
 	return 0
 }
 
+// bytes returns the value, or nil if v is unset. Buf is the buffer that a view refers to.
 func (v *value) bytes(buf []byte) []byte {
 	switch v.state {
 	case isView:
@@ -84,23 +94,24 @@ func (v *value) bytes(buf []byte) []byte {
 	return nil
 }
 
-// setView sets the value to buf[from:to].
+// setView makes v a view of the buffer's bytes from:to.
 func (v *value) setView(from, to int) {
 	v.state, v.from, v.to = isView, from, to
 }
 
-// setCopy sets the value to a copy of text.
+// setCopy makes v a copy of text.
 func (v *value) setCopy(text []byte) {
 	v.state, v.copy = isCopy, append(v.copy[:0], text...)
 }
 
-// addLine appends text as a further line to a value that is set.
+// addLine appends text as a further line to v, which must be set.
 func (v *value) addLine(buf, text []byte) {
-	v.keep(buf)
+	v.copyView(buf)
 	v.copy = append(append(v.copy, '\n'), text...)
 }
 
-func (v *value) keep(buf []byte) {
+// copyView turns v into a copy if it is a view of buf.
+func (v *value) copyView(buf []byte) {
 	if v.state == isView {
 		v.setCopy(buf[v.from:v.to])
 	}

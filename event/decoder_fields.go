@@ -1,13 +1,16 @@
 package event
 
+// This file interprets the lines of a block (WHATWG HTML §9.2.6), and decides at its end
+// whether the block is an event.
+
 import (
 	"math"
 	"slices"
 	"time"
 )
 
-// field takes in the line buf[start:stop], which is not empty (§9.2.6, "process
-// the field").
+// field processes the line buf[start:stop], which must not be empty (§9.2.6, "process the
+// field"). The caller says whether the line is ASCII. The error is a TooLargeError.
 func (d *Decoder) field(start, stop int, ascii bool) error {
 	line := d.buf[start:stop]
 	if len(line) > d.longLine {
@@ -42,22 +45,22 @@ func (d *Decoder) field(start, stop int, ascii bool) error {
 			d.add(&b.comment, start+valueAt(line, ":"), stop, ascii)
 		}
 	}
-	if b.taken > d.maxEvent && b.size() > d.maxEvent {
+	if b.valueBytes > d.maxEvent && b.size() > d.maxEvent {
 		return &TooLargeError{"event", d.maxEvent}
 	}
 	return nil
 }
 
-// set replaces v by buf[from:to].
+// set replaces v with buf[from:to].
 func (d *Decoder) set(v *value, from, to int, ascii bool) {
-	d.block.taken += to - from
+	d.block.valueBytes += to - from
 	v.setView(from, to)
 	if !ascii {
-		d.mend(v)
+		d.replaceInvalid(v)
 	}
 }
 
-// add sets v to buf[from:to], as a further line if it is set.
+// add sets v to buf[from:to], or appends those bytes as a further line if v is set.
 func (d *Decoder) add(v *value, from, to int, ascii bool) {
 	if v.state == unset {
 		d.set(v, from, to, ascii)
@@ -65,15 +68,15 @@ func (d *Decoder) add(v *value, from, to int, ascii bool) {
 	}
 	text := d.buf[from:to]
 	if !ascii {
-		text, _ = d.text(from, to)
+		text, _ = d.validText(from, to)
 	}
-	d.block.taken += len(text) + 1
+	d.block.valueBytes += len(text) + 1
 	v.addLine(d.buf, text)
 }
 
-// valueAt returns where the value begins in a line whose field has the given
-// name, which is written with its colon, or 0 if it has another. A line of the
-// name alone has an empty value.
+// valueAt returns the index at which the value begins in a line whose field has the given
+// name, or 0 if the field has another name. The name is given with its colon. A line that
+// consists of the name alone has an empty value.
 func valueAt(line []byte, name string) int {
 	if len(line) < len(name) {
 		if string(line) == name[:len(name)-1] {
@@ -90,8 +93,9 @@ func valueAt(line []byte, name string) int {
 	return len(name)
 }
 
-// parseRetry returns the milliseconds of a value that is ASCII digits only, with
-// 0 as RetryImmediately.
+// parseRetry parses v, which must consist of ASCII digits only, as a number of
+// milliseconds. It returns RetryImmediately for 0, and clamps a number that is too large
+// for a Duration. It reports whether v is valid.
 func parseRetry(v []byte) (d time.Duration, ok bool) {
 	const most = math.MaxInt64 / int64(time.Millisecond)
 	var ms int64
@@ -107,13 +111,13 @@ func parseRetry(v []byte) (d time.Duration, ok bool) {
 	return time.Duration(ms) * time.Millisecond, true
 }
 
-// dispatch ends the block (§9.2.6, "dispatch the event"), and reports whether it is
-// to be returned.
+// dispatch ends the block (§9.2.6, "dispatch the event"). It sets the last event id, and
+// reports whether Decode is to return the block.
 func (d *Decoder) dispatch() bool {
 	b := &d.block
 	if b.id.state != unset {
 		d.idIsKnown = false
-		d.lastID.trim(b.id.len())
+		d.lastID.shrinkTo(b.id.len())
 		if b.id.state == isView {
 			d.lastID.setView(b.id.from, b.id.to)
 		} else {

@@ -1,11 +1,14 @@
 package event
 
+// This file divides the buffer into lines, and finds the blank lines that end a block.
+// next is the decoder's main loop, and plainLines its fast path.
+
 import (
 	"bytes"
 	"slices"
 )
 
-// next reads up to the end of the next block that is to be returned.
+// next reads up to the end of the next block that Decode is to return.
 func (d *Decoder) next() error {
 	d.block.reset()
 	for {
@@ -16,12 +19,12 @@ func (d *Decoder) next() error {
 		}
 		start, stop := d.pos, d.lf
 		ascii := d.high >= stop
-		if stop < d.cr { // an LF, and no CR before it
+		if stop < d.cr { // the line ends with an LF, and has no CR before it
 			d.pos = stop + 1
 			d.lf = nextLF(d.buf[:d.end], stop+1)
 		} else if stop = d.cr; stop < d.end {
 			ascii = d.high >= stop
-			d.passCR()
+			d.consumeCR()
 		} else {
 			if err := d.fill(); err != nil {
 				return err
@@ -44,11 +47,12 @@ func (d *Decoder) next() error {
 	}
 }
 
-// plainLines takes in the lines ahead as far as they are ASCII and end with an LF, and
-// stops behind a block that is to be returned. It is the loop of next for what most
-// streams are: with the places of the lines in registers, and the three fields that
-// most events are made of, as most servers write them, set without a call. An event of
-// three short lines takes an eighth less time.
+// plainLines processes the buffered lines as long as they are ASCII and end with an LF. It
+// reports whether it has reached the end of a block that Decode is to return, and stops
+// there. It is a faster version of the loop in next, for what most streams contain: it
+// keeps the positions of the lines in registers, and sets the three most common fields, in
+// the form that most servers write, without a call. An event of three short lines takes an
+// eighth less time.
 func (d *Decoder) plainLines() (complete bool, err error) {
 	b := &d.block
 	buf := d.buf[:d.end]
@@ -82,7 +86,7 @@ func (d *Decoder) plainLines() (complete bool, err error) {
 			continue
 		}
 		v.setView(start+n, stop)
-		if b.taken += stop - start - n; b.taken > d.maxEvent && b.size() > d.maxEvent {
+		if b.valueBytes += stop - start - n; b.valueBytes > d.maxEvent && b.size() > d.maxEvent {
 			return false, d.fail(&TooLargeError{"event", d.maxEvent})
 		}
 	}
@@ -90,10 +94,10 @@ func (d *Decoder) plainLines() (complete bool, err error) {
 	return false, nil
 }
 
-// passCR consumes the line up to d.cr, and the LF that may belong to the CR.
-func (d *Decoder) passCR() {
+// consumeCR consumes the line that ends at d.cr, and the LF that may belong to the CR.
+func (d *Decoder) consumeCR() {
 	d.pos = d.cr + 1
-	if d.pos == d.end { // it ends the line at once; what it is half of shows later
+	if d.pos == d.end { // the CR ends the line now; the next read shows whether an LF belongs to it
 		d.cr, d.skipLF = d.end, true
 		return
 	}
@@ -104,8 +108,8 @@ func (d *Decoder) passCR() {
 	}
 }
 
-// nextLF returns where the next LF of buf[from:] stands, or len(buf). At the end of
-// each block that is from, and no search.
+// nextLF returns the index of the first LF in buf at or after from, or len(buf) if there
+// is none. At the end of each block the LF is at from itself, so that is checked first.
 func nextLF(buf []byte, from int) int {
 	if from < len(buf) && buf[from] == '\n' {
 		return from
@@ -116,6 +120,7 @@ func nextLF(buf []byte, from int) int {
 	return len(buf)
 }
 
+// find returns the index of the first c in d.buf[from:d.end], or d.end if there is none.
 func (d *Decoder) find(c byte, from int) int {
 	if i := bytes.IndexByte(d.buf[from:d.end], c); i >= 0 {
 		return from + i

@@ -1,41 +1,45 @@
 package event
 
+// This file replaces ill-formed UTF-8 in values, as the WHATWG Encoding standard says.
+
 import (
 	"slices"
 	"unicode/utf8"
 )
 
-// mend makes v, a view that is not ASCII, valid UTF-8.
-func (d *Decoder) mend(v *value) {
-	if text, valid := d.text(v.from, v.to); !valid {
-		d.block.taken += len(text)
+// replaceInvalid makes v valid UTF-8. V must be a view that is not ASCII. It becomes a
+// copy if something had to be replaced.
+func (d *Decoder) replaceInvalid(v *value) {
+	if text, valid := d.validText(v.from, v.to); !valid {
+		d.block.valueBytes += len(text)
 		v.setCopy(text)
 	}
 }
 
-// text returns buf[from:to] as the UTF-8 decode algorithm would (WHATWG Encoding
-// §4.10.1), and whether that is what it is: each maximal subpart of an ill-formed
-// sequence becomes one U+FFFD.
-func (d *Decoder) text(from, to int) (text []byte, valid bool) {
+// validText returns buf[from:to] as the UTF-8 decode algorithm would decode it (WHATWG
+// Encoding §4.10.1): each maximal subpart of an ill-formed sequence becomes one U+FFFD. It
+// also reports whether the bytes were valid as they are. If not, the result is valid until
+// the next call.
+func (d *Decoder) validText(from, to int) (text []byte, valid bool) {
 	text = d.buf[from:to]
 	if utf8.Valid(text) {
 		return text, true
 	}
-	d.mended = slices.Grow(d.mended[:0], len(text))
+	d.repaired = slices.Grow(d.repaired[:0], len(text))
 	for len(text) > 0 {
 		r, n := utf8.DecodeRune(text)
 		if r == utf8.RuneError && n == 1 {
 			n = illFormedLen(text)
 		}
-		d.mended = utf8.AppendRune(d.mended, r)
+		d.repaired = utf8.AppendRune(d.repaired, r)
 		text = text[n:]
 	}
-	return d.mended, false
+	return d.repaired, false
 }
 
-// illFormedLen returns the length of the maximal subpart of the ill-formed UTF-8
-// sequence that p begins with (Unicode, section 3.9, table 3-7): as many bytes as
-// could have begun a well-formed one, and at least one.
+// illFormedLen returns the length of the maximal subpart of the ill-formed UTF-8 sequence
+// at the start of p (Unicode, section 3.9, table 3-7). It consists of as many bytes as
+// could have begun a well-formed sequence, and of at least one.
 func illFormedLen(p []byte) int {
 	lo, hi, need := byte(0x80), byte(0xBF), 0
 	switch c := p[0]; {

@@ -231,7 +231,7 @@ func TestAppendWithRefusedNameCallsNothing(t *testing.T) {
 }
 
 func TestAppendWithNeedsAFunction(t *testing.T) {
-	require.PanicsWithValue(t, "event: AppendWith without appendData", func() {
+	require.PanicsWithValue(t, "event: AppendWith: appendData must not be nil", func() {
 		_, _ = event.AppendWith(nil, event.Event{Data: "x"}, nil)
 	})
 }

@@ -1,8 +1,8 @@
-// Package event is the wire format of Server-Sent Events (WHATWG HTML §9.2):
-// an [Event], an encoder that appends it to a byte slice, and a [Decoder] that
-// reads events from any [io.Reader]. It knows nothing of HTTP.
+// Package event implements the wire format of Server-Sent Events (WHATWG HTML §9.2).
+// An [Event] encodes itself into bytes, and a [Decoder] reads events from any
+// [io.Reader]. The package knows nothing about HTTP.
 //
-// A complete program:
+// This program encodes an event and decodes it again:
 //
 //	package main
 //
@@ -26,56 +26,63 @@
 //		}
 //	}
 //
-// Both directions are strict. The encoder refuses what a reader could take for
-// something else ([*FieldError]); the decoder follows §9.2.5 and §9.2.6 to the
-// letter and bounds what a sender can make it hold ([*TooLargeError]).
+// Both directions are strict. The encoder refuses a field that a client could read as
+// something else, and returns a [*FieldError]. The decoder follows §9.2.5 and §9.2.6
+// exactly. It limits how much memory a sender can make it use, and returns a
+// [*TooLargeError] if a line or an event exceeds its limit.
 package event
+
+// This file defines Event, the type that both the encoder and the decoder work on.
 
 import "time"
 
-// RetryImmediately as an [Event]'s Retry is written as "retry: 0": reconnect
-// without waiting. A zero Retry means that the event has no retry field.
+// RetryImmediately is the value of an [Event]'s Retry that tells the client to
+// reconnect without waiting. It is written as "retry: 0". A zero Retry is different: the
+// event then has no retry field.
 const RetryImmediately time.Duration = -1
 
-// Event is one block of an event stream. The zero Event is a message with empty
-// data.
+// Event represents one block of an event stream: the fields between two blank lines.
+// The zero Event is a message with empty data.
 //
-// An event with Data or a Name is dispatched by clients, and so is one with no
-// field set. An event that sets only ID, ResetID, Retry or Comment is silent: it
-// moves the client's last event id or reconnection time, or keeps the line
-// alive, and no client shows it to its user.
+// Clients dispatch an event that has Data or a Name, and also one with no field set. An
+// event that sets only ID, ResetID, Retry or Comment is silent: it changes the client's
+// last event id or reconnection time, or keeps the connection alive, and no client shows
+// it to its user.
 //
-// An Event from a [Decoder] has all its strings in one allocation. To keep one
-// small field of a large event, [strings.Clone] it.
+// The strings of an Event from a [Decoder] share one allocation. To keep one small field
+// of a large event without the rest, copy it with [strings.Clone].
 type Event struct {
-	// ID becomes the client's last event id, which it sends back as the
-	// Last-Event-ID header when it reconnects. Empty leaves the client's id as it
-	// is. An ID must be able to stand in an HTTP header: no control character but
-	// an inner tab, no space or tab at either end, and valid UTF-8.
+	// ID becomes the client's last event id. The client sends it back in the
+	// Last-Event-ID header when it reconnects. If ID is empty, the client keeps the id
+	// that it has. An ID must be valid as the value of an HTTP header: valid UTF-8,
+	// without control characters other than a tab, and without a space or tab at either
+	// end.
 	//
-	// On a decoded event it is the last event id as of this event, which may have
-	// been set by an earlier one.
+	// In a decoded event, ID is the client's last event id after this event. An earlier
+	// event may have set it.
 	ID string
 
-	// Name is the event's type, which browsers dispatch on. Empty means
-	// "message". It must not hold CR, LF or NUL, and must be valid UTF-8.
+	// Name is the event's type, which browsers use to choose the listeners. If it is
+	// empty, the type is "message". Name must not contain CR, LF or NUL, and must be
+	// valid UTF-8.
 	Name string
 
-	// Data is the payload. A line break in it, be it CR, LF or CRLF, becomes a
-	// line of its own on the wire, and LF at the receiver. It must be valid UTF-8.
+	// Data is the payload. Each line break in it (CR, LF or CRLF) starts a new data line
+	// on the wire, and the client receives it as LF. Data must be valid UTF-8.
 	Data string
 
-	// Comment is text for humans and proxies that clients ignore, one comment line
-	// for each line of it. It must be valid UTF-8. A decoded event carries it only
+	// Comment is text for people and proxies. Clients ignore it. Each line of it becomes
+	// one comment line. Comment must be valid UTF-8. A decoded event has its Comment only
 	// if [Decoder.Comments] is set.
 	Comment string
 
-	// Retry sets the client's reconnection time, in whole milliseconds (a fraction
-	// is cut off). Zero leaves it as it is, [RetryImmediately] sets it to 0, and any
-	// other negative value or one below a millisecond is refused.
+	// Retry sets the client's reconnection time. It is sent in whole milliseconds, and a
+	// fraction is cut off. If it is zero, the client keeps the time that it has.
+	// [RetryImmediately] sets the time to 0. Any other Retry must be at least a
+	// millisecond.
 	Retry time.Duration
 
-	// ResetID makes the client forget its last event id, by an empty id field. It
-	// excludes ID.
+	// ResetID makes the client forget its last event id, by means of an empty id field.
+	// If ResetID is set, ID must be empty.
 	ResetID bool
 }

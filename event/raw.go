@@ -1,19 +1,21 @@
 package event
 
+// This file turns a complete block into what the Decoder returns: a Raw or an Event.
+
 import (
 	"time"
 	"unsafe"
 )
 
-// Raw is an [Event] in byte slices. They belong to the [Decoder] that returned
-// it, and are valid until its next use.
+// Raw represents an [Event] whose fields are byte slices. The slices belong to the
+// [Decoder] that returned the Raw, and are valid until the Decoder is used again.
 type Raw struct {
 	ID, Name, Data, Comment []byte
 	Retry                   time.Duration
 	ResetID                 bool
 }
 
-// Event returns r as an Event of its own, in one allocation.
+// Event returns a copy of r as an [Event], which stays valid. It makes one allocation.
 func (r Raw) Event() Event {
 	n := len(r.ID)
 	m := n + len(r.Name)
@@ -23,12 +25,12 @@ func (r Raw) Event() Event {
 	copy(all[n:], r.Name)
 	copy(all[m:], r.Data)
 	copy(all[k:], r.Comment)
-	s := unsafe.String(unsafe.SliceData(all), len(all)) // all is not changed again
+	s := unsafe.String(unsafe.SliceData(all), len(all)) // all never changes after this
 	return Event{ID: s[:n], Name: s[n:m], Data: s[m:k], Comment: s[k:], Retry: r.Retry, ResetID: r.ResetID}
 }
 
-// raw sets raw to the block, as views.
-func (d *Decoder) raw(raw *Raw) {
+// setRaw sets raw to the fields of the block, without copying them.
+func (d *Decoder) setRaw(raw *Raw) {
 	b := &d.block
 	raw.ID = d.lastID.bytes(d.buf)
 	raw.Name = b.name.bytes(d.buf)
@@ -38,16 +40,16 @@ func (d *Decoder) raw(raw *Raw) {
 	raw.ResetID = b.resetsID()
 }
 
-// event sets ev to the block, as strings.
-func (d *Decoder) event(ev *Event) {
+// setEvent sets ev to the fields of the block, copied into strings.
+func (d *Decoder) setEvent(ev *Event) {
 	var raw Raw
-	d.raw(&raw)
+	d.setRaw(&raw)
 	if d.block.id.state != unset {
 		*ev = raw.Event()
 		return
 	}
-	// An id from an earlier event is shared by all that follow, or one large id
-	// would be copied into each of a great many small events.
+	// All events that follow an id share one copy of it. Otherwise one large id would be
+	// copied into each of a great many small events.
 	if !d.idIsKnown {
 		d.id, d.idIsKnown = string(raw.ID), true
 	}
@@ -56,11 +58,11 @@ func (d *Decoder) event(ev *Event) {
 	ev.ID = d.id
 }
 
-// eventAtOnce sets ev to the block as event does, if its fields stand close
-// together in the buffer. They are then pieces of one string that is copied from
-// there in one go, with the field names in between, which takes a third off the
-// time.
-func (d *Decoder) eventAtOnce(ev *Event) bool {
+// setEventInOneCopy does the same as setEvent if the fields are close together in the
+// buffer, and reports whether they are. It copies the stretch of the buffer that contains
+// them, with the field names in between, into one string and slices the fields out of it.
+// This takes a third less time.
+func (d *Decoder) setEventInOneCopy(ev *Event) bool {
 	id, name, data := &d.block.id, &d.block.name, &d.block.data
 	if data.state != isView || name.state == isCopy || d.block.comment.state != unset {
 		return false

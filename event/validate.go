@@ -1,5 +1,8 @@
 package event
 
+// This file checks whether the fields of an Event can be encoded, and defines
+// FieldError, which reports a field that cannot.
+
 import (
 	"fmt"
 	"strings"
@@ -7,13 +10,21 @@ import (
 	"unicode/utf8"
 )
 
-// FieldError says which field of an [Event] cannot be encoded, and why. Written
-// out regardless, such a field would let whoever controls it forge other fields
-// and events, or wedge the client with an id it cannot send back.
+// FieldError reports which field of an [Event] cannot be encoded, and why. If the encoder
+// wrote such a field, anybody who controls its text could forge other fields and events,
+// or leave the client with an id that it cannot send back when it reconnects.
 type FieldError struct {
-	Field  string // the name of the struct field: "ID", "Name", "Data", "Comment", "Retry"
-	Offset int    // the byte in the field at fault, or -1 if it is the field as a whole
-	Reason string // "holds a line feed", …
+	// Field is the name of the field in Event. The encoder reports "ID", "Name", "Data",
+	// "Comment" and "Retry".
+	Field string
+
+	// Offset is the index of the first wrong byte in the field, or -1 if the field as a
+	// whole is wrong.
+	Offset int
+
+	// Reason says what is wrong, in words that follow the field's name: "holds a line
+	// feed".
+	Reason string
 }
 
 func (e *FieldError) Error() string {
@@ -23,11 +34,13 @@ func (e *FieldError) Error() string {
 	return fmt.Sprintf("event: %s %s at byte %d", e.Field, e.Reason, e.Offset)
 }
 
-// checkID accepts what is valid on the wire here and, unaltered, as an HTTP
-// field value there (RFC 9110 §5.5), since that is how an id comes back.
+// checkID returns a FieldError if id cannot be encoded. An id must be valid in two places: on the
+// wire, and unaltered as the value of the HTTP header in which the client sends it back
+// (RFC 9110 §5.5). If reset is set, the event also has ResetID, and the two exclude each
+// other.
 func checkID(id string, reset bool) error {
 	if reset {
-		return &FieldError{"ID", -1, "is set together with ResetID"}
+		return &FieldError{"ID", -1, "must be empty if ResetID is set"}
 	}
 	for i := range len(id) {
 		if c := id[i]; c < ' ' && c != '\t' || c == 0x7f {
@@ -36,12 +49,13 @@ func checkID(id string, reset bool) error {
 	}
 	for _, i := range [...]int{0, len(id) - 1} {
 		if isSpace(id[i]) {
-			return &FieldError{"ID", i, "has a space or tab, which HTTP drops at either end,"}
+			return &FieldError{"ID", i, "starts or ends with a space or tab, which HTTP would drop,"}
 		}
 	}
 	return checkText("ID", id)
 }
 
+// checkName returns a FieldError if name contains CR, LF or NUL, or is not valid UTF-8.
 func checkName(name string) error {
 	if i := strings.IndexAny(name, "\r\n\x00"); i >= 0 {
 		return &FieldError{"Name", i, "holds " + controlName(name[i])}
@@ -49,6 +63,7 @@ func checkName(name string) error {
 	return checkText("Name", name)
 }
 
+// checkText returns a FieldError for the given field if s is not valid UTF-8.
 func checkText(field, s string) error {
 	if utf8.ValidString(s) {
 		return nil
@@ -62,18 +77,21 @@ func checkText(field, s string) error {
 	}
 }
 
+// checkRetry returns a FieldError unless d is RetryImmediately or at least a millisecond.
+// A zero Retry is never checked, because it means that there is no retry field.
 func checkRetry(d time.Duration) error {
 	switch {
 	case d >= time.Millisecond, d == RetryImmediately:
 		return nil
 	case d < 0:
-		return &FieldError{"Retry", -1, "is negative"}
+		return &FieldError{"Retry", -1, "must not be negative, except for RetryImmediately"}
 	}
-	return &FieldError{"Retry", -1, "is below a millisecond"}
+	return &FieldError{"Retry", -1, "must be at least a millisecond"}
 }
 
 func isSpace(c byte) bool { return c == ' ' || c == '\t' }
 
+// controlName returns a name for the control character c, for use in a FieldError.
 func controlName(c byte) string {
 	switch c {
 	case '\n':

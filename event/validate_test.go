@@ -34,12 +34,12 @@ func TestRefused(t *testing.T) {
 		offset int
 		reason string
 	}{
-		{"an id together with its reset", event.Event{ID: "1", ResetID: true}, "ID", -1, "is set together with ResetID"},
-		{"a negative retry", event.Event{Retry: -time.Second}, "Retry", -1, "is negative"},
-		{"the next to RetryImmediately", event.Event{Retry: event.RetryImmediately - 1}, "Retry", -1, "is negative"},
-		{"the most negative", event.Event{Retry: math.MinInt64}, "Retry", -1, "is negative"},
-		{"a retry of a nanosecond", event.Event{Retry: 1}, "Retry", -1, "is below a millisecond"},
-		{"a retry just below a millisecond", event.Event{Retry: time.Millisecond - 1}, "Retry", -1, "is below a millisecond"},
+		{"an id together with its reset", event.Event{ID: "1", ResetID: true}, "ID", -1, "must be empty if ResetID is set"},
+		{"a negative retry", event.Event{Retry: -time.Second}, "Retry", -1, "must not be negative, except for RetryImmediately"},
+		{"the next to RetryImmediately", event.Event{Retry: event.RetryImmediately - 1}, "Retry", -1, "must not be negative, except for RetryImmediately"},
+		{"the most negative", event.Event{Retry: math.MinInt64}, "Retry", -1, "must not be negative, except for RetryImmediately"},
+		{"a retry of a nanosecond", event.Event{Retry: 1}, "Retry", -1, "must be at least a millisecond"},
+		{"a retry just below a millisecond", event.Event{Retry: time.Millisecond - 1}, "Retry", -1, "must be at least a millisecond"},
 		{"a forged event in the name", event.Event{Name: "x\n\ndata: forged", Data: "d"}, "Name", 1, "holds a line feed"},
 		{"a forged field in the id", event.Event{ID: "1\rretry: 0", Data: "d"}, "ID", 1, "holds a carriage return"},
 		{"an id that ignores itself", event.Event{ID: "1\x00", Data: "d"}, "ID", 1, "holds a NUL"},
@@ -157,9 +157,9 @@ func TestFieldErrorText(t *testing.T) {
 		{event.Event{Name: "a\nb"}, "event: Name holds a line feed at byte 1"},
 		{event.Event{ID: "a\x1Bb"}, "event: ID holds the control character 0x1B at byte 1"},
 		{event.Event{Data: "ü\xFF"}, "event: Data is not valid UTF-8 at byte 2"},
-		{event.Event{ID: "1", ResetID: true}, "event: ID is set together with ResetID"},
-		{event.Event{Retry: -5}, "event: Retry is negative"},
-		{event.Event{Retry: 5}, "event: Retry is below a millisecond"},
+		{event.Event{ID: "1", ResetID: true}, "event: ID must be empty if ResetID is set"},
+		{event.Event{Retry: -5}, "event: Retry must not be negative, except for RetryImmediately"},
+		{event.Event{Retry: 5}, "event: Retry must be at least a millisecond"},
 	} {
 		_, err := tt.event.MarshalText()
 		require.EqualError(t, err, tt.want)
