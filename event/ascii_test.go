@@ -7,8 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// They look at many bytes in one go, so there is an edge at every few lengths and
-// positions: all of them, against a look at each byte.
+// The functions in ascii.go look at many bytes at once, so they have edge cases at every
+// few lengths and positions. This test tries all of them, and compares the results with
+// those of a loop over single bytes.
 func TestLeadingLengths(t *testing.T) {
 	naive := func(b []byte, is func(byte) bool) int {
 		for i, c := range b {
@@ -52,7 +53,7 @@ func TestLeadingLengths(t *testing.T) {
 			}
 		}
 	}
-	for c := range 256 { // every byte there is, in each place of a word, after each kind of neighbor
+	for c := range 256 { // every byte value, at each position in a word, among each kind of neighbor
 		for _, filler := range []byte{' ', 'x', 0x7F} {
 			for length := range 19 {
 				for at := range length {

@@ -10,10 +10,10 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// BenchmarkDecodeLongLine reads one event of long lines in small reads. A byte
-// must cost the same in a line ten times as long: for a given way of reading, the
-// MB/s of the sizes are to agree. A decoder that begins its search again with
-// each read, or moves what it holds, is slower by the number of reads in a line.
+// BenchmarkDecodeLongLine decodes one event with a long line, in small reads. A byte must
+// cost the same in a line that is ten times as long. So for a given way of reading, the
+// MB/s of all sizes should agree. A decoder that repeats its search, or moves its buffer,
+// at each read is slower by a factor of the number of reads in a line.
 func BenchmarkDecodeLongLine(b *testing.B) {
 	for _, text := range []struct{ name, unit, lineEnd string }{
 		{"ASCII", "x", "\n"},
@@ -41,7 +41,7 @@ func BenchmarkDecodeLongLine(b *testing.B) {
 	}
 }
 
-// limitedReads reads at most max bytes at a time.
+// limitedReads is a reader that returns at most max bytes at a time.
 type limitedReads struct {
 	r   io.Reader
 	max int

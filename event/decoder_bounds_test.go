@@ -1,5 +1,7 @@
 package event_test
 
+// This file tests MaxLineSize and MaxEventSize.
+
 import (
 	"io"
 	"strings"
@@ -36,14 +38,14 @@ func TestDecodeBounds(t *testing.T) {
 				require.ErrorAs(t, err, &tooLarge)
 				require.Equal(t, tt.tooLarge, tooLarge.What)
 				_, again := d.Decode()
-				require.Equal(t, err, again, "the error is final")
+				require.Equal(t, err, again, "the error must be final")
 			})
 		}
 	}
 }
 
-// A line without an end is too large, or not, whether the reader says io.EOF with
-// its last bytes or after them.
+// A line that the end of the stream cuts off is subject to the limit, whether the reader
+// returns io.EOF together with the last bytes or after them.
 func TestDecodeBoundOfALineTheStreamCutsOff(t *testing.T) {
 	const stream = "data: a\n\n" + "data: 12345"
 	for name, r := range map[string]io.Reader{
@@ -62,7 +64,8 @@ func TestDecodeBoundOfALineTheStreamCutsOff(t *testing.T) {
 	}
 }
 
-// A byte order mark is of no line, also while it is only half there.
+// A byte order mark does not count as part of a line, even while only half of it has been
+// read.
 func TestDecodeBoundLeavesOutTheByteOrderMark(t *testing.T) {
 	for name, r := range map[string]io.Reader{
 		"whole":             strings.NewReader("\uFEFFx\n"),
@@ -77,7 +80,7 @@ func TestDecodeBoundLeavesOutTheByteOrderMark(t *testing.T) {
 	}
 }
 
-// The bound holds for all fields of an event together, whichever of them is the last.
+// The limit applies to the sum of an event's fields, no matter which field comes last.
 func TestEventSizeCountsAllFields(t *testing.T) {
 	for _, text := range []string{
 		"event: aaaaaa\ndata: bbbbbb\n\n",

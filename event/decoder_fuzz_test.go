@@ -1,5 +1,8 @@
 package event_test
 
+// This file fuzzes the Decoder. It compares what the Decoder reads with what the naive
+// reader reads.
+
 import (
 	"bytes"
 	"io"
@@ -13,7 +16,8 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// However a stream is cut, the Decoder reads it as the specification says.
+// FuzzDecode decodes an arbitrary stream in arbitrary reads. The Decoder must read it as
+// the specification says.
 func FuzzDecode(f *testing.F) {
 	for _, tt := range decodeTests {
 		f.Add([]byte(tt.stream), []byte{1}, uint16(0), false)
@@ -32,14 +36,14 @@ func FuzzDecode(f *testing.F) {
 			require.Equal(t, want.events, drain(t, d, (*event.Decoder).Decode))
 			requireSameState(t, want, d)
 
-			// A new stream, with the state of the one before it and the same buffers.
+			// Decode a new stream, with the state that the first one left and the same buffers.
 			want.events = nil
 			want.read(stream)
 			d.Reset(newReader(), d.LastEventID())
 			require.Equal(t, want.events, drain(t, d, decodeRaw))
 			requireSameState(t, want, d)
 
-			// And one while the other is half read.
+			// Start a new stream while the one before is half read.
 			d.Reset(newReader(), "x")
 			_, _ = d.Decode()
 			want = &naiveReader{comments: show.comments, retryOnly: show.retryOnly, lastEventID: "y"}
@@ -50,8 +54,9 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// What the bounds let through is the same however the stream is cut, and is what
-// it would be without them.
+// FuzzDecodeBounds decodes an arbitrary stream with arbitrary limits. The result must not
+// depend on how the reads divide the stream, and up to the first TooLargeError it must be
+// the same as without limits.
 func FuzzDecodeBounds(f *testing.F) {
 	for i, tt := range decodeTests {
 		f.Add([]byte(tt.stream), []byte{2, 1}, uint16(0), uint16(i), uint16(i), false)
@@ -63,7 +68,8 @@ func FuzzDecodeBounds(f *testing.F) {
 
 	f.Fuzz(func(t *testing.T, stream, cuts []byte, by, maxLine, maxEvent uint16, eof bool) {
 		stream = stretch(stream, by)
-		// From two bytes on: that much of a byte order mark may wait for its third.
+		// The limits start at two bytes, because two bytes of a byte order mark may be waiting
+		// for the third.
 		lineBound, eventBound := int(maxLine)%9000+2, int(maxEvent)%9000+1
 		decode := func(r io.Reader) outcome {
 			d := event.NewDecoder(r)
@@ -74,7 +80,7 @@ func FuzzDecodeBounds(f *testing.F) {
 				if err != nil {
 					require.ErrorAs(t, err, &o.tooLarge)
 					_, again := d.Decode()
-					require.Equal(t, err, again, "the error is final")
+					require.Equal(t, err, again, "the error must be final")
 					break
 				}
 				o.events = append(o.events, ev)
@@ -93,10 +99,10 @@ func FuzzDecodeBounds(f *testing.F) {
 		hasLongLine := slices.ContainsFunc(lines, func(line []byte) bool { return len(line) > lineBound })
 		require.False(t, slices.ContainsFunc(whole.events, func(ev event.Event) bool {
 			return len(ev.Name)+len(ev.Data)+len(ev.Comment) > eventBound
-		}), "an event too large")
+		}), "the decoder returned an event that exceeds the limit")
 		unbounded := readNaively(stream, true, true).events
 		if whole.tooLarge == nil {
-			require.False(t, hasLongLine, "a line too long")
+			require.False(t, hasLongLine, "the decoder accepted a line that exceeds the limit")
 			require.Equal(t, unbounded, whole.events)
 			return
 		}
@@ -110,7 +116,7 @@ func FuzzDecodeBounds(f *testing.F) {
 	})
 }
 
-// outcome is all that a user sees of a bounded stream.
+// outcome is everything that a user can observe of a decoded stream.
 type outcome struct {
 	events      []event.Event
 	tooLarge    *event.TooLargeError
@@ -119,11 +125,11 @@ type outcome struct {
 	asked       bool
 }
 
-// chunked reads text in chunks as long as cuts says, over and over; a zero is a
-// Read of nothing, and a large number stands for many bytes.
+// chunked reads text in chunks. The bytes of cuts are the lengths of the chunks, and are
+// repeated as needed. A zero is a Read of nothing, and a number above 200 is a long chunk.
 type chunked struct {
 	text, cuts []byte
-	eof        bool // comes together with the last bytes
+	eof        bool // return io.EOF together with the last bytes
 	i          int
 	idle       bool
 }
@@ -139,7 +145,7 @@ func (c *chunked) Read(p []byte) (n int, err error) {
 		if n > 200 {
 			n = (n - 200) * 150
 		} else if n == 0 && c.idle {
-			n = 1 // a reader must not be idle for ever
+			n = 1 // a reader must not return nothing forever
 		}
 	}
 	n = copy(p, c.text[:min(n, len(c.text))])
@@ -150,14 +156,13 @@ func (c *chunked) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// stretch lengthens the first value in stream, so that a short input of a fuzz
-// test can reach across the buffers.
+// stretch lengthens the first value in stream, so that a short fuzz input can exceed the
+// buffer.
 func stretch(stream []byte, by uint16) []byte {
 	return bytes.Replace(stream, []byte(" "), append([]byte(" "), bytes.Repeat([]byte("x"), int(by)%10_000)...), 1)
 }
 
-// oddStreams are what the fuzz tests of the Decoder begin with, beside the table
-// of TestDecode.
+// oddStreams are seeds for the Decoder's fuzz tests, in addition to the table of TestDecode.
 var oddStreams = []string{
 	"\uFEFF",
 	"\uFEFF\n\n",
@@ -173,7 +178,7 @@ var oddStreams = []string{
 	strings.Repeat(": \n", 20) + "\n" + strings.Repeat("retry: 1\n\n", 9),
 }
 
-// decodeRaw is Decode by way of DecodeRaw.
+// decodeRaw does the same as Decode, but calls DecodeRaw.
 func decodeRaw(d *event.Decoder) (event.Event, error) {
 	raw, err := d.DecodeRaw()
 	if err != nil {
@@ -185,22 +190,23 @@ func decodeRaw(d *event.Decoder) (event.Event, error) {
 	}, nil
 }
 
-// drain reads d to the end of its stream.
+// drain decodes d's stream to its end.
 func drain(t testing.TB, d *event.Decoder, decode func(*event.Decoder) (event.Event, error)) (events []event.Event) {
 	t.Helper()
 	for {
 		ev, err := decode(d)
 		if err == io.EOF {
 			_, err = decode(d)
-			require.Equal(t, io.EOF, err, "the end is final")
+			require.Equal(t, io.EOF, err, "the end must be final")
 			return events
 		}
 		require.NoError(t, err)
-		require.Equal(t, ev.ID, d.LastEventID(), "the last id as of this event")
+		require.Equal(t, ev.ID, d.LastEventID(), "LastEventID must be the event's id")
 		events = append(events, ev)
 	}
 }
 
+// requireSameState asserts that d has the last event id and reconnection time of want.
 func requireSameState(t testing.TB, want *naiveReader, d *event.Decoder) {
 	t.Helper()
 	require.Equal(t, want.lastEventID, d.LastEventID())

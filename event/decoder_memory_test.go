@@ -1,5 +1,7 @@
 package event_test
 
+// This file tests how much memory the Decoder allocates, and that it releases it again.
+
 import (
 	"io"
 	"runtime"
@@ -11,13 +13,12 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// packets reads as a socket does, a little at a time.
+// packets reads at most 1500 bytes at a time, as from a socket.
 type packets struct{ io.Reader }
 
 func (p packets) Read(b []byte) (int, error) { return p.Reader.Read(b[:min(len(b), 1500)]) }
 
-// A sender that promises much and sends little costs little, and one large event
-// does not cost for ever.
+// After one large event, the decoder releases its memory.
 func TestDecodeMemory(t *testing.T) {
 	const big = 8 << 20
 	stream := "data: " + strings.Repeat("x", big) + "\ndata: y\n\n" + strings.Repeat("data: a\n\n", 10_000)
@@ -32,7 +33,7 @@ func TestDecodeMemory(t *testing.T) {
 	require.Less(t, d.Footprint(), 256<<10)
 }
 
-// No large thing of the past is paid for for ever, whatever it was.
+// The decoder releases its memory after anything large, no matter which field it was in.
 func TestDecodeMemoryOfEveryField(t *testing.T) {
 	const big = 2 << 20
 	many := func(s string) string { return strings.Repeat(s, 10_000) }
@@ -67,7 +68,7 @@ func TestDecodeMemoryOfEveryField(t *testing.T) {
 	}
 }
 
-// One large id followed by many small events must not be multiplied by them.
+// Many small events that follow one large id share a single copy of it.
 func TestDecodeSharesAnIDThatStays(t *testing.T) {
 	id := strings.Repeat("i", 1<<20)
 	d := event.NewDecoder(strings.NewReader("id: " + id + "\ndata: first\n\n" + strings.Repeat("data: x\n\n", 1000) + "id: 2\ndata: y\n\n"))

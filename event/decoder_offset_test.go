@@ -1,5 +1,7 @@
 package event_test
 
+// This file tests InputOffset.
+
 import (
 	"errors"
 	"io"
@@ -13,7 +15,7 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// offsetReader reads text with a cut at each of the given offsets.
+// offsetReader reads text, and ends a read at each of the offsets in cuts.
 type offsetReader struct {
 	text string
 	cuts []int
@@ -35,8 +37,8 @@ func (r *offsetReader) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// countOffsets returns after how many bytes of stream each of its events is there.
-// It counts by a reader that is cut off after each byte.
+// countOffsets returns, for each event in stream, the number of bytes after which it is
+// complete. It finds them with the naive reader, by cutting the stream off after each byte.
 func countOffsets(stream string, all bool) (ends []int) {
 	for i := 1; i <= len(stream); i++ {
 		if c := stream[i-1]; c != '\n' && c != '\r' {
@@ -49,8 +51,8 @@ func countOffsets(stream string, all bool) (ends []int) {
 	return ends
 }
 
-// withLF moves ends behind the LF that belongs to a CR, where the stream is not cut
-// between the two.
+// withLF moves each end that is between a CR and its LF to after the LF, unless the stream
+// is cut between the two.
 func withLF(stream string, ends, cuts []int) (with []int64) {
 	for _, end := range ends {
 		if stream[end-1] == '\r' && strings.HasPrefix(stream[end:], "\n") && !slices.Contains(cuts, end) {
@@ -61,7 +63,7 @@ func withLF(stream string, ends, cuts []int) (with []int64) {
 	return with
 }
 
-// offsets decodes what r reads to its end, and returns the offset after each event.
+// offsets decodes d's stream to its end, and returns the offset after each event.
 func offsets(t *testing.T, d *event.Decoder) (ends []int64) {
 	t.Helper()
 	for {
@@ -77,7 +79,7 @@ func offsets(t *testing.T, d *event.Decoder) (ends []int64) {
 func TestInputOffsetIsTheEndOfTheBlock(t *testing.T) {
 	for _, tt := range []struct {
 		name, stream string
-		want         []int64 // read whole
+		want         []int64 // if the stream is read whole
 	}{
 		{"nothing", "", nil},
 		{"LF", "data: a\n\ndata: bc\n\n", []int64{9, 19}},
@@ -92,7 +94,7 @@ func TestInputOffsetIsTheEndOfTheBlock(t *testing.T) {
 		{"unfinished block", "data: a\n\ndata: b\n", []int64{9}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			require.Equal(t, tt.want, withLF(tt.stream, countOffsets(tt.stream, false), nil), "the measure itself")
+			require.Equal(t, tt.want, withLF(tt.stream, countOffsets(tt.stream, false), nil), "the expected offsets are wrong")
 			require.Equal(t, tt.want, offsets(t, event.NewDecoder(strings.NewReader(tt.stream))), "read whole")
 		})
 	}
@@ -122,7 +124,8 @@ func TestInputOffsetOverEachChunking(t *testing.T) {
 	}
 }
 
-// Beyond the buffer, what is read is moved in it, and the buffer grows and shrinks.
+// In a stream that is longer than the buffer, bytes move within the buffer, and it grows
+// and shrinks.
 func TestInputOffsetBeyondTheBuffer(t *testing.T) {
 	for _, eol := range []string{"\n", "\r", "\r\n"} {
 		var stream strings.Builder
@@ -148,7 +151,7 @@ func TestInputOffsetBeyondTheBuffer(t *testing.T) {
 				require.Len(t, raw.Data, i*i%9000)
 				got := d.InputOffset()
 				if got == end-1 && eol == "\r\n" && stream.String()[got] == '\n' {
-					got++ // the LF was not read yet
+					got++ // the decoder has not read the LF yet
 				}
 				require.Equal(t, end, got, "event %d of %q read in %s", i, eol, name)
 			}
@@ -156,8 +159,8 @@ func TestInputOffsetBeyondTheBuffer(t *testing.T) {
 	}
 }
 
-// The LF of a CR that ended a block belongs to that block, and counts once it is
-// read, even if nothing comes after it.
+// If a block ends with a CR, the LF after it belongs to that block. It counts as soon as it
+// has been read, even if nothing follows.
 func TestInputOffsetOfALateLF(t *testing.T) {
 	r, w := io.Pipe()
 	go func() {
@@ -177,11 +180,11 @@ func TestInputOffsetStartsAnewWithReset(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 9, d.InputOffset())
 
-	d.Reset(strings.NewReader("\uFEFFdata: abc\r"), "") // with more left of the old stream
+	d.Reset(strings.NewReader("\uFEFFdata: abc\r"), "") // part of the old stream has not been read
 	require.Zero(t, d.InputOffset())
 	_, err = d.Decode()
 	require.Equal(t, io.EOF, err)
-	d.Reset(strings.NewReader("\ndata: a\n\n"), "") // whose LF belongs to no CR
+	d.Reset(strings.NewReader("\ndata: a\n\n"), "") // this LF does not belong to the CR of the old stream
 	require.Zero(t, d.InputOffset())
 	require.Equal(t, []int64{10}, offsets(t, d))
 
@@ -194,7 +197,8 @@ func TestInputOffsetStartsAnewWithReset(t *testing.T) {
 	require.Equal(t, []int64{6}, offsets(t, d))
 }
 
-// After an error the offset stays between the last block and what was read.
+// After an error the offset is between the end of the last block and the end of the bytes
+// read, and stays the same.
 func TestInputOffsetAfterAnError(t *testing.T) {
 	boom := errors.New("boom")
 	const stream = "data: a\n\ndata: too large\ndata: b"

@@ -1,5 +1,8 @@
 package event_test
 
+// This file tests what the Decoder reads, with one table row for each rule of the
+// specification. Its limits, memory, offsets and UTF-8 are tested in files of their own.
+
 import (
 	"bytes"
 	"errors"
@@ -16,7 +19,7 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// decodeAll reads stream to its end.
+// decodeAll decodes r to its end. It calls setup, if there is one, before the first read.
 func decodeAll(t testing.TB, r io.Reader, setup func(*event.Decoder)) []event.Event {
 	t.Helper()
 	d := event.NewDecoder(r)
@@ -40,13 +43,13 @@ func data(lines ...string) (events []event.Event) {
 	return events
 }
 
-// The rules of §9.2.5 and §9.2.6, one row each. Every row is read whole, byte by
-// byte, and cut in two at every place.
+// decodeTests has one row for each rule of §9.2.5 and §9.2.6. Every row is read whole, byte
+// by byte, and cut in two at every position.
 var decodeTests = []struct {
 	name   string
 	stream string
 	want   []event.Event
-	all    bool // comments and retry-only blocks too
+	all    bool // return comments and retry-only blocks too
 }{
 	{name: "nothing"},
 	{name: "one event", stream: "data: hello\n\n", want: data("hello")},
@@ -95,7 +98,8 @@ var decodeTests = []struct {
 	},
 	{name: "text", stream: "data: grüße, 世界 🌍\n\n", want: data("grüße, 世界 🌍")},
 	{
-		// The last three rows of table 3-8 of the Unicode standard, and the ends.
+		// These are the last three rows of table 3-8 of the Unicode standard, and cases at
+		// the end of a line.
 		name:   "ill-formed UTF-8, one U+FFFD a maximal subpart",
 		stream: "data: \xC0\xAF\xE0\x80\xBF\xF0\x81\x82A\ndata: \xED\xA0\x80\xED\xBF\xBFA\ndata: \xE1\x80\xE2\xF0\x91\x92\xF1\xBFA\ndata: \xF4\x91\x92\x93\xFFA\x80\xBFB\ndata: \xE4\xB8\n\n",
 		want:   data(strings.Repeat("\uFFFD", 8) + "A\n" + strings.Repeat("\uFFFD", 6) + "A\n" + strings.Repeat("\uFFFD", 4) + "A\n" + strings.Repeat("\uFFFD", 5) + "A\uFFFD\uFFFDB\n\uFFFD"),
@@ -125,8 +129,8 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// An event is there as soon as its blank line is, even if that ends with a CR
-// whose LF may still come.
+// The decoder returns an event as soon as it has read the blank line, even if that ends
+// with a CR whose LF may still arrive.
 func TestDecodeAtOnce(t *testing.T) {
 	for _, stream := range []string{"data: a\n\n", "data: a\r\r", "data: a\r\n\r", "data: a\n\r"} {
 		r, w := io.Pipe()
@@ -157,7 +161,7 @@ func TestDecodeLastEventID(t *testing.T) {
 	require.Equal(t, "1", d.LastEventID())
 	_, err = d.Decode()
 	require.Equal(t, io.EOF, err)
-	require.Equal(t, "2", d.LastEventID(), "the id of an unterminated block is dropped with it")
+	require.Equal(t, "2", d.LastEventID(), "the id of an unterminated block must be dropped with the block")
 
 	d.Reset(strings.NewReader("\uFEFFdata: b\n\n"), d.LastEventID())
 	ev, err := d.Decode()
@@ -177,7 +181,7 @@ func TestDecodeRetryAtItsLine(t *testing.T) {
 	_, err = d.Decode()
 	require.Equal(t, io.EOF, err)
 	retry, _ = d.Retry()
-	require.Equal(t, 7*time.Millisecond, retry, "the block need not end")
+	require.Equal(t, 7*time.Millisecond, retry, "the time must take effect before the block ends")
 }
 
 func TestDecodeReaderError(t *testing.T) {
@@ -194,20 +198,21 @@ func TestDecodeReaderError(t *testing.T) {
 	require.Equal(t, boom, last)
 
 	_, err := event.NewDecoder(iotest.ErrReader(io.ErrUnexpectedEOF)).Decode()
-	require.Equal(t, io.ErrUnexpectedEOF, err, "a broken end is not io.EOF")
+	require.Equal(t, io.ErrUnexpectedEOF, err, "a broken end must not become io.EOF")
 	_, err = event.NewDecoder(stuck{}).Decode()
 	require.Equal(t, io.ErrNoProgress, err)
 }
 
+// stuck is a reader that returns neither bytes nor an error.
 type stuck struct{}
 
 func (stuck) Read([]byte) (int, error) { return 0, nil }
 
-// The views of DecodeRaw and the strings of Decode agree, and the latter survive
-// what comes after.
+// DecodeRaw and Decode return the same events, and what Decode returns stays valid while
+// more is decoded.
 func TestDecodeRaw(t *testing.T) {
 	var stream bytes.Buffer
-	for i := range 500 { // the first has an ID alone, and is silent
+	for i := range 500 { // the first has only an ID, and is silent
 		_, err := event.Event{ID: strings.Repeat("i", i%7+1), Name: strings.Repeat("n", i%5), Data: strings.Repeat("d\n", i)}.WriteTo(&stream)
 		require.NoError(t, err)
 	}

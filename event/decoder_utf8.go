@@ -17,7 +17,7 @@ func (d *Decoder) replaceInvalid(v *value) {
 }
 
 // validText returns buf[from:to] as the UTF-8 decode algorithm would decode it (WHATWG
-// Encoding §4.10.1): each maximal subpart of an ill-formed sequence becomes one U+FFFD. It
+// Encoding §8.1.1): each maximal subpart of an ill-formed sequence becomes one U+FFFD. It
 // also reports whether the bytes were valid as they are. If not, the result is valid until
 // the next call.
 func (d *Decoder) validText(from, to int) (text []byte, valid bool) {

@@ -1,5 +1,7 @@
 package event_test
 
+// This file tests how the Decoder replaces ill-formed UTF-8.
+
 import (
 	"bytes"
 	"testing"
@@ -7,8 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Sequences of up to four bytes at the edges of the table of well-formed UTF-8,
-// in one value each: all that can begin one, and all that can go on or break it.
+// TestDecodeIllFormed decodes every sequence of up to four bytes from the edges of the table
+// of well-formed UTF-8, each in a value by itself. The bytes include every kind that can
+// begin a sequence, and every kind that can continue or break one.
 func TestDecodeIllFormed(t *testing.T) {
 	var sequences []string
 	for _, b := range []byte("A\x7F\x80\xBF\xC0\xC1\xC2\xDF\xE0\xE1\xEC\xED\xEE\xEF\xF0\xF1\xF3\xF4\xF5\xFF") {

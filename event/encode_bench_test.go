@@ -5,12 +5,11 @@ import (
 	"testing"
 )
 
-// benchEvents are the two sizes that matter: a small message, and one of a
-// kibibyte over three lines.
+// benchEvents are two typical events: a small message, and one of a KiB in three lines.
 var benchEvents = []struct {
 	name  string
 	event Event
-	lines []string // Data, split beforehand
+	lines []string // the lines of Data
 }{
 	{"100B", Event{ID: "1000", Name: "price", Data: strings.Repeat("x", 64)}, []string{strings.Repeat("x", 64)}},
 	{
@@ -20,10 +19,9 @@ var benchEvents = []struct {
 	},
 }
 
-// BenchmarkEncode measures AppendText into a reused buffer. Its references write
-// the same bytes without checking anything: "split" is what one writes by hand
-// for a given Event, and "presplit" is handed the lines of the data, so it is a
-// bare sequence of copies.
+// BenchmarkEncode measures AppendText into a reused buffer. It compares it with two
+// encoders that write the same bytes without checking anything. "split" is what one would
+// write by hand for a given Event. "presplit" gets the data as lines, so it only copies.
 func BenchmarkEncode(b *testing.B) {
 	for _, bench := range benchEvents {
 		frame, _ := bench.event.MarshalText()

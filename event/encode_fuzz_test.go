@@ -1,5 +1,7 @@
 package event_test
 
+// This file fuzzes the encoder. It reads what the encoder wrote with the naive reader.
+
 import (
 	"strings"
 	"testing"
@@ -11,8 +13,9 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// Whatever is put into an event, it is either refused with good cause, or read
-// back as that event and nothing else: no other event, id or retry.
+// FuzzEncode encodes an event with arbitrary fields. The encoder must either refuse the
+// event for a good reason, or write bytes that a client reads as exactly this event: no
+// other event, id or retry.
 func FuzzEncode(f *testing.F) {
 	f.Add("", "", "", "", int64(0), false)
 	f.Add("1", "name", "data", "comment", int64(time.Second), false)
@@ -31,14 +34,14 @@ func FuzzEncode(f *testing.F) {
 		e := event.Event{ID: id, Name: name, Data: data, Comment: comment, Retry: time.Duration(retry), ResetID: reset}
 		dst := []byte("dst")
 
-		loud := data != "" || name != "" || e == event.Event{}
+		dispatched := data != "" || name != "" || e == event.Event{}
 
 		got, err := e.AppendText(dst)
 		requireSound(t, e, err)
 		if err != nil {
 			requireUnchanged(t, "dst", dst, got)
 		} else {
-			requireReads(t, e, loud, string(got[len(dst):]))
+			requireReads(t, e, dispatched, string(got[len(dst):]))
 		}
 
 		with, errWith := event.AppendWith(dst, e, appending(e.Data))
@@ -47,7 +50,7 @@ func FuzzEncode(f *testing.F) {
 			requireUnchanged(t, "dst", dst, with)
 		} else {
 			requireReads(t, e, true, string(with[len(dst):]))
-			if loud {
+			if dispatched {
 				require.Equal(t, string(got), string(with))
 			}
 		}
@@ -62,8 +65,8 @@ func FuzzEncode(f *testing.F) {
 	})
 }
 
-// requireSound asserts that err is a FieldError that finds a fault where there is
-// one, or nil where there is none.
+// requireSound asserts that err is nil if e is valid, and otherwise a FieldError that names
+// a field and a byte that are really wrong.
 func requireSound(t testing.TB, e event.Event, err error) {
 	t.Helper()
 	isHeaderControl := func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7F }
@@ -110,10 +113,10 @@ func requireSound(t testing.TB, e event.Event, err error) {
 	}
 }
 
-// requireReads asserts that a client understands frame as e, which it dispatches
-// as an event if loud, and that what stands before and after is none of its
-// business.
-func requireReads(t testing.TB, e event.Event, loud bool, frame string) {
+// requireReads asserts that a client reads frame as e, and that frame does not change how
+// the client reads what comes before and after it. If dispatched is set, the client must
+// dispatch e, and otherwise it must not.
+func requireReads(t testing.TB, e event.Event, dispatched bool, frame string) {
 	t.Helper()
 	lineEnds := strings.NewReplacer("\r\n", "\n", "\r", "\n")
 	want := e
@@ -121,7 +124,7 @@ func requireReads(t testing.TB, e event.Event, loud bool, frame string) {
 	if e.Retry > 0 {
 		want.Retry -= e.Retry % time.Millisecond
 	}
-	// These would change what stands around the frame, so it stands in between.
+	// The frame is read between these two events, so that any effect on them shows.
 	const before, after = "id: before\nretry: 4321\ndata: before\n\n", "data: after\n\n"
 	lastID := e.ID
 	if e.ID == "" && !e.ResetID {
@@ -139,7 +142,7 @@ func requireReads(t testing.TB, e event.Event, loud bool, frame string) {
 	}
 
 	got := readNaively([]byte(before+frame+frame+after), false, false)
-	if loud {
+	if dispatched {
 		require.Equal(t, stream(want, want), got.events, "%q", frame)
 	} else {
 		require.Equal(t, stream(), got.events, "%q", frame)
@@ -147,11 +150,11 @@ func requireReads(t testing.TB, e event.Event, loud bool, frame string) {
 	require.Equal(t, lastID, got.lastEventID, "%q", frame)
 	require.Equal(t, retry, got.reconnectionTime, "%q", frame)
 
-	// Its comments, if one looks at them, are as they were set.
+	// A reader that returns comments gets the event's comment as it was set.
 	got = readNaively([]byte(before+frame+after), true, true)
 	want.Comment = lineEnds.Replace(e.Comment)
 	switch {
-	case loud, e.Retry != 0, e.Comment != "": // an empty comment has nothing to show
+	case dispatched, e.Retry != 0, e.Comment != "": // a block with only an empty comment is not returned
 		require.Equal(t, stream(want), got.events, "%q", frame)
 	default:
 		require.Equal(t, stream(), got.events, "%q", frame)

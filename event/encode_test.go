@@ -1,5 +1,8 @@
 package event_test
 
+// This file tests what the encoder writes, and how it deals with the errors of callbacks
+// and writers. Which fields it refuses is tested in validate_test.go.
+
 import (
 	"errors"
 	"io"
@@ -31,7 +34,7 @@ func TestAppendText(t *testing.T) {
 			"event: n\ndata: d\nid:\nretry: 0\n: c\n\n",
 		},
 
-		// Browsers dispatch nothing without a data line.
+		// Browsers dispatch an event only if it has a data line.
 		{"nothing set is a message with empty data", event.Event{}, "data: \n\n"},
 		{"a name alone gets a data line", event.Event{Name: "n"}, "event: n\ndata: \n\n"},
 		{"a name gets one beside silent fields", event.Event{Name: "n", ID: "1"}, "event: n\ndata: \nid: 1\n\n"},
@@ -86,7 +89,7 @@ func TestAppendText(t *testing.T) {
 			var w writer
 			n, err := tt.event.WriteTo(&w)
 			require.NoError(t, err)
-			require.Equal(t, []string{tt.want}, w.writes, "one event, one Write")
+			require.Equal(t, []string{tt.want}, w.writes, "WriteTo must write the event in one Write")
 			require.EqualValues(t, len(tt.want), n)
 
 			if !strings.Contains(tt.want, "data:") {
@@ -99,7 +102,8 @@ func TestAppendText(t *testing.T) {
 	}
 }
 
-// writer notes each Write, of which it takes at most max bytes if err is set.
+// writer records each Write. If err is set, each Write takes at most max bytes and returns
+// err.
 type writer struct {
 	writes []string
 	max    int
@@ -114,13 +118,14 @@ func (w *writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// appending is a callback for AppendWith.
+// appending returns a callback for AppendWith that appends s.
 func appending(s string) func([]byte) ([]byte, error) {
 	return func(frame []byte) ([]byte, error) { return append(frame, s...), nil }
 }
 
-// Every text of up to five pieces: line ends in any order, beside and between
-// text of each kind. The long piece reaches past what is looked at in one go.
+// TestEncodeLines encodes every text of up to five pieces: line ends in any order, next to
+// and between text of each kind. The long piece is longer than the 32 bytes that the
+// encoder looks at together.
 func TestEncodeLines(t *testing.T) {
 	texts := []string{""}
 	for shorter, n := texts, 1; n <= 5; n++ {
@@ -173,7 +178,7 @@ func TestAppendComment(t *testing.T) {
 	}
 }
 
-// The callback's data stands where Data would have.
+// AppendWith writes the callback's data in the place of Data.
 func TestAppendWith(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -192,10 +197,10 @@ func TestAppendWith(t *testing.T) {
 		{"long, of lines", event.Event{}, strings.Repeat("x\n", 5_000), strings.Repeat("data: x\n", 5_000) + "data: \n\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			for _, room := range []int{0, 1, 20, 100_000} { // in dst, and so in the frame
+			for _, room := range []int{0, 1, 20, 100_000} { // free bytes in dst, and so in the frame
 				dst := append(make([]byte, 0, 8+room), "before\n\n"...)
 				got, err := event.AppendWith(dst, tt.event, func(frame []byte) ([]byte, error) {
-					require.True(t, strings.HasPrefix(string(frame), "before\n\n"), "the callback gets the frame so far")
+					require.True(t, strings.HasPrefix(string(frame), "before\n\n"), "the callback did not get the frame so far")
 					return append(frame, tt.data...), nil
 				})
 				require.NoError(t, err)
@@ -212,7 +217,7 @@ func TestAppendWithCallbackError(t *testing.T) {
 		got, err := event.AppendWith(dst, event.Event{ID: "1", Name: "n"}, func(frame []byte) ([]byte, error) {
 			return append(frame, "half of the da"...), boom
 		})
-		require.Equal(t, boom, err, "as it is")
+		require.Equal(t, boom, err, "AppendWith must return the callback's own error")
 		requireUnchanged(t, "before\n\n", dst, got)
 
 		got, err = event.AppendWith(dst, event.Event{}, func([]byte) ([]byte, error) { return nil, boom })
@@ -221,10 +226,10 @@ func TestAppendWithCallbackError(t *testing.T) {
 	}
 }
 
-// A name is refused before the callback runs, which may be costly.
+// AppendWith refuses a name before it calls the callback, which may be costly.
 func TestAppendWithRefusedNameCallsNothing(t *testing.T) {
 	_, err := event.AppendWith(nil, event.Event{Name: "\n"}, func(frame []byte) ([]byte, error) {
-		require.Fail(t, "called")
+		require.Fail(t, "AppendWith called the callback")
 		return frame, nil
 	})
 	requireFieldError(t, err, "Name", 0, "holds a line feed")
@@ -239,7 +244,7 @@ func TestAppendWithNeedsAFunction(t *testing.T) {
 func TestWriteToError(t *testing.T) {
 	w := writer{max: 3, err: io.ErrClosedPipe}
 	n, err := event.Event{Data: "hello"}.WriteTo(&w)
-	require.Equal(t, io.ErrClosedPipe, err, "the writer's error, as it is")
+	require.Equal(t, io.ErrClosedPipe, err, "WriteTo must return the writer's own error")
 	require.EqualValues(t, 3, n)
 	require.Len(t, w.writes, 1)
 }

@@ -13,7 +13,7 @@ import (
 )
 
 func ExampleEvent_AppendText() {
-	buf := make([]byte, 0, 1024) // to use over and over
+	buf := make([]byte, 0, 1024) // reused for every event
 	for i, word := range []string{"ready", "go"} {
 		frame, err := event.Event{ID: fmt.Sprint(i), Name: "state", Data: word}.AppendText(buf[:0])
 		if err != nil {
@@ -47,7 +47,7 @@ func ExampleEvent_MarshalText() {
 	// : clients skip this
 }
 
-// JSON goes straight into the frame, without a []byte of its own.
+// The JSON encoder writes directly into the frame. No separate []byte is needed.
 func ExampleAppendWith() {
 	price := struct {
 		Symbol string
@@ -57,7 +57,7 @@ func ExampleAppendWith() {
 	frame, err := event.AppendWith(nil, event.Event{ID: "1", Name: "price"}, func(frame []byte) ([]byte, error) {
 		buf := bytes.NewBuffer(frame)
 		err := json.NewEncoder(buf).Encode(price)
-		return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), err // the Encoder's line feed would be a line of data
+		return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), err // the Encoder ends with a line feed, which would start another data line
 	})
 	if err != nil {
 		panic(err)
@@ -75,7 +75,7 @@ func ExampleDecoder_All() {
 	d := event.NewDecoder(stream)
 	for ev, err := range d.All() {
 		if err != nil {
-			panic(err) // the connection broke; an orderly end just ends the loop
+			panic(err) // the connection broke; at an orderly end the loop just ends
 		}
 		fmt.Printf("%q %q\n", ev.Name, ev.Data)
 	}
@@ -86,8 +86,7 @@ func ExampleDecoder_All() {
 	// last event id: 1
 }
 
-// DecodeRaw allocates nothing. What it returns must be used, or copied, before
-// the next call.
+// DecodeRaw allocates nothing. Use its result, or copy it, before the next call.
 func ExampleDecoder_DecodeRaw() {
 	d := event.NewDecoder(strings.NewReader("data: 20\n\ndata: 22\n\n"))
 	sum := 0
@@ -109,8 +108,8 @@ func ExampleDecoder_DecodeRaw() {
 	// Output: 42
 }
 
-// What cannot be sent unaltered is refused, so an id or a name from outside
-// cannot forge an event.
+// The encoder refuses a name or an id with a line break in it. So a name or an id that
+// comes from a user cannot forge an event.
 func ExampleFieldError() {
 	_, err := event.Event{Name: "chat\ndata: forged", Data: "hello"}.MarshalText()
 
@@ -123,13 +122,13 @@ func ExampleFieldError() {
 	// event: Name holds a line feed at byte 4
 }
 
-// A sender cannot make a Decoder hold more than its bounds allow.
+// A sender cannot make a Decoder use more memory than its limits allow.
 func ExampleTooLargeError() {
 	d := event.NewDecoder(strings.NewReader("data: ok\n\ndata: " + strings.Repeat("x", 1000)))
 	d.MaxLineSize = 100
 	for ev, err := range d.All() {
 		if tooLarge, ok := errors.AsType[*event.TooLargeError](err); ok {
-			fmt.Printf("give up: a %s of more than %d bytes\n", tooLarge.What, tooLarge.Limit)
+			fmt.Printf("giving up: a %s of more than %d bytes\n", tooLarge.What, tooLarge.Limit)
 			break
 		}
 		if err != nil {
@@ -139,5 +138,5 @@ func ExampleTooLargeError() {
 	}
 	// Output:
 	// ok
-	// give up: a line of more than 100 bytes
+	// giving up: a line of more than 100 bytes
 }

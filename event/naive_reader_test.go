@@ -1,5 +1,8 @@
 package event_test
 
+// This file is a second decoder, as simple and as close to the text of the specification as
+// possible. The fuzz tests compare both encoder and decoder with it.
+
 import (
 	"math/big"
 	"slices"
@@ -12,23 +15,22 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// The measure must itself be right.
+// The naive reader must pass the decoder's own table.
 func TestNaiveReader(t *testing.T) {
 	for _, tt := range decodeTests {
 		require.Equal(t, tt.want, readNaively([]byte(tt.stream), tt.all, tt.all).events, tt.name)
 	}
 }
 
-// naiveReader is the measure of the fuzz tests: the text of the specification,
-// word for word where code allows it, over all of a stream at once. It shares
-// nothing with the package but the type Event.
+// naiveReader reads a whole stream at once. It follows the specification word for word
+// where code allows it, and shares nothing with the package except the type Event.
 type naiveReader struct {
-	comments, retryOnly bool // as those of a Decoder
+	comments, retryOnly bool // like Decoder.Comments and Decoder.RetryOnly
 
 	events           []event.Event
 	lastEventID      string
 	reconnectionTime time.Duration
-	asked            bool // for a reconnection time
+	asked            bool // the stream has set reconnectionTime
 }
 
 func readNaively(stream []byte, comments, retryOnly bool) *naiveReader {
@@ -69,7 +71,7 @@ func (n *naiveReader) read(stream []byte) {
 	}
 }
 
-// split returns the parts of a line that is not empty.
+// split returns the parts of a line, which must not be empty.
 func split(line []rune) (isComment bool, field, value string) {
 	colon := slices.Index(line, ':')
 	if colon < 0 {
@@ -82,7 +84,8 @@ func split(line []rune) (isComment bool, field, value string) {
 	return colon == 0, string(line[:colon]), string(after)
 }
 
-// retry takes in a reconnection time, which alone takes effect at its own line.
+// retry sets the reconnection time if line is a retry field. That is the only field that
+// takes effect before its block ends.
 func (n *naiveReader) retry(line []rune) {
 	if _, field, value := split(line); field == "retry" {
 		if ms, ok := digits(value); ok {
@@ -91,13 +94,14 @@ func (n *naiveReader) retry(line []rune) {
 	}
 }
 
-// digits reads "only ASCII digits" as "an integer in base ten", of milliseconds.
+// digits parses a value that consists of "only ASCII digits" as "an integer in base ten", in
+// milliseconds.
 func digits(value string) (d time.Duration, ok bool) {
 	if value == "" || strings.Trim(value, "0123456789") != "" {
 		return 0, false
 	}
 	ms, _ := new(big.Int).SetString(value, 10)
-	if most := big.NewInt(9223372036854); ms.Cmp(most) > 0 { // as many as a Duration holds
+	if most := big.NewInt(9223372036854); ms.Cmp(most) > 0 { // the most that a Duration can hold
 		ms = most
 	}
 	return time.Duration(ms.Int64()) * time.Millisecond, true
@@ -138,7 +142,7 @@ func (n *naiveReader) interpret(block [][]rune) {
 	switch {
 	case dataBuffer != "":
 		ev.Name, ev.Data = eventTypeBuffer, strings.TrimSuffix(dataBuffer, "\n")
-	case n.comments && commentBuffer != "" && commentBuffer != "\n": // ":" alone has nothing to show
+	case n.comments && commentBuffer != "" && commentBuffer != "\n": // an empty comment alone is not returned
 	case n.retryOnly && retry != 0:
 	default:
 		return
@@ -146,8 +150,8 @@ func (n *naiveReader) interpret(block [][]rune) {
 	n.events = append(n.events, ev)
 }
 
-// utf8Decode is "UTF-8 decode" (WHATWG Encoding §6) with the decoder of §8.1.1,
-// whose variables have the names they have there.
+// utf8Decode is "UTF-8 decode" (WHATWG Encoding §6) with the decoder of §8.1.1. The
+// variables have the names that the standard gives them.
 func utf8Decode(stream []byte) (text []rune) {
 	const replacement = '\uFFFD'
 	if len(stream) >= 3 && stream[0] == 0xEF && stream[1] == 0xBB && stream[2] == 0xBF {
@@ -193,8 +197,8 @@ func utf8Decode(stream []byte) (text []rune) {
 	return text
 }
 
-// leadBytes says of each byte how many follow it, and between which bounds the
-// first of them must lie.
+// leadBytes returns, for each byte that can begin a sequence, how many bytes follow, and the
+// bounds of the first of these.
 func leadBytes() (needed [256]int, lower, upper [256]byte) {
 	for _, row := range []struct {
 		from, to     int

@@ -1,5 +1,8 @@
 package event_test
 
+// This file tests which events the encoder refuses, with which FieldError, and that it
+// writes nothing when it does.
+
 import (
 	"fmt"
 	"math"
@@ -13,13 +16,13 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// ill are the ways in which bytes fail to be UTF-8.
+// ill has one example of each way in which bytes can fail to be UTF-8.
 var ill = []string{
-	"\x80",             // a continuation of nothing
-	"\xFF",             // never in UTF-8
-	"\xC3",             // cut off after one byte of two,
-	"\xE4\xB8",         // two of three,
-	"\xF0\x9F\x8C",     // and three of four
+	"\x80",             // a continuation byte without a first byte
+	"\xFF",             // a byte that UTF-8 never uses
+	"\xC3",             // cut off after one byte of two
+	"\xE4\xB8",         // cut off after two bytes of three
+	"\xF0\x9F\x8C",     // cut off after three bytes of four
 	"\xC0\xAF",         // overlong
 	"\xE0\x80\x80",     // overlong
 	"\xED\xA0\x80",     // a surrogate
@@ -51,8 +54,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// What ends a line, or makes a client ignore the field, is refused wherever it
-// stands, in plain text and behind text that is not.
+// The encoder refuses CR, LF and NUL, which end a line or make a client ignore the field,
+// at every position, in plain text and after text that is not plain.
 func TestRefusedLineEnds(t *testing.T) {
 	for bad, reason := range map[string]string{"\n": "holds a line feed", "\r": "holds a carriage return", "\x00": "holds a NUL"} {
 		for _, filler := range []string{"x", "ü"} {
@@ -69,8 +72,8 @@ func TestRefusedLineEnds(t *testing.T) {
 	}
 }
 
-// An id comes back in a header, where no control character may stand and no
-// white space at the ends.
+// A client sends the id back in a header, which must not contain control characters, nor
+// white space at its ends.
 func TestRefusedInID(t *testing.T) {
 	controls := []byte{0x7F}
 	for c := range byte(' ') {
@@ -121,7 +124,7 @@ func TestRefusedIllFormed(t *testing.T) {
 				requireRefused(t, event.Event{Data: "d", Comment: s}, "Comment", len(head), reason)
 			}
 		}
-		for n := range 150 { // plain text is passed in words of 8 and 64 bytes
+		for n := range 150 { // the encoder looks at plain text 8 and 32 bytes at a time
 			head := strings.Repeat("x", n)
 			for _, tail := range []string{"", strings.Repeat("x", 150-n)} {
 				s := head + bad + tail
@@ -140,7 +143,7 @@ func TestRefusedIllFormed(t *testing.T) {
 	}
 }
 
-// The offset of a FieldError is one into the field, not into one of its lines.
+// The offset of a FieldError counts from the start of the field, not of a line.
 func TestRefusedOffsetCountsFromTheStartOfTheField(t *testing.T) {
 	for _, head := range []string{"a\n", "\r\n", "a\rb\n", strings.Repeat("a", 100) + "\n", "ü\n", "a\nü\n", "\n\n\nü"} {
 		s := head + "\xFFb"
@@ -173,7 +176,7 @@ func requireFieldError(t testing.TB, err error, field string, offset int, reason
 	require.Equal(t, event.FieldError{Field: field, Offset: offset, Reason: reason}, *fieldErr)
 }
 
-// requireUnchanged asserts that got is dst itself, and still holds want.
+// requireUnchanged asserts that got is dst itself and still contains want.
 func requireUnchanged(t testing.TB, want string, dst, got []byte) {
 	t.Helper()
 	require.Equal(t, want, string(got))
@@ -183,13 +186,13 @@ func requireUnchanged(t testing.TB, want string, dst, got []byte) {
 	}
 }
 
-// requireRefused asserts that every way to encode e ends in the same FieldError,
-// and leaves nothing behind.
+// requireRefused asserts that every way to encode e returns the same FieldError, leaves dst
+// unchanged and writes nothing.
 func requireRefused(t testing.TB, e event.Event, field string, offset int, reason string) {
 	t.Helper()
 	for _, dst := range [][]byte{
 		nil,
-		[]byte("before\n\n"), // grows, or
+		[]byte("before\n\n"), // must grow
 		append(make([]byte, 0, 1024), "before\n\n"...), // has room
 	} {
 		before := string(dst)

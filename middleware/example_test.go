@@ -12,7 +12,8 @@ import (
 	"github.com/chi-sse/sse/middleware"
 )
 
-// A limit on concurrent requests would soon be used up by streams that last.
+// The busy middleware stands for a limit on concurrent requests that is reached. Except
+// keeps it away from the stream.
 func ExampleExcept() {
 	busy := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -20,7 +21,7 @@ func ExampleExcept() {
 		})
 	}
 	r := sse.Install(chi.NewRouter(), sse.Config{})
-	r.Use(chimiddleware.StripSlashes) // what rewrites paths comes before
+	r.Use(chimiddleware.StripSlashes) // middleware that rewrites paths comes before Except
 	r.Use(middleware.Except(busy))
 	r.Get("/page", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "page") })
 	r.SSE("/events", func(s *sse.ServerSession) error { return s.SendData("hello") })

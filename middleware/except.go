@@ -1,18 +1,22 @@
 package middleware
 
+// This file defines Except, which keeps a middleware away from streams.
+
 import (
 	"net/http"
 
 	"github.com/chi-sse/sse"
 )
 
-// Except returns mw for all requests but those for SSE routes, which pass it by.
-// It is for middleware that makes sense only for short responses: a limit on
-// concurrent requests, a log of bodies, a body rewriter.
+// Except returns a middleware that applies mw to every request except those for SSE
+// routes. Use it for middleware that makes sense only for short responses, such as a limit
+// on concurrent requests, a log of bodies, or a body rewriter.
 //
-// Which requests those are is known from the plugin's routes ([sse.IsStream]), so
-// use it on a router that has the plugin, or on one nested in it. A middleware
-// that rewrites paths, as chi's StripSlashes does, belongs before it.
+// Except finds out with [sse.IsStream] whether a request is for an SSE route. So use it on
+// a router on which the plugin is installed, or on a router nested in that one; elsewhere
+// mw applies to streams too. Add middleware that rewrites paths, such as chi's
+// StripSlashes, before it. An SSEHandler that is mounted as a function is not recognized,
+// so mw applies to it.
 func Except(mw func(http.Handler) http.Handler) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		with := mw(next)

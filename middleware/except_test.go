@@ -13,7 +13,7 @@ import (
 	"github.com/chi-sse/sse/middleware"
 )
 
-// mark is a middleware that leaves a mark in the header.
+// mark is a middleware that adds a Mark header to the response.
 func mark(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Add("Mark", r.URL.Path)
@@ -25,7 +25,8 @@ func stream(s *sse.ServerSession) error { return s.SendData("stream") }
 
 func plain(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("plain")) }
 
-func answer(h http.Handler, method, target string, header http.Header) *httptest.ResponseRecorder {
+// serve sends a request to h and returns the response.
+func serve(h http.Handler, method, target string, header http.Header) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, http.NoBody)
 	if header != nil {
 		r.Header = header
@@ -163,7 +164,7 @@ func TestExcept(t *testing.T) {
 			t.Parallel()
 			h := tt.build()
 			for _, row := range tt.rows {
-				w := answer(h, row.method, row.path, nil)
+				w := serve(h, row.method, row.path, nil)
 				require.Equal(t, row.status, w.Code, "%s %s", row.method, row.path)
 				require.Equal(t, row.marked, w.Header().Get("Mark") != "", "%s %s", row.method, row.path)
 				require.LessOrEqual(t, len(w.Header()["Mark"]), 1, "%s %s", row.method, row.path)
@@ -172,7 +173,8 @@ func TestExcept(t *testing.T) {
 	}
 }
 
-// A middleware with a state, such as a limit, must be made once, not by request.
+// Except must call mw only once and not for each request, because a middleware such as a
+// limit has state.
 func TestExceptMakesTheMiddlewareOnce(t *testing.T) {
 	t.Parallel()
 	made := 0
@@ -184,8 +186,8 @@ func TestExceptMakesTheMiddlewareOnce(t *testing.T) {
 	r.SSE("/events", stream)
 	r.Get("/plain", plain)
 	for range 3 {
-		require.Equal(t, "plain", answer(r, "GET", "/plain", nil).Body.String())
-		require.Equal(t, "data: stream\n\n", answer(r, "GET", "/events", nil).Body.String())
+		require.Equal(t, "plain", serve(r, "GET", "/plain", nil).Body.String())
+		require.Equal(t, "data: stream\n\n", serve(r, "GET", "/events", nil).Body.String())
 	}
 	require.Equal(t, 1, made)
 }

@@ -1,5 +1,7 @@
 package middleware
 
+// This file defines LastEventIDFromQuery, for clients that cannot set a header.
+
 import (
 	"maps"
 	"net/http"
@@ -7,10 +9,13 @@ import (
 	"github.com/chi-sse/sse/internal/lasteventid"
 )
 
-// LastEventIDFromQuery gives a request without a Last-Event-ID header the one that
-// a polyfill has put into the query: lastEventId, Last-Event-ID, last_event_id or
-// evs_last_event_id, in any case. The first one counts that is not empty and could
-// be a header.
+// LastEventIDFromQuery sets the Last-Event-ID header of a request that has none from the
+// request's query. EventSource polyfills put the last event id into the query because they
+// cannot set the header. The parameter is lastEventId, Last-Event-ID, last_event_id or
+// evs_last_event_id, in upper or lower case. If there are several, the first one counts
+// that is not empty and that is valid as a header.
+//
+// The handlers receive a copy of the request; the original request does not change.
 func LastEventIDFromQuery(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.RawQuery != "" && r.Header.Get(lasteventid.Header) == "" {

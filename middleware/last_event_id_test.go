@@ -60,12 +60,12 @@ func TestLastEventIDFromQuery(t *testing.T) {
 			} else {
 				require.Equal(t, []string{tt.want}, got)
 			}
-			require.Equal(t, before, r.Header, "the caller's request is the caller's")
+			require.Equal(t, before, r.Header, "the caller's request must not change")
 		})
 	}
 }
 
-// An unusable value is left out, so it does not hide one under another name.
+// An unusable value is skipped, so it does not hide a value under another name.
 func TestLastEventIDFromQueryPassesOverAnEmptyOne(t *testing.T) {
 	t.Parallel()
 	for _, query := range []string{"lastEventId=&last_event_id=7", "last_event_id=%0A&Last-Event-ID=7"} {
@@ -79,7 +79,7 @@ func TestLastEventIDFromQueryPassesOverAnEmptyOne(t *testing.T) {
 	}
 }
 
-// The same request has the same id each time, whatever else is in it.
+// A request with several ids gets the same id each time.
 func TestLastEventIDFromQueryIsTheSameEachTime(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]bool)
@@ -100,6 +100,6 @@ func TestLastEventIDFromQueryReachesTheSession(t *testing.T) {
 		"of a program": {},
 		"of a browser": {"Accept": {"text/event-stream"}, "Accept-Encoding": {"gzip, br"}},
 	} {
-		require.Equal(t, "data: after 7\n\n", answer(r, "GET", "/events?lastEventId=7", header).Body.String(), name)
+		require.Equal(t, "data: after 7\n\n", serve(r, "GET", "/events?lastEventId=7", header).Body.String(), name)
 	}
 }

@@ -1,7 +1,7 @@
-// Package middleware holds chi-style middleware for routers with SSE routes.
+// Package middleware provides middleware for chi routers that have SSE routes.
 //
-// A complete program, in which open streams do not use up the places of the limit
-// on concurrent requests:
+// In this program, open streams do not count toward the limit of 100 concurrent requests,
+// and clients can send their last event id in the query:
 //
 //	package main
 //

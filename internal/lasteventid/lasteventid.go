@@ -1,4 +1,5 @@
-// Package lasteventid reads the last event id of clients that cannot set the header.
+// Package lasteventid finds the last event id in the query of a request, for clients that
+// cannot set the Last-Event-ID header. It imports only the standard library.
 package lasteventid
 
 import (
@@ -6,16 +7,17 @@ import (
 	"strings"
 )
 
-// Header is what other clients send it in (WHATWG HTML §9.2.4).
+// Header is the name of the header in which other clients send the id (WHATWG HTML §9.2.4).
 const Header = "Last-Event-ID"
 
-// params are the names under which it stands in a query, lower-case and without
-// separators: lastEventId (the EventSource polyfills of Yaffle and others, Mercure),
-// Last-Event-ID, last_event_id, evs_last_event_id (AmvTek's EventSource).
+// params contains the names of the query parameter, in lower case and without separators.
+// The names in use are lastEventId (the EventSource polyfills of Yaffle and others, and
+// Mercure), Last-Event-ID, last_event_id, and evs_last_event_id (AmvTek's EventSource).
 var params = map[string]bool{"lasteventid": true, "evslasteventid": true}
 
-// FromQuery returns the first value of the query, which it reads in order, that is
-// not empty and could be a header.
+// FromQuery returns the last event id in rawQuery, or "" if there is none. It looks at the
+// parameters in order, and returns the first value that is not empty and that is valid in
+// a header: one without control characters other than a tab.
 func FromQuery(rawQuery string) string {
 	for pair := range strings.SplitSeq(rawQuery, "&") {
 		name, value, _ := strings.Cut(pair, "=")
@@ -31,6 +33,8 @@ func FromQuery(rawQuery string) string {
 	return ""
 }
 
+// separators removes the separators from a parameter's name.
 var separators = strings.NewReplacer("-", "", "_", "")
 
+// isControl reports whether r is a control character other than a tab.
 func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
