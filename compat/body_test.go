@@ -1,5 +1,9 @@
 package compat
 
+// This file proves three things about bodies: httplog reads the whole body of a stream, a
+// handler may stream without having read the request's body, and over HTTP/2 a client can
+// send and receive at the same time.
+
 import (
 	"bufio"
 	"bytes"
@@ -18,8 +22,8 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// TestBodyLog makes sure that httplog does what it is in the matrix for: it has
-// read the whole stream, and the status of it.
+// TestBodyLog checks that httplog logs the status and the whole body of a stream. That is
+// why httplog is in the matrix.
 func TestBodyLog(t *testing.T) {
 	t.Parallel()
 	for _, place := range places {
@@ -31,7 +35,7 @@ func TestBodyLog(t *testing.T) {
 				c := newCell(t, row{use: chain{mw}, wraps: true}, place, transport)
 				call := c.do(t, http.MethodGet, c.at("/events"), "")
 				c.steps.receive(t, call.Body, nil)
-				c.close() // it is written when all is over
+				c.close() // httplog writes its entry after the response has ended
 
 				var entry struct {
 					Body   string `json:"http.response.body.content"`
@@ -45,8 +49,8 @@ func TestBodyLog(t *testing.T) {
 	}
 }
 
-// TestUnreadBody has a handler that streams without having read the body of the
-// request, which is too large for net/http to have taken it in with the head.
+// TestUnreadBody has a handler that streams without having read the request's body. The
+// body is so large that net/http cannot have read it together with the header.
 func TestUnreadBody(t *testing.T) {
 	t.Parallel()
 	body := strings.Repeat("0123456789abcdef", 8<<10)
@@ -60,7 +64,7 @@ func TestUnreadBody(t *testing.T) {
 				t.Run(row.name+"/"+place.name+"/"+transport.name, func(t *testing.T) {
 					t.Parallel()
 					read := make(signal)
-					s := newStage(t, row.use, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
+					s := newFixture(t, row.use, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
 						for range 3 {
 							if err := s.Send(sse.Event{Data: "first"}); err != nil {
 								return err
@@ -90,8 +94,8 @@ func TestUnreadBody(t *testing.T) {
 	}
 }
 
-// TestDuplex has a client that sends while it receives, and goes on with that
-// longer than the server gives ordinary requests. HTTP/2 can do that.
+// TestDuplex has a client that sends while it receives, which HTTP/2 allows. It goes on for
+// longer than the server's ReadTimeout.
 func TestDuplex(t *testing.T) {
 	t.Parallel()
 	const timeout, pause = time.Second, 400 * time.Millisecond
@@ -99,7 +103,7 @@ func TestDuplex(t *testing.T) {
 		for _, transport := range []transport{http2, h2c} {
 			t.Run(place.name+"/"+transport.name, func(t *testing.T) {
 				t.Parallel()
-				s := newStage(t, chain{middleware.Recoverer, compressText}, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
+				s := newFixture(t, chain{middleware.Recoverer, compressText}, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
 					if err := s.Open(); err != nil {
 						return err
 					}

@@ -1,5 +1,9 @@
 package compat
 
+// This file proves that a stream that fails looks broken to the client, no matter which
+// middleware recovers from panics, and that a handler that fails before its stream opens
+// gives the client an HTTP status.
+
 import (
 	"errors"
 	"io"
@@ -15,11 +19,11 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// recoverer is middleware that stands between a panic and the connection.
+// recoverer represents middleware that recovers from the panics of a handler.
 type recoverer struct {
 	name  string
 	use   chain
-	panic string // what a client is told of a panic that comes early enough
+	panic string // the body that a client gets if the handler panics before its stream opens
 }
 
 var recoverers = []recoverer{
@@ -30,8 +34,8 @@ var recoverers = []recoverer{
 
 const swallowed = `{"error":"something went wrong"}`
 
-// swallower recovers from everything, http.ErrAbortHandler included, and answers
-// whatever has been answered before.
+// swallower recovers from every panic, even from http.ErrAbortHandler, and then writes a
+// response, even if there has been one.
 func swallower(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -45,20 +49,22 @@ func swallower(next http.Handler) http.Handler {
 	})
 }
 
-// quiet keeps Recoverer's stacks off the terminal.
+// quiet keeps Recoverer from printing stacks to the terminal.
 func quiet(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(w, middleware.WithLogEntry(r, noEntry{}))
 	})
 }
 
+// noEntry is a log entry that logs nothing.
 type noEntry struct{}
 
 func (noEntry) Write(int, int, http.Header, time.Duration, any) {}
 func (noEntry) Panic(any, []byte)                               {}
 
-// TestBrokenEnd breaks a stream in its middle. It must look broken whoever
-// recovers from that, and nobody else may have the last word in it.
+// TestBrokenEnd has a handler fail in the middle of its stream. The stream must look broken
+// to the client, no matter which middleware recovers from the panic, and no middleware may
+// add anything to it.
 func TestBrokenEnd(t *testing.T) {
 	t.Parallel()
 	failures := []struct {
@@ -72,7 +78,8 @@ func TestBrokenEnd(t *testing.T) {
 	rows := slices.Concat(recoverers, []recoverer{
 		{name: "compressors", use: chain{compressText, gzhttpAll, httpcompressZero}},
 	})
-	// Around it all, a writer can keep the plugin from the connection's deadlines.
+	// A writer outside of everything else can keep the plugin from setting the connection's
+	// deadlines.
 	cutOff := after
 	cutOff.name = "cut-off"
 	cutOff.build = func(mw chain, cfg sse.Config, routes func(*sse.Router)) http.Handler {
@@ -85,7 +92,7 @@ func TestBrokenEnd(t *testing.T) {
 					t.Run(row.name+"/"+place.name+"/"+transport.name+"/"+failure.name, func(t *testing.T) {
 						t.Parallel()
 						read := make(signal)
-						s := newStage(t, row.use, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
+						s := newFixture(t, row.use, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
 							if err := s.Send(sse.Event{Data: "first"}); err != nil {
 								return err
 							}
@@ -95,7 +102,7 @@ func TestBrokenEnd(t *testing.T) {
 							return failure.fail()
 						})
 						if place.outside && row.name == "swallower" {
-							s.errorLog.expect("(broken_test.go:") // its late WriteHeader
+							s.errorLog.expect("(broken_test.go:") // it calls WriteHeader too late
 						}
 						for _, k := range kinds {
 							t.Log("a stream on a route by", k.name)
@@ -108,7 +115,7 @@ func TestBrokenEnd(t *testing.T) {
 							s.requireOrdinary(t, place.prefix)
 						}
 						log := s.log.lines()
-						require.Len(t, log, len(kinds), "each end is logged once")
+						require.Len(t, log, len(kinds), "each end must be logged once")
 						for _, line := range log {
 							require.Contains(t, line, "level=ERROR")
 							require.Contains(t, line, "in the middle")
@@ -120,8 +127,8 @@ func TestBrokenEnd(t *testing.T) {
 	}
 }
 
-// TestEarlyEnd has a handler fail before there is a stream: the client gets a
-// status, from the plugin or, after a panic, from whoever recovers.
+// TestEarlyEnd has a handler fail before its stream opens. The client gets an HTTP status
+// from the plugin or, after a panic, from the middleware that recovers.
 func TestEarlyEnd(t *testing.T) {
 	t.Parallel()
 	for _, row := range recoverers {
@@ -140,7 +147,7 @@ func TestEarlyEnd(t *testing.T) {
 				t.Run(row.name+"/"+place.name+"/"+transport.name, func(t *testing.T) {
 					t.Parallel()
 					fail := failures[0].fail
-					s := newStage(t, row.use, place, transport, sse.Config{}, func(*sse.ServerSession) error { return fail() })
+					s := newFixture(t, row.use, place, transport, sse.Config{}, func(*sse.ServerSession) error { return fail() })
 					for _, failure := range failures {
 						fail = failure.fail
 						for _, k := range kinds {

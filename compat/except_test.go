@@ -1,5 +1,7 @@
 package compat
 
+// This file proves that Except keeps a limit on concurrent requests from counting streams.
+
 import (
 	"io"
 	"net/http"
@@ -12,8 +14,8 @@ import (
 	"github.com/chi-sse/sse/middleware"
 )
 
-// TestExcept has a limit of one request at a time and a stream that stays open.
-// With Except the stream does not count.
+// TestExcept has a limit of one concurrent request, and a stream that stays open. With
+// Except the stream does not count.
 func TestExcept(t *testing.T) {
 	t.Parallel()
 	for _, place := range []place{after, with, nested} {
@@ -28,24 +30,24 @@ func TestExcept(t *testing.T) {
 				{"Except", chain{middleware.Except(chimiddleware.Throttle(1))}, "", http.StatusOK},
 				{"StripSlashes-Except", chain{chimiddleware.StripSlashes, middleware.Except(chimiddleware.Throttle(1))}, "/", http.StatusOK},
 			} {
-				if tt.slash != "" && !place.unsplit {
+				if tt.slash != "" && !place.beforeRouting {
 					continue
 				}
 				t.Run(tt.name+"/"+place.name+"/"+transport.name, func(t *testing.T) {
 					t.Parallel()
 					read := make(signal)
-					s := newStage(t, tt.use, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
+					s := newFixture(t, tt.use, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
 						if err := s.Send(sse.Event{Data: "first"}); err != nil {
 							return err
 						}
 						return read.await(s)
 					})
-					for _, k := range kinds[:2] { // not that of the function, which nobody knows to be a stream
+					for _, k := range kinds[:2] { // without the function, which cannot be recognized as a stream
 						call := s.do(t, k.method, place.prefix+k.path+tt.slash, k.body)
 						requireFirst(t, call)
 						ordinary := s.do(t, http.MethodGet, place.prefix+"/ordinary", "")
 						require.Equal(t, tt.want, ordinary.StatusCode)
-						_, err := io.ReadAll(ordinary.Body) // until it counts no longer
+						_, err := io.ReadAll(ordinary.Body) // until it no longer counts
 						require.NoError(t, err)
 						read.give(t)
 						_, err = io.ReadAll(call.Body)

@@ -1,5 +1,8 @@
 package compat
 
+// This file proves that a HEAD request for a stream gets the stream's header, and that no
+// handler runs.
+
 import (
 	"io"
 	"net/http"
@@ -8,13 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestHead asks for the heads of streams alone: they are those of the streams,
-// and no stream runs.
+// TestHead sends HEAD requests for streams.
 func TestHead(t *testing.T) {
 	t.Parallel()
 	for _, row := range rows() {
 		if row.server != nil || row.config != nil {
-			continue // it is all about time
+			continue // this row is only about time
 		}
 		for _, place := range row.in() {
 			if row.head && place.name == around.name {
@@ -26,7 +28,7 @@ func TestHead(t *testing.T) {
 					c := newCell(t, row, place, transport)
 					c.headOf(t, "/events")
 					if row.head && place.routed {
-						c.headOf(t, "/live") // which has no HEAD but by GetHead
+						c.headOf(t, "/live") // only GetHead answers HEAD here
 					}
 					c.ordinary(t)
 				})
@@ -35,6 +37,7 @@ func TestHead(t *testing.T) {
 	}
 }
 
+// headOf sends a HEAD request for path, and requires the header of a stream and no body.
 func (c *cell) headOf(t *testing.T, path string) {
 	t.Helper()
 	t.Log("HEAD", path)
@@ -43,5 +46,5 @@ func (c *cell) headOf(t *testing.T, path string) {
 	body, err := io.ReadAll(call.Body)
 	require.NoError(t, err)
 	require.Empty(t, body)
-	require.Empty(t, c.ends, "the handler has run")
+	require.Empty(t, c.ends, "the handler must not run")
 }

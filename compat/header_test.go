@@ -1,5 +1,9 @@
 package compat
 
+// This file proves which request header the handler sees, and which one middleware sees.
+// The plugin removes Accept-Encoding only for middleware, and only from requests for
+// streams.
+
 import (
 	"io"
 	"net/http"
@@ -11,9 +15,8 @@ import (
 	"github.com/chi-sse/sse/middleware"
 )
 
-// TestRequestHeader looks at the request as the handler sees it: with what the
-// middleware have made of its header, in place or in a copy, and with the
-// Accept-Encoding that the client has sent.
+// TestRequestHeader checks the request that the handler sees. Its header has the changes
+// that middleware made, in place or in a copy, and the Accept-Encoding that the client sent.
 func TestRequestHeader(t *testing.T) {
 	t.Parallel()
 	inPlace := func(next http.Handler) http.Handler {
@@ -36,7 +39,7 @@ func TestRequestHeader(t *testing.T) {
 				t.Parallel()
 				var header http.Header
 				var id string
-				s := newStage(t, chain{inPlace, middleware.LastEventIDFromQuery, inCopy}, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
+				s := newFixture(t, chain{inPlace, middleware.LastEventIDFromQuery, inCopy}, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
 					header, id = s.Call().Header, s.LastEventID()
 					return nil
 				})
@@ -57,10 +60,10 @@ func TestRequestHeader(t *testing.T) {
 	}
 }
 
-// TestAcceptEncoding looks at the request as middleware sees it. Where a route is
-// known to be a stream, nothing is left for a compressor behind the plugin to
-// ready itself for. Any other request, and one that the plugin has not got yet, is
-// as it was sent, and stays so.
+// TestAcceptEncoding checks the request that middleware sees. If the plugin knows that the
+// route is a stream, a compressor after the plugin sees no Accept-Encoding, so it does not
+// engage. Every other request, and every request that has not reached the plugin yet, has
+// the header that the client sent, before and after the handler runs.
 func TestAcceptEncoding(t *testing.T) {
 	t.Parallel()
 	sent := requestHeader["Accept-Encoding"]
@@ -78,7 +81,7 @@ func TestAcceptEncoding(t *testing.T) {
 						requests <- seen
 					})
 				}
-				s := newStage(t, chain{look}, place, transport, sse.Config{}, func(*sse.ServerSession) error { return nil })
+				s := newFixture(t, chain{look}, place, transport, sse.Config{}, func(*sse.ServerSession) error { return nil })
 				for _, k := range kinds {
 					t.Log("a route by", k.name)
 					call := s.do(t, k.method, place.prefix+k.path, k.body)

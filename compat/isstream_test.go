@@ -1,5 +1,7 @@
 package compat
 
+// This file proves that IsStream is right in the middleware of nested routers.
+
 import (
 	"net/http"
 	"testing"
@@ -11,9 +13,8 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// TestIsStream asks middleware of a nested router whether a request is for a
-// stream. A path there is a relative one, and there is another route at the root
-// that has the same.
+// TestIsStream calls IsStream in the middleware of a nested router. A path there is
+// relative, and the root has another kind of route with the same path.
 func TestIsStream(t *testing.T) {
 	t.Parallel()
 	stream := func(*sse.ServerSession) error { return nil }
@@ -43,7 +44,7 @@ func TestIsStream(t *testing.T) {
 			}
 			r := sse.Install(chi.NewRouter(), sse.Config{})
 			if len(tt.use) == 0 {
-				r.Use(ask) // else the root has the path as it was sent
+				r.Use(ask) // with a rewriter, the root still sees the path as it was sent
 			}
 			r.SSE("/one", stream)
 			r.Get("/two", ordinary)

@@ -1,5 +1,8 @@
 package compat
 
+// This file proves that the plugin notices when a client leaves and when a middleware
+// cancels the request, even after the deadline of a middleware has passed.
+
 import (
 	"context"
 	"io"
@@ -13,12 +16,12 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// TestLeave has a client leave when a Timeout has long expired, which the stream
-// has outlived.
+// TestLeave has a client leave after a Timeout has expired. The stream goes on after the
+// Timeout expires.
 //
-// Where the plugin is outside of the Timeout it notices at once. Where it is
-// inside, the only context it has is done already and will not tell it anything
-// more: the heartbeat finds out.
+// If the plugin is outside of the Timeout, it notices at once that the client leaves. If
+// the plugin is inside, its only context is already done and cannot report anything more.
+// The plugin then notices when it sends the next heartbeat.
 func TestLeave(t *testing.T) {
 	t.Parallel()
 	for _, place := range places {
@@ -30,7 +33,7 @@ func TestLeave(t *testing.T) {
 					heartbeat.Period = timeout / 5
 				}
 				open := make(chan struct{})
-				s := newStage(t, chain{middleware.Timeout(timeout)}, place, transport, sse.Config{Heartbeat: heartbeat}, func(s *sse.ServerSession) error {
+				s := newFixture(t, chain{middleware.Timeout(timeout)}, place, transport, sse.Config{Heartbeat: heartbeat}, func(s *sse.ServerSession) error {
 					if err := s.Send(sse.Event{Data: "before"}); err != nil {
 						return err
 					}
@@ -46,11 +49,11 @@ func TestLeave(t *testing.T) {
 				s.errorLog.expect(lateTimeout)
 
 				call := s.do(t, http.MethodGet, place.prefix+"/events", "")
-				go func() { _, _ = io.Copy(io.Discard, call.Body) }() // until it leaves
+				go func() { _, _ = io.Copy(io.Discard, call.Body) }() // until the client leaves
 				select {
 				case <-open:
 				case end := <-s.ends:
-					require.Failf(t, "the stream has not outlived the timeout", "%v: %v", end.Reason, end.Err)
+					require.Failf(t, "the stream ended with the timeout", "%v: %v", end.Reason, end.Err)
 				}
 				require.Empty(t, s.ends)
 				call.leave()
@@ -60,13 +63,13 @@ func TestLeave(t *testing.T) {
 	}
 }
 
-// TestCancel has a middleware cancel the request, which unlike a deadline ends the
-// stream: broken, as the handler was not through.
+// TestCancel has a middleware cancel the request. Unlike a deadline, this ends the stream.
+// The stream looks broken, because the handler had not returned.
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	for _, place := range places {
 		if place.outside {
-			continue // the plugin cannot tell it from a client that leaves
+			continue // here the plugin cannot distinguish this from a client that leaves
 		}
 		for _, transport := range transports {
 			t.Run(place.name+"/"+transport.name, func(t *testing.T) {
@@ -80,7 +83,7 @@ func TestCancel(t *testing.T) {
 						next.ServeHTTP(w, r.WithContext(ctx))
 					})
 				}
-				s := newStage(t, chain{canceling, middleware.Timeout(time.Hour)}, place, transport, sse.Config{Heartbeat: sse.Heartbeat{Period: -1}}, func(s *sse.ServerSession) error {
+				s := newFixture(t, chain{canceling, middleware.Timeout(time.Hour)}, place, transport, sse.Config{Heartbeat: sse.Heartbeat{Period: -1}}, func(s *sse.ServerSession) error {
 					if err := s.Send(sse.Event{Data: "first"}); err != nil {
 						return err
 					}

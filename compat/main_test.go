@@ -1,5 +1,8 @@
 package compat
 
+// This file sets up the test binary: what chi's Logger writes to, how many tests run at
+// once, and the check for leaked goroutines.
+
 import (
 	"flag"
 	"io"
@@ -12,18 +15,18 @@ import (
 	"go.uber.org/goleak"
 )
 
-// patience is how long anything may take that should take no time. Whatever is
-// held back for good runs into it.
-const patience = 10 * time.Second
+// maxWait is the limit for everything that should happen at once. A test in which something
+// is held back forever fails after this time.
+const maxWait = 10 * time.Second
 
 func TestMain(m *testing.M) {
-	// chi's Logger is in the matrix as it is, but for where it writes to.
+	// The matrix uses chi's Logger unchanged, except that it writes to nowhere.
 	middleware.DefaultLogger = middleware.RequestLogger(&middleware.DefaultLogFormatter{
 		Logger: log.New(io.Discard, "", 0),
 	})
 	flag.Parse()
 	if !isSet("test.parallel") {
-		// The cells that test a timeout spend their time asleep.
+		// The cells that test a timeout sleep most of the time, so many can run at once.
 		if err := flag.Set("test.parallel", "32"); err != nil {
 			panic(err)
 		}

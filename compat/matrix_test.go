@@ -1,5 +1,8 @@
 package compat
 
+// This file proves that a stream arrives whole, uncompressed and at once in every cell of
+// the matrix, and that ordinary responses on the same connection are not affected.
+
 import (
 	"bytes"
 	"compress/gzip"
@@ -19,9 +22,9 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// TestMatrix plays the script in each row, at each place and over each transport,
-// on each kind of route, and sees to what comes before, beside and after it on the
-// same connection.
+// TestMatrix runs the script in each row, at each place, over each transport and on each
+// kind of route. It also sends ordinary requests on the same connection, during a stream (over
+// HTTP/2) and after it.
 func TestMatrix(t *testing.T) {
 	t.Parallel()
 	for _, row := range rows() {
@@ -40,7 +43,7 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
-// kind is a way to get a stream from a route.
+// kind represents a way to register a stream on a route.
 type kind struct {
 	name, method, path, body string
 }
@@ -51,14 +54,14 @@ var kinds = []kind{
 	{"function", http.MethodPost, "/chat2", `{"say":"hello"}`},
 }
 
-// cell is one of the matrix, up and running.
+// cell represents one cell of the matrix, with a running server.
 type cell struct {
 	row
 	place
-	*site
+	*testServer
 	steps *lockstep
-	log   *logbook // the plugin's
-	ends  ends     // of its sessions
+	log   *logBuffer // what the plugin logs
+	ends  ends       // the ends of its sessions
 }
 
 func newCell(t *testing.T, row row, place place, transport transport) *cell {
@@ -67,7 +70,7 @@ func newCell(t *testing.T, row row, place place, transport transport) *cell {
 		row:   row,
 		place: place,
 		steps: newLockstep(row.pause),
-		log:   new(logbook),
+		log:   new(logBuffer),
 		ends:  make(ends, 16),
 	}
 	cfg := sse.Config{
@@ -77,15 +80,15 @@ func newCell(t *testing.T, row row, place place, transport transport) *cell {
 	if row.config != nil {
 		row.config(&cfg)
 	}
-	c.site = transport.start(t, place.build(row.use, cfg, c.routes), row.server)
+	c.testServer = transport.start(t, place.build(row.use, cfg, c.routes), row.server)
 	if place.outside && row.late != "" {
 		c.errorLog.expect(row.late)
 	}
-	t.Cleanup(func() { assert.Empty(t, c.log.lines(), "the plugin has something to say") })
+	t.Cleanup(func() { assert.Empty(t, c.log.lines(), "the plugin logged something") })
 	return c
 }
 
-// routes are those that a cell asks.
+// routes registers the routes of a cell.
 func (c *cell) routes(r *sse.Router) {
 	play := func(s *sse.ServerSession) error {
 		body, err := io.ReadAll(s.Call().Body)
@@ -97,23 +100,23 @@ func (c *cell) routes(r *sse.Router) {
 	r.SSE("/events", play)
 	r.Method(http.MethodPost, "/chat", r.SSEHandler(play))
 	r.Post("/chat2", r.SSEHandler(play).ServeHTTP)
-	r.Get("/live", r.SSEHandler(play).ServeHTTP) // for HEAD
+	r.Get("/live", r.SSEHandler(play).ServeHTTP) // for HEAD requests by GetHead
 	r.Get("/ordinary", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", c.ordinaryType())
 		io.WriteString(w, ordinaryBody)
 	})
 }
 
-// path returns a path as the row and the place have it.
+// at returns path in the form that the row and the place need.
 func (c *cell) at(path string) string {
-	if c.slash && c.unsplit {
+	if c.slash && c.beforeRouting {
 		path += "/"
 	}
 	return c.prefix + path
 }
 
-// stream plays the script on a route. Over HTTP/2 there is an ordinary request
-// meanwhile.
+// stream runs the script on a route. Over HTTP/2 it also sends an ordinary request during
+// the stream.
 func (c *cell) stream(t *testing.T, k kind) {
 	t.Helper()
 	t.Log("a stream on a route by", k.name)
@@ -133,11 +136,11 @@ func (c *cell) stream(t *testing.T, k kind) {
 	require.Equal(t, scriptBytes(), end.Bytes)
 }
 
-// isStream requires the head of a stream.
+// isStream requires the status and the header of a stream.
 func (c *cell) isStream(t *testing.T, call *call) {
 	t.Helper()
 	require.Equal(t, http.StatusOK, call.StatusCode)
-	require.False(t, call.Uncompressed, "the client has decompressed it")
+	require.False(t, call.Uncompressed, "the client decompressed the stream")
 	want := http.Header{
 		"Content-Type":      {"text/event-stream"},
 		"Cache-Control":     {"no-store, no-transform"},
@@ -149,21 +152,22 @@ func (c *cell) isStream(t *testing.T, call *call) {
 	maps.Copy(want, c.header)
 	got := call.Header.Clone()
 	slices.Sort(got["Vary"])
-	got["Vary"] = slices.Compact(got["Vary"]) // it is not the plugin's, and may well come twice
+	got["Vary"] = slices.Compact(got["Vary"]) // the plugin does not set Vary, and several middlewares may
 	if len(got["Vary"]) == 0 {
 		delete(got, "Vary")
 	}
 	require.Len(t, got["Date"], 1)
 	delete(got, "Date")
 	if c.outside && c.wraps && slices.Equal(got["Content-Encoding"], []string{"identity"}) {
-		delete(got, "Content-Encoding") // it keeps a compressor away that nothing else would
+		delete(got, "Content-Encoding") // the plugin must send this to keep a compressor away
 	}
 	require.Equal(t, want, got)
 }
 
-// ordinaryBody is larger than any compressor's threshold.
+// ordinaryBody is larger than the threshold of any compressor.
 var ordinaryBody = `["` + strings.Repeat("an ordinary response ", 400) + `"]`
 
+// ordinaryType returns the Content-Type of the ordinary response.
 func (c *cell) ordinaryType() string {
 	if c.row.ordinary != "" {
 		return c.row.ordinary
@@ -171,8 +175,8 @@ func (c *cell) ordinaryType() string {
 	return "application/json"
 }
 
-// ordinary sends an ordinary request, on the connection of the others. Its
-// response must be there at once, and compressed if the row does that.
+// ordinary sends an ordinary request on the same connection. The response must arrive at
+// once, and must be compressed if the row compresses.
 func (c *cell) ordinary(t *testing.T) {
 	t.Helper()
 	call := c.do(t, http.MethodGet, c.at("/ordinary"), "")
@@ -189,6 +193,7 @@ func (c *cell) ordinary(t *testing.T) {
 
 var unzstd = must(zstd.NewReader(nil))
 
+// decoded returns body without the given Content-Encoding.
 func decoded(t *testing.T, encoding string, body []byte) string {
 	t.Helper()
 	switch encoding {

@@ -1,5 +1,7 @@
 package compat
 
+// This file proves that a router with the plugin can be mounted on another one with it.
+
 import (
 	"net/http"
 	"testing"
@@ -9,13 +11,13 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// TestPluginInPlugin mounts a router that has the plugin on another that has it.
-// The guard that stands first is the outer one's, whosever route it is.
+// TestPluginInPlugin installs the plugin on a router and on another that is mounted on it.
+// The guard of the outer plugin comes first, no matter to which router the route belongs.
 func TestPluginInPlugin(t *testing.T) {
 	t.Parallel()
 	in := []place{
 		{
-			name: "outer", prefix: "/mounted", unsplit: true, routed: true,
+			name: "outer", prefix: "/mounted", beforeRouting: true, routed: true,
 			build: func(mw chain, cfg sse.Config, routes func(*sse.Router)) http.Handler {
 				inner, outer := sse.Install(chi.NewRouter(), cfg), sse.Install(chi.NewRouter(), cfg)
 				outer.Use(mw...)
@@ -25,7 +27,7 @@ func TestPluginInPlugin(t *testing.T) {
 			},
 		},
 		{
-			name: "inner", prefix: "/mounted", unsplit: true, routed: true,
+			name: "inner", prefix: "/mounted", beforeRouting: true, routed: true,
 			build: func(mw chain, cfg sse.Config, routes func(*sse.Router)) http.Handler {
 				inner, outer := sse.Install(chi.NewRouter(), cfg), sse.Install(chi.NewRouter(), cfg)
 				inner.Use(mw...)

@@ -1,5 +1,8 @@
 package compat
 
+// This file proves that the plugin takes nothing away from the ResponseWriter of ordinary
+// routes.
+
 import (
 	"io"
 	"net/http"
@@ -11,8 +14,8 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// TestOrdinaryWriter compares what the writer of an ordinary route can do with and
-// without the plugin. A WebSocket, say, needs it to be a Hijacker.
+// TestOrdinaryWriter compares the interfaces that the writer of an ordinary route
+// implements with and without the plugin. For example, a WebSocket needs an http.Hijacker.
 func TestOrdinaryWriter(t *testing.T) {
 	t.Parallel()
 	for _, row := range rows() {
@@ -42,8 +45,9 @@ func TestOrdinaryWriter(t *testing.T) {
 	}
 }
 
-// abilitiesOf are those that mean something in the version of HTTP: chi's Compress
-// has them all, to return an error.
+// abilitiesOf returns the optional interfaces that w implements and that have an effect in
+// the request's version of HTTP. chi's Compress implements all of them, but some only
+// return an error.
 func abilitiesOf(w http.ResponseWriter, r *http.Request) (abilities []string) {
 	if _, ok := w.(http.Flusher); ok {
 		abilities = append(abilities, "Flusher")

@@ -1,5 +1,7 @@
 package compat
 
+// This file defines the places of the matrix: where middleware is relative to the plugin.
+
 import (
 	"net/http"
 
@@ -8,23 +10,23 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// chain is middleware, outermost first.
+// chain is a list of middleware, with the outermost first.
 type chain = []func(http.Handler) http.Handler
 
-// place is where middleware stands to the plugin.
+// place represents a position of middleware relative to the plugin.
 type place struct {
-	name    string
-	prefix  string // of the paths
-	outside bool   // the plugin's guard is behind the middleware
-	unsplit bool   // chi has not routed the request before the middleware sees it
-	routed  bool   // chi has a route context for the middleware, and routes behind it
-	build   func(mw chain, cfg sse.Config, routes func(*sse.Router)) http.Handler
+	name          string
+	prefix        string // the prefix of all paths
+	outside       bool   // the middleware runs before the plugin's guard
+	beforeRouting bool   // the middleware runs before chi has routed the request
+	routed        bool   // chi has made a route context before the middleware, and routes after it
+	build         func(mw chain, cfg sse.Config, routes func(*sse.Router)) http.Handler
 }
 
 var (
-	// after is how it should be: the plugin is installed first.
+	// after is the recommended place: the plugin is installed first.
 	after = place{
-		name: "after", unsplit: true, routed: true,
+		name: "after", beforeRouting: true, routed: true,
 		build: func(mw chain, cfg sse.Config, routes func(*sse.Router)) http.Handler {
 			r := sse.Install(chi.NewRouter(), cfg)
 			r.Use(mw...)
@@ -32,7 +34,7 @@ var (
 			return r
 		},
 	}
-	// with is middleware for single routes.
+	// with is for middleware of single routes.
 	with = place{
 		name: "with",
 		build: func(mw chain, cfg sse.Config, routes func(*sse.Router)) http.Handler {
@@ -41,9 +43,9 @@ var (
 			return r
 		},
 	}
-	// nested is middleware of a router inside the one that has the plugin.
+	// nested is for middleware of a router that is nested in the one with the plugin.
 	nested = place{
-		name: "nested", prefix: "/nested", unsplit: true, routed: true,
+		name: "nested", prefix: "/nested", beforeRouting: true, routed: true,
 		build: func(mw chain, cfg sse.Config, routes func(*sse.Router)) http.Handler {
 			r := sse.Install(chi.NewRouter(), cfg)
 			r.Route("/nested", func(sub chi.Router) {
@@ -53,9 +55,9 @@ var (
 			return r
 		},
 	}
-	// before is middleware of the same router that was there before the plugin.
+	// before is for middleware that the same router used before the plugin was installed.
 	before = place{
-		name: "before", outside: true, unsplit: true, routed: true,
+		name: "before", outside: true, beforeRouting: true, routed: true,
 		build: func(mw chain, cfg sse.Config, routes func(*sse.Router)) http.Handler {
 			plain := chi.NewRouter()
 			plain.Use(mw...)
@@ -63,10 +65,9 @@ var (
 			return plain
 		},
 	}
-	// mounted is middleware of a chi router on which the one with the plugin is
-	// mounted.
+	// mounted is for middleware of a chi router on which the one with the plugin is mounted.
 	mounted = place{
-		name: "mounted", prefix: "/mounted", outside: true, unsplit: true, routed: true,
+		name: "mounted", prefix: "/mounted", outside: true, beforeRouting: true, routed: true,
 		build: func(mw chain, cfg sse.Config, routes func(*sse.Router)) http.Handler {
 			r := sse.Install(chi.NewRouter(), cfg)
 			routes(r)
@@ -76,9 +77,9 @@ var (
 			return plain
 		},
 	}
-	// around is what stands between http.Server and the router.
+	// around is for middleware between http.Server and the router.
 	around = place{
-		name: "around", outside: true, unsplit: true,
+		name: "around", outside: true, beforeRouting: true,
 		build: func(mw chain, cfg sse.Config, routes func(*sse.Router)) http.Handler {
 			r := sse.Install(chi.NewRouter(), cfg)
 			routes(r)

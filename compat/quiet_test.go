@@ -1,5 +1,8 @@
 package compat
 
+// This file proves that the opening and the heartbeats of a stream get through every
+// compressor and wrapper, even though they are small and the handler sends nothing.
+
 import (
 	"io"
 	"net/http"
@@ -12,9 +15,9 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// TestQuietStream has a handler that sends nothing. The stream opens without it,
-// and its heartbeats come, though it is another goroutine that sends them and
-// they are smaller than what a compressor would let pass.
+// TestQuietStream has a handler that sends nothing. The stream opens by itself, and its
+// heartbeats arrive, although another goroutine sends them and they are smaller than the
+// threshold of a compressor.
 func TestQuietStream(t *testing.T) {
 	t.Parallel()
 	const (
@@ -31,7 +34,7 @@ func TestQuietStream(t *testing.T) {
 				t.Run(row.name+"/"+place.name+"/"+transport.name, func(t *testing.T) {
 					t.Parallel()
 					read := make(signal)
-					s := newStage(t, row.use, place, transport, cfg, func(s *sse.ServerSession) error {
+					s := newFixture(t, row.use, place, transport, cfg, func(s *sse.ServerSession) error {
 						return read.await(s)
 					})
 					if place.outside && row.late != "" {

@@ -1,5 +1,8 @@
 package compat
 
+// This file defines the rows of the matrix: the middleware and the server settings that a
+// stream must work with.
+
 import (
 	"io"
 	"log/slog"
@@ -17,29 +20,28 @@ import (
 	ssemiddleware "github.com/chi-sse/sse/middleware"
 )
 
-// row is something that a stream has to get along with.
+// row represents middleware or a server setting that a stream must work with.
 type row struct {
 	name string
 	use  chain
 
-	wraps    bool        // it hands a ResponseWriter of its own on
-	header   http.Header // it adds to every response
-	slash    bool        // it takes the slash off a path's end
-	head     bool        // it answers HEAD on routes that have only GET
+	wraps    bool        // the middleware wraps the ResponseWriter
+	header   http.Header // the header that the middleware adds to every response
+	slash    bool        // the middleware removes the slash at the end of a path
+	head     bool        // the middleware answers HEAD on routes that have only GET
 	ordinary string      // the Content-Type of the ordinary response; default: JSON
 	encoding string      // the Content-Encoding that the ordinary response gets
 
-	// Rows with time: the stream pauses for longer than the time that an ordinary
-	// request has.
+	// These are for rows with a timeout. The stream pauses for longer than the timeout.
 	pause time.Duration
-	late  string // what http.Server prints if the row stands outside of the plugin
+	late  string // part of what http.Server logs if the middleware is outside of the plugin
 
 	server func(*http.Server)
 	config func(*sse.Config)
 	places []place // default: all
 }
 
-// in are the places of the row.
+// in returns the places of the row.
 func (r row) in() []place {
 	if r.places != nil {
 		return r.places
@@ -47,8 +49,8 @@ func (r row) in() []place {
 	return places
 }
 
-// A machine that is busy with something else must not take longer than timeout for
-// an ordinary request.
+// timeout is the timeout of the rows that have one, and pause is how long their streams
+// pause. Even a busy machine must serve an ordinary request within timeout.
 const (
 	timeout = 500 * time.Millisecond
 	pause   = 750 * time.Millisecond
@@ -63,11 +65,11 @@ var (
 	httpcompressAll  = must(httpcompression.DefaultAdapter())
 	httpcompressZero = must(httpcompression.DefaultAdapter(httpcompression.MinSize(0)))
 	corsAll          = cors.Handler(cors.Options{AllowedOrigins: []string{"https://*"}, AllowCredentials: true})
-	throttle         = middleware.Throttle(1000) // it is shared by its cells
-	realIP           = middleware.RealIP         //nolint:staticcheck // deprecated for what it believes, but in use
+	throttle         = middleware.Throttle(1000) // all cells share it
+	realIP           = middleware.RealIP         //nolint:staticcheck // deprecated, because it trusts headers of the client, but still in use
 
 	bodyLog = httplog.RequestLogger(
-		slog.New(slog.NewJSONHandler(io.Discard, nil)), //nolint:sloglint // a handler that is not enabled would spare httplog the work
+		slog.New(slog.NewJSONHandler(io.Discard, nil)), //nolint:sloglint // with a disabled handler, httplog would do nothing
 		bodyLogOptions(),
 	)
 )
@@ -108,15 +110,16 @@ func rows() []row {
 		{name: "httpcompression-all", use: chain{httpcompressZero}, wraps: true, encoding: "zstd", header: varyEncoding},
 
 		{
-			// Which routes are streams is found out twice: by the plugin, in vain,
-			// and when the compressors stand ready and the path is right.
+			// The routes are looked up twice. The plugin looks in vain, because the path has
+			// a slash at its end. Except looks again, after the compressors have engaged and
+			// the path has been corrected.
 			name:  "Compress-StripSlashes-Except",
 			use:   chain{gzhttpAll, compressText, compressDefaults, middleware.StripSlashes, ssemiddleware.Except(throttle)},
 			wraps: true, slash: true, encoding: "gzip", header: varyEncoding, places: []place{after, nested, before, mounted, around},
 		},
 
 		{
-			// Outside of the plugin nobody can stop it.
+			// If this middleware were outside of the plugin, the plugin could not stop it.
 			name: "last-word", use: chain{lastWord}, places: []place{after, with, nested},
 		},
 		{name: "writer-without-Unwrap", use: chain{wrapping(func(w http.ResponseWriter) http.ResponseWriter { return &loggingWriter{ResponseWriter: w} })}, wraps: true},
@@ -127,7 +130,8 @@ func rows() []row {
 	return append(rows, servers()...)
 }
 
-// lateTimeout is what chi's Timeout makes of every long response.
+// lateTimeout is part of what http.Server logs when chi's Timeout calls WriteHeader after a
+// long response.
 const lateTimeout = "(timeout.go:"
 
 func corsHeader() http.Header {
@@ -138,7 +142,7 @@ func corsHeader() http.Header {
 	}
 }
 
-// stacks are all of them at once, in an order that makes sense and upside down.
+// stacks returns rows that use all middleware at once, in a sensible order and in reverse.
 func stacks() []row {
 	header := corsHeader()
 	header["X-Accel-Expires"] = []string{"0"}
@@ -161,9 +165,9 @@ func stacks() []row {
 	return []row{stack, upsideDown}
 }
 
-// servers are the rows in which the time is not that of a middleware.
+// servers returns the rows whose timeout is not that of a middleware.
 func servers() []row {
-	const timeout, pause = time.Second, 1300 * time.Millisecond // for a TLS handshake, too
+	const timeout, pause = time.Second, 1300 * time.Millisecond // long enough for a TLS handshake too
 	only := []place{after}
 	return []row{
 		{name: "Server.WriteTimeout", pause: pause, places: only, server: func(s *http.Server) { s.WriteTimeout = timeout }},
@@ -173,20 +177,21 @@ func servers() []row {
 			s.ReadHeaderTimeout, s.ReadTimeout, s.WriteTimeout, s.IdleTimeout = timeout, timeout, timeout, timeout
 		}},
 		{
-			// Inside, the plugin's guard is what reaches the connection for it.
+			// The writer is inside of the plugin, so the guard reaches the connection.
 			name: "Server.WriteTimeout-and-writer-without-Unwrap", pause: pause, places: []place{after, with, nested},
 			use:    chain{wrapping(func(w http.ResponseWriter) http.ResponseWriter { return &loggingWriter{ResponseWriter: w} })},
 			wraps:  true,
 			server: func(s *http.Server) { s.WriteTimeout = timeout },
 		},
 		{
-			// The bound is for a write. What comes between two is not bounded.
+			// This timeout limits each write, not the time between two writes.
 			name: "Config.WriteTimeout", pause: pause, places: []place{after, around},
 			config: func(c *sse.Config) { c.WriteTimeout = timeout },
 		},
 	}
 }
 
+// wrapper converts the type of gzhttp's middleware.
 func wrapper(w func(http.Handler) http.HandlerFunc) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler { return w(next) }
 }

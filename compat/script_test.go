@@ -1,5 +1,8 @@
 package compat
 
+// This file defines the script, which is the list of events that the streams of the matrix
+// send, and the lockstep in which a handler sends it and a client reads it.
+
 import (
 	"context"
 	"errors"
@@ -14,14 +17,14 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// frame is one send, and the bytes that are to be on the wire for it.
+// frame represents one send, and the bytes that it must produce on the wire.
 type frame struct {
 	name string
 	send func(*sse.ServerSession) error
 	wire string
 }
 
-// script is what the streams of the matrix send.
+// script is the list of frames that the streams of the matrix send.
 var script = []frame{
 	{
 		"all fields",
@@ -65,11 +68,12 @@ var script = []frame{
 	},
 }
 
+// event returns a function that sends e.
 func event(e sse.Event) func(*sse.ServerSession) error {
 	return func(s *sse.ServerSession) error { return s.Send(e) }
 }
 
-// scriptBytes is the length of the whole script on the wire.
+// scriptBytes returns the size of the whole script on the wire.
 func scriptBytes() (n int64) {
 	for _, f := range script {
 		n += int64(len(f.wire))
@@ -77,11 +81,11 @@ func scriptBytes() (n int64) {
 	return n
 }
 
-// lockstep lets a handler and its client play the script in turn: a frame is
-// sent only when the one before has been read. Something that holds a frame back
-// holds up everything, instead of being fast enough at times.
+// lockstep makes a handler and its client take turns. The handler sends a frame only after
+// the client has read the one before. So if anything holds a frame back, the test fails
+// every time, and not only when it is slow.
 type lockstep struct {
-	read  signal        // one for each frame that the client has read
+	read  signal        // sent by the client after each frame that it has read
 	pause time.Duration // between the first frame and the second
 }
 
@@ -89,7 +93,7 @@ func newLockstep(pause time.Duration) *lockstep {
 	return &lockstep{make(signal), pause}
 }
 
-// send plays the handler.
+// send sends the script, in the handler.
 func (l *lockstep) send(s *sse.ServerSession) error {
 	for i, f := range script {
 		if i == 1 && l.pause > 0 {
@@ -107,15 +111,15 @@ func (l *lockstep) send(s *sse.ServerSession) error {
 	return nil
 }
 
-// receive plays the client, up to the end of the stream. With an event in hand
-// it calls meanwhile, if there is one.
+// receive reads the script, in the client, and requires that the stream ends after it. It
+// calls meanwhile, if it is not nil, after the first frame.
 func (l *lockstep) receive(t *testing.T, body io.Reader, meanwhile func()) {
 	t.Helper()
 	for i, f := range script {
 		got := make([]byte, len(f.wire))
 		n, err := io.ReadFull(body, got)
 		if string(got[:n]) != f.wire {
-			require.Failf(t, "not what was sent", "%s: %d bytes of %d, %v: %.200q", f.name, n, len(f.wire), err, got[:n])
+			require.Failf(t, "the client did not read what was sent", "%s: %d bytes of %d, %v: %.200q", f.name, n, len(f.wire), err, got[:n])
 		}
 		if i == 0 && meanwhile != nil {
 			meanwhile()
@@ -123,36 +127,37 @@ func (l *lockstep) receive(t *testing.T, body io.Reader, meanwhile func()) {
 		l.read.give(t)
 	}
 	rest, err := io.ReadAll(body)
-	require.NoError(t, err, "end of the stream")
-	require.Empty(t, string(rest), "beyond the last event")
+	require.NoError(t, err, "the stream must end properly")
+	require.Empty(t, string(rest), "the stream must end after the last event")
 }
 
-// signal is how a client tells a handler to go on.
+// signal lets a client tell a handler to continue.
 type signal chan struct{}
 
-// give tells the handler, which must be there.
+// give tells the handler to continue. It fails the test if no handler waits.
 func (c signal) give(t *testing.T) {
 	t.Helper()
 	select {
 	case c <- struct{}{}:
-	case <-time.After(patience):
-		require.Fail(t, "the handler is gone")
+	case <-time.After(maxWait):
+		require.Fail(t, "no handler waits for the client")
 	}
 }
 
-// await waits for the client, which may have failed.
+// await waits for the client. It returns an error if the session ends first or the client
+// takes too long.
 func (c signal) await(s *sse.ServerSession) error {
 	select {
 	case <-c:
 		return nil
 	case <-s.Done():
 		return fmt.Errorf("waiting for the client: %w", context.Cause(s.Context()))
-	case <-time.After(patience):
-		return errors.New("the client does not read")
+	case <-time.After(maxWait):
+		return errors.New("the client has not read the last frame")
 	}
 }
 
-// wait lets time pass.
+// wait waits for the duration d. It returns an error if the session ends first.
 func wait(s *sse.ServerSession, d time.Duration) error {
 	select {
 	case <-time.After(d):
@@ -162,12 +167,12 @@ func wait(s *sse.ServerSession, d time.Duration) error {
 	}
 }
 
-// untilDone waits for the session to end from outside.
+// untilDone waits until something other than the handler ends the session.
 func untilDone(s *sse.ServerSession) error {
 	select {
 	case <-s.Done():
 		return nil
-	case <-time.After(2 * patience):
-		return errors.New("the session does not end")
+	case <-time.After(2 * maxWait):
+		return errors.New("the session has not ended")
 	}
 }

@@ -1,5 +1,8 @@
 package compat
 
+// This file proves that Plugin.Shutdown tells every client when to come back, no matter
+// which middleware is in between.
+
 import (
 	"io"
 	"net/http"
@@ -11,9 +14,9 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// TestShutdown shuts the plugin down: a stream that is open ends with a
-// reconnection time, a browser that comes then gets nothing but one, and others a
-// status, whatever stands in between.
+// TestShutdown shuts the plugin down. An open stream ends with a reconnection time. A
+// browser that connects after that gets a stream with nothing but a reconnection time, and
+// any other client gets a status.
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	for _, row := range rows() {
@@ -26,7 +29,7 @@ func TestShutdown(t *testing.T) {
 					t.Parallel()
 					for _, k := range kinds {
 						t.Log("a route by", k.name)
-						s := newStage(t, row.use, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
+						s := newFixture(t, row.use, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
 							if err := s.Send(sse.Event{Data: "first"}); err != nil {
 								return err
 							}

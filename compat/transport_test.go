@@ -1,5 +1,8 @@
 package compat
 
+// This file defines the transports of the matrix, the test server, and a client that uses a
+// single connection.
+
 import (
 	"bufio"
 	"bytes"
@@ -21,7 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// transport is a way for HTTP to get from a client to a server and back.
+// transport represents a version of HTTP, with or without TLS.
 type transport struct {
 	name  string
 	major int // the request's ProtoMajor
@@ -38,20 +41,20 @@ var (
 	transports = []transport{http1, http1TLS, http2, h2c}
 )
 
-// site is a server on loopback and one connection to it.
-type site struct {
+// testServer is a server on loopback and one connection to it.
+type testServer struct {
 	transport
 	server   *httptest.Server
-	running  sync.WaitGroup // handlers
+	running  sync.WaitGroup // the handlers that run
 	conn     conn
-	agent    string   // the client's User-Agent
-	errorLog *logbook // what http.Server prints; must be empty in the end
+	agent    string     // the client's User-Agent
+	errorLog *logBuffer // what http.Server logs; must be empty at the end of the test
 }
 
-// start serves h until the test ends. Each set may set up the server.
-func (tr transport) start(t *testing.T, h http.Handler, set ...func(*http.Server)) *site {
+// start serves h until the test ends. Each function in set may change the server's settings.
+func (tr transport) start(t *testing.T, h http.Handler, set ...func(*http.Server)) *testServer {
 	t.Helper()
-	s := &site{transport: tr, errorLog: new(logbook)}
+	s := &testServer{transport: tr, errorLog: new(logBuffer)}
 
 	s.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.running.Add(1)
@@ -73,14 +76,14 @@ func (tr transport) start(t *testing.T, h http.Handler, set ...func(*http.Server
 	}
 	t.Cleanup(func() {
 		s.close()
-		assert.Empty(t, s.errorLog.lines(), "http.Server has something to say")
+		assert.Empty(t, s.errorLog.lines(), "http.Server logged something")
 	})
 	s.dial(t)
 	return s
 }
 
-// close ends the server, and waits for what runs in it.
-func (s *site) close() {
+// close closes the server and waits for its handlers.
+func (s *testServer) close() {
 	s.server.CloseClientConnections()
 	s.server.Close()
 	s.running.Wait() // on HTTP/2 a handler may outlive its connection
@@ -92,18 +95,18 @@ func (tr transport) protocols() *http.Protocols {
 	return p
 }
 
-// conn is a connection of a client. Whatever is asked goes over it, or fails:
-// http.Transport would dial anew if the server had closed it, and does so at times
-// for reasons of its own.
+// conn represents a client's connection. Every request uses this connection or fails.
+// http.Transport would dial again if the server had closed the connection, and sometimes
+// does so for other reasons.
 type conn interface {
 	http.RoundTripper
 	Close() error
 }
 
-// dial makes a new connection the site's.
-func (s *site) dial(t *testing.T) {
+// dial gives the server a new connection.
+func (s *testServer) dial(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), maxWait)
 	defer cancel()
 	addr := s.server.Listener.Addr().String()
 	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool(), ServerName: "example.com"}
@@ -128,7 +131,7 @@ func (s *site) dial(t *testing.T) {
 	t.Cleanup(func() { s.conn.Close() })
 }
 
-// http1Conn is a client's connection of HTTP/1.1.
+// http1Conn is a client's HTTP/1.1 connection.
 type http1Conn struct {
 	net.Conn
 	r *bufio.Reader
@@ -146,15 +149,15 @@ func (c *http1Conn) RoundTrip(req *http.Request) (*http.Response, error) {
 	return http.ReadResponse(c.r, req)
 }
 
-// call is a request with its answer.
+// call represents a request and its response.
 type call struct {
 	*http.Response
-	leave func() // breaks it off
+	leave func() // makes the client leave before the response has ended
 }
 
-// requestHeader is what every request carries. Accept-Encoding is there since
-// net/http's client would otherwise ask for gzip, and hide that it got it; the
-// others give the middleware something to do.
+// requestHeader is the header of every request. It sets Accept-Encoding because net/http's
+// client would otherwise ask for gzip and decompress the response unseen. The other fields
+// give the middleware something to do.
 var requestHeader = http.Header{
 	"Accept":          {"text/event-stream"},
 	"Accept-Encoding": {"gzip, deflate, br, zstd"},
@@ -162,17 +165,17 @@ var requestHeader = http.Header{
 	"X-Real-Ip":       {"192.0.2.1"},
 }
 
-// do sends a request and requires an answer.
-func (s *site) do(t *testing.T, method, path, body string) *call {
+// do sends a request and requires a response.
+func (s *testServer) do(t *testing.T, method, path, body string) *call {
 	t.Helper()
 	c, err := s.try(t, method, path, body)
 	require.NoError(t, err, "%s %s", method, path)
 	return c
 }
 
-// try sends a request that may get no answer. The call ends with the test, or
-// after patience.
-func (s *site) try(t *testing.T, method, path, body string) (*call, error) {
+// try sends a request that may get no response. The call ends with the test or after
+// maxWait.
+func (s *testServer) try(t *testing.T, method, path, body string) (*call, error) {
 	t.Helper()
 	if body == "" {
 		return s.tryWith(t, method, path, nil)
@@ -180,23 +183,24 @@ func (s *site) try(t *testing.T, method, path, body string) (*call, error) {
 	return s.tryWith(t, method, path, strings.NewReader(body))
 }
 
-// doWith is do with a body of unknown length.
-func (s *site) doWith(t *testing.T, method, path string, body io.Reader) *call {
+// doWith is like do, with a body of unknown length.
+func (s *testServer) doWith(t *testing.T, method, path string, body io.Reader) *call {
 	t.Helper()
 	c, err := s.tryWith(t, method, path, body)
 	require.NoError(t, err, "%s %s", method, path)
 	return c
 }
 
-func (s *site) tryWith(t *testing.T, method, path string, body io.Reader) (*call, error) {
+// tryWith is like try, with a body of unknown length.
+func (s *testServer) tryWith(t *testing.T, method, path string, body io.Reader) (*call, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), maxWait)
 	t.Cleanup(cancel)
 	req, err := http.NewRequestWithContext(ctx, method, s.server.URL+path, body)
 	require.NoError(t, err)
 	req.Header = requestHeader.Clone()
 	req.Header.Set("User-Agent", s.agent)
-	res, err := s.conn.RoundTrip(req) // its body is not closed, which would read what is left: the connection is
+	res, err := s.conn.RoundTrip(req) // do not close the body, which would read the rest; the connection is closed instead
 	if err != nil {
 		return nil, err
 	}
@@ -209,44 +213,45 @@ func (s *site) tryWith(t *testing.T, method, path string, body io.Reader) (*call
 	return &call{res, leave}, nil
 }
 
-// isTimeout reports whether err is the end of patience.
+// isTimeout reports whether err says that maxWait has passed.
 func isTimeout(err error) bool {
 	timeout, ok := errors.AsType[net.Error](err)
 	return ok && timeout.Timeout()
 }
 
-// logbook keeps what is written to it, line by line.
-type logbook struct {
+// logBuffer collects the lines that are written to it.
+type logBuffer struct {
 	mu       sync.Mutex
 	text     bytes.Buffer
 	expected string
 }
 
-func (l *logbook) Write(p []byte) (int, error) {
+func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
-// expect lets lines that hold text pass.
-func (l *logbook) expect(text string) {
+// expect makes lines ignore every line that contains text.
+func (l *logBuffer) expect(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.expected = text
 }
 
-// outOfReach is what the plugin warns of where something outside of it bars the
-// way to the connection's deadlines, which many rows have.
+// outOfReach is the plugin's warning that something outside of it hides the connection's
+// deadlines. That is so in many rows.
 const outOfReach = "writes cannot be bounded in time"
 
-// lines returns the lines that were not expected.
-func (l *logbook) lines() []string {
+// lines returns the lines that were not expected. The warning outOfReach is always expected.
+func (l *logBuffer) lines() []string {
 	return slices.DeleteFunc(l.all(), func(line string) bool {
 		return strings.Contains(line, outOfReach) || l.expected != "" && strings.Contains(line, l.expected)
 	})
 }
 
-func (l *logbook) all() []string {
+// all returns all lines.
+func (l *logBuffer) all() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Collect(strings.Lines(l.text.String()))

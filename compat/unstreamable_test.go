@@ -1,5 +1,8 @@
 package compat
 
+// This file proves that the plugin refuses a stream that it cannot flush, and ends one whose
+// flushes turn out not to reach the client. Both times it says which writer is at fault.
+
 import (
 	"io"
 	"net/http"
@@ -10,12 +13,12 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// TestUnstreamable asks for streams behind what is known not to stream: the answer
-// is a status, and says what is in the way.
+// TestUnstreamable requests streams through writers that obviously cannot flush. The
+// response is a status, and its body and the log name the writer.
 func TestUnstreamable(t *testing.T) {
 	t.Parallel()
 	blind := wrapping(func(w http.ResponseWriter) http.ResponseWriter { return &blindWriter{w} })
-	timeoutHandler := func(next http.Handler) http.Handler { return http.TimeoutHandler(next, patience, "too late") }
+	timeoutHandler := func(next http.Handler) http.Handler { return http.TimeoutHandler(next, maxWait, "too late") }
 	for _, row := range []struct {
 		name string
 		use  chain
@@ -30,8 +33,8 @@ func TestUnstreamable(t *testing.T) {
 			for _, transport := range transports {
 				t.Run(row.name+"/"+place.name+"/"+transport.name, func(t *testing.T) {
 					t.Parallel()
-					s := newStage(t, row.use, place, transport, sse.Config{}, func(*sse.ServerSession) error {
-						t.Error("the handler runs")
+					s := newFixture(t, row.use, place, transport, sse.Config{}, func(*sse.ServerSession) error {
+						t.Error("the handler must not run")
 						return nil
 					})
 					for _, k := range kinds {
@@ -55,12 +58,13 @@ func TestUnstreamable(t *testing.T) {
 	}
 }
 
-// TestPretender asks for streams behind writers that have a Flush, but one that
-// does not reach the connection. Nobody sees that before the first event: the
-// stream is broken off then, and the log says why. The handler is not left to
-// send to nobody, nor the client to wait.
+// TestPretender requests streams through writers whose Flush does not reach the connection.
+// The plugin can detect this only at the first event. It then breaks the stream off, and
+// the log says why. The handler does not go on sending to nobody, and the client does not
+// go on waiting.
 //
-// Outside of the plugin such a writer cannot be told from the connection.
+// If such a writer is outside of the plugin, the plugin cannot distinguish it from the
+// connection. So only the inner places are tested.
 func TestPretender(t *testing.T) {
 	t.Parallel()
 	hoarding := func(keepsHead, onPanic bool) func(http.Handler) http.Handler {
@@ -94,7 +98,7 @@ func TestPretender(t *testing.T) {
 			for _, transport := range transports {
 				t.Run(row.name+"/"+place.name+"/"+transport.name, func(t *testing.T) {
 					t.Parallel()
-					s := newStage(t, row.use, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
+					s := newFixture(t, row.use, place, transport, sse.Config{}, func(s *sse.ServerSession) error {
 						if err := s.Send(sse.Event{Data: "first"}); err != nil {
 							return err
 						}
@@ -103,17 +107,17 @@ func TestPretender(t *testing.T) {
 					for _, k := range kinds {
 						t.Log("a route by", k.name)
 						call, err := s.try(t, k.method, place.prefix+k.path, k.body)
-						if err == nil { // the head got through
+						if err == nil { // the header got through
 							_, err = io.ReadAll(call.Body)
 						}
 						require.Error(t, err)
-						require.False(t, isTimeout(err), "the client is left to wait: %v", err)
+						require.False(t, isTimeout(err), "the client must not be left waiting: %v", err)
 						s.redial(t)
 						end := s.ends.next(t)
 						require.ErrorIs(t, end.Err, sse.ErrUnsupported)
 						require.ErrorContains(t, end.Err, row.says)
 						log := s.log.lines()
-						require.NotEmpty(t, log, "why is not logged")
+						require.NotEmpty(t, log, "the log must say why")
 						require.Contains(t, log[len(log)-1], "level=ERROR")
 						require.Contains(t, log[len(log)-1], row.says)
 						s.requireOrdinary(t, place.prefix)

@@ -1,12 +1,15 @@
 package compat
 
+// This file defines the ResponseWriters that the other tests put between the plugin and the
+// connection.
+
 import (
 	"bytes"
 	"io"
 	"net/http"
 )
 
-// wrapping is a middleware that puts a writer of its own before the others.
+// wrapping returns a middleware that wraps the ResponseWriter with wrap.
 func wrapping(wrap func(http.ResponseWriter) http.ResponseWriter) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -15,20 +18,20 @@ func wrapping(wrap func(http.ResponseWriter) http.ResponseWriter) func(http.Hand
 	}
 }
 
-// lastWord adds something to every stream that is over.
+// lastWord is a middleware that tries to add an event to every stream after it has ended.
 func lastWord(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(w, r)
 		if w.Header().Get("Content-Type") == "text/event-stream" {
 			w.WriteHeader(http.StatusOK)
 			io.WriteString(w, "data: the last word\n\n")
-			_ = http.NewResponseController(w).Flush() // it may well fail
+			_ = http.NewResponseController(w).Flush() // this may fail
 		}
 	})
 }
 
-// loggingWriter is the wrapper of many a log: it hands Flush on, but has no
-// Unwrap, so that there is no way past it to the connection's deadlines.
+// loggingWriter is like the wrapper of many loggers. It passes Flush on but has no Unwrap,
+// so the connection's deadlines cannot be set through it.
 type loggingWriter struct {
 	http.ResponseWriter
 	status, size int
@@ -51,23 +54,23 @@ func (w *loggingWriter) Flush() {
 	}
 }
 
-// unwrapWriter leaves flushing to http.ResponseController.
+// unwrapWriter has only Unwrap, so it can be flushed only with http.ResponseController.
 type unwrapWriter struct{ http.ResponseWriter }
 
 func (w *unwrapWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// flushErrorWriter flushes in the newer way only.
+// flushErrorWriter has FlushError but no Flush.
 type flushErrorWriter struct{ http.ResponseWriter }
 
 func (w *flushErrorWriter) FlushError() error {
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-// blindWriter can neither flush nor be unwrapped.
+// blindWriter has neither Flush nor Unwrap.
 type blindWriter struct{ http.ResponseWriter }
 
-// hoardingWriter has a Flush that does nothing: all is kept until the handler
-// has returned. With a head of its own it keeps that as well.
+// hoardingWriter has a Flush that does nothing. It keeps the body until the handler has
+// returned. If keepsHead is set, it keeps the status too.
 type hoardingWriter struct {
 	http.ResponseWriter
 	keepsHead bool
@@ -88,7 +91,7 @@ func (w *hoardingWriter) Write(p []byte) (int, error) { return w.body.Write(p) }
 
 func (w *hoardingWriter) Flush() {}
 
-// release sends what was kept.
+// release sends what the writer has kept.
 func (w *hoardingWriter) release() {
 	if w.keepsHead && w.status != 0 {
 		w.ResponseWriter.WriteHeader(w.status)

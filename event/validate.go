@@ -34,10 +34,9 @@ func (e *FieldError) Error() string {
 	return fmt.Sprintf("event: %s %s at byte %d", e.Field, e.Reason, e.Offset)
 }
 
-// checkID returns a FieldError if id cannot be encoded. An id must be valid in two places: on the
-// wire, and unaltered as the value of the HTTP header in which the client sends it back
-// (RFC 9110 §5.5). If reset is set, the event also has ResetID, and the two exclude each
-// other.
+// checkID returns a FieldError if id cannot be encoded. An id must be valid in two places:
+// on the wire, and unaltered as the value of the HTTP header in which the client sends it
+// back (RFC 9110 §5.5). If reset is set, the event has ResetID too, so no id is allowed.
 func checkID(id string, reset bool) error {
 	if reset {
 		return &FieldError{"ID", -1, "must be empty if ResetID is set"}

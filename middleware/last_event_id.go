@@ -15,7 +15,7 @@ import (
 // evs_last_event_id, in upper or lower case. If there are several, the first one counts
 // that is not empty and that is valid as a header.
 //
-// The handlers receive a copy of the request; the original request does not change.
+// The header is set in a copy of the request. The original request does not change.
 func LastEventIDFromQuery(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.RawQuery != "" && r.Header.Get(lasteventid.Header) == "" {

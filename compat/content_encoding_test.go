@@ -1,5 +1,7 @@
 package compat
 
+// This file proves that a compressed stream is never labeled as uncompressed.
+
 import (
 	"compress/gzip"
 	"io"
@@ -10,11 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestLabel has a compressor that steps aside for nothing: gorilla's sets
-// Content-Encoding when a request comes in, and compresses whatever the response
-// turns out to be. Where it engages, the stream cannot go uncompressed. It may go
-// as it is labeled, or not at all; but what is compressed must not be labeled as
-// if it were not.
+// TestLabel has a compressor that nothing can switch off: gorilla's sets Content-Encoding
+// as soon as a request arrives, and compresses every response. Where it engages, the stream
+// cannot be sent uncompressed. The plugin may send it with the right label, or refuse it.
+// It must not send compressed bytes that are labeled as uncompressed.
 func TestLabel(t *testing.T) {
 	t.Parallel()
 	for _, place := range places {
@@ -26,7 +27,7 @@ func TestLabel(t *testing.T) {
 						c := newCell(t, row{use: chain{handlers.CompressHandler}, wraps: true, encoding: "gzip", header: http.Header{"Vary": {"Accept-Encoding"}}}, place, transport)
 						call := c.do(t, k.method, c.at(k.path), k.body)
 						if !place.outside && k.name != "function" {
-							c.isStream(t, call) // the compressor was not asked
+							c.isStream(t, call) // the compressor saw no Accept-Encoding
 						}
 						body := io.Reader(call.Body)
 						if encoding := call.Header.Get("Content-Encoding"); encoding == "gzip" {

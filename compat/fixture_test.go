@@ -1,5 +1,8 @@
 package compat
 
+// This file sets up a server with one handler on all kinds of routes, for tests that do not
+// use the script.
+
 import (
 	"io"
 	"log/slog"
@@ -12,21 +15,20 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// stage is a site with one handler at all kinds of routes, for what is not played
-// by the script.
-type stage struct {
-	*site
+// fixture is a test server that has one handler on all kinds of routes.
+type fixture struct {
+	*testServer
 	plugin *sse.Plugin
-	log    *logbook // the plugin's
+	log    *logBuffer // what the plugin logs
 	ends   ends
 }
 
-func newStage(t *testing.T, mw chain, place place, transport transport, cfg sse.Config, h sse.Handler, set ...func(*http.Server)) *stage {
+func newFixture(t *testing.T, mw chain, place place, transport transport, cfg sse.Config, h sse.Handler, set ...func(*http.Server)) *fixture {
 	t.Helper()
-	s := &stage{log: new(logbook), ends: make(ends, 16)}
+	s := &fixture{log: new(logBuffer), ends: make(ends, 16)}
 	cfg.Logger = slog.New(slog.NewTextHandler(s.log, nil))
 	cfg.OnClose = func(_ *sse.ServerSession, end sse.End) { s.ends <- end }
-	s.site = transport.start(t, place.build(mw, cfg, func(r *sse.Router) {
+	s.testServer = transport.start(t, place.build(mw, cfg, func(r *sse.Router) {
 		s.plugin = r.Plugin()
 		r.SSE("/events", h)
 		r.Method(http.MethodPost, "/chat", r.SSEHandler(h))
@@ -36,7 +38,7 @@ func newStage(t *testing.T, mw chain, place place, transport transport, cfg sse.
 	return s
 }
 
-// ends are those of sessions, in their order.
+// ends receives the ends of sessions, in order.
 type ends chan sse.End
 
 // next waits for the end of a session.
@@ -45,8 +47,8 @@ func (e ends) next(t *testing.T) sse.End {
 	select {
 	case end := <-e:
 		return end
-	case <-time.After(patience):
-		require.Fail(t, "the session has no end")
+	case <-time.After(maxWait):
+		require.Fail(t, "the session has not ended")
 		return sse.End{}
 	}
 }
@@ -66,32 +68,33 @@ func requireNext(t *testing.T, call *call, want string) {
 	require.Equal(t, want, string(got[:n]), "%v", err)
 }
 
-// requireBroken requires that nothing more comes, and that the end of it cannot be
-// taken for the end of the stream.
-func (s *site) requireBroken(t *testing.T, call *call) {
+// requireBroken requires that no more events arrive, and that the response ends with an
+// error. So no client mistakes the truncated stream for a complete one.
+func (s *testServer) requireBroken(t *testing.T, call *call) {
 	t.Helper()
 	rest, err := io.ReadAll(call.Body)
 	require.Error(t, err)
-	require.False(t, isTimeout(err), "it has no end: %v", err)
+	require.False(t, isTimeout(err), "the response has not ended: %v", err)
 	switch {
 	case s.major == 2:
 		require.ErrorContains(t, err, "stream error")
-	case !s.tls: // which may break in the middle of a record
+	case !s.tls: // TLS may end in the middle of a record, with another error
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	}
-	require.Empty(t, string(rest), "beyond the last event")
+	require.Empty(t, string(rest), "nothing may follow the last event")
 }
 
-// redial makes good for a connection that was broken. On HTTP/2 a stream alone is.
-func (s *site) redial(t *testing.T) {
+// redial replaces a connection that was broken. On HTTP/2 only a stream was broken.
+func (s *testServer) redial(t *testing.T) {
 	t.Helper()
 	if s.major == 1 {
 		s.dial(t)
 	}
 }
 
-// requireOrdinary requires an ordinary answer, on the same connection.
-func (s *stage) requireOrdinary(t *testing.T, prefix string) {
+// requireOrdinary sends an ordinary request on the same connection, and requires its
+// response.
+func (s *fixture) requireOrdinary(t *testing.T, prefix string) {
 	t.Helper()
 	call := s.do(t, http.MethodGet, prefix+"/ordinary", "")
 	body, err := io.ReadAll(call.Body)

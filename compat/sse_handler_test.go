@@ -1,5 +1,8 @@
 package compat
 
+// This file proves that the handler that SSEHandler returns also works without the router
+// that it comes from.
+
 import (
 	"errors"
 	"io"
@@ -13,13 +16,13 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// TestElsewhere serves what SSEHandler returns without the router it comes from,
-// where there is neither a guard nor chi.
+// TestElsewhere mounts the handler that SSEHandler returns on an http.ServeMux. There is
+// neither chi nor the plugin's guard.
 func TestElsewhere(t *testing.T) {
 	t.Parallel()
 	for _, row := range rows() {
 		if row.slash || row.head || row.places != nil {
-			continue // they need chi, or the guard
+			continue // these rows need chi or the guard
 		}
 		for _, transport := range transports {
 			t.Run(row.name+"/"+transport.name, func(t *testing.T) {
@@ -28,10 +31,10 @@ func TestElsewhere(t *testing.T) {
 					row:   row,
 					place: place{name: "elsewhere", outside: true},
 					steps: newLockstep(row.pause),
-					log:   new(logbook),
+					log:   new(logBuffer),
 					ends:  make(ends, 16),
 				}
-				c.wraps = true // or so the plugin must think, which does not see the connection
+				c.wraps = true // the plugin cannot see the connection, so it must assume this
 				r := sse.Install(chi.NewRouter(), sse.Config{
 					Logger:  slog.New(slog.NewTextHandler(c.log, nil)),
 					OnClose: func(_ *sse.ServerSession, end sse.End) { c.ends <- end },
@@ -45,7 +48,7 @@ func TestElsewhere(t *testing.T) {
 					w.Header().Set("Content-Type", c.ordinaryType())
 					io.WriteString(w, ordinaryBody)
 				})
-				c.site = transport.start(t, chi.Chain(row.use...).Handler(mux))
+				c.testServer = transport.start(t, chi.Chain(row.use...).Handler(mux))
 				c.errorLog.expect(lateTimeout)
 
 				c.stream(t, kinds[0])
