@@ -1,6 +1,6 @@
-# Every folder with a go.mod is a module of this repository and is found by
-# itself. Needed: make, git, Go, and for the race detector a C compiler
-# (RACE= goes without).
+# Every folder with a go.mod is a module of this repository, and the targets find it
+# automatically. You need make, git, Go, and a C compiler for the race detector. To run the
+# tests without the race detector, set RACE= on the command line.
 
 MODULES := $(sort $(dir $(shell find . -name go.mod -not -path '*/.*' -not -path '*/testdata/*' -not -path '*/node_modules/*')))
 GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -14,7 +14,7 @@ COMPARE     ?=
 FUZZTIME    ?= 10s
 TIDYFLAGS   ?=
 
-# $(call each,command) runs command in every module and fails if one of them did.
+# $(call each,command) runs command in every module. It fails if one of them failed.
 each = @status=0; for m in $(MODULES); do (cd $$m && $(1)) || status=1; done; exit $$status
 
 .DEFAULT_GOAL := help
@@ -26,21 +26,21 @@ help: ## list the targets
 run: ## start the example server, which prints its address
 	@cd example && go run .
 
-test: ## run the tests of all modules (GOTESTFLAGS='-run Name -v' is passed on)
+test: ## run the tests of all modules (GOTESTFLAGS='-run Name -v' adds flags)
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
-		echo 'No Chromium on the PATH: the browser tests of example/ will be skipped.'; \
-		echo 'To run them too, install it, e.g. apt-get install chromium'; } >&2
+		echo 'Chromium is not on the PATH, so the browser tests of example/ will be skipped.'; \
+		echo 'To run them, install Chromium, for example with: apt-get install chromium'; } >&2
 	$(call each,go test $(RACE) -timeout $(TIMEOUT) $(GOTESTFLAGS) ./...)
 
-cover: ## show how much of the root module its own tests reach
+cover: ## show how much of the root module its tests cover
 	@go test -coverpkg ./... -coverprofile cover.out ./... >/dev/null
 	@go tool cover -func cover.out | tail -n 1
-	@echo 'line by line: go tool cover -html cover.out'
+	@echo 'For each line: go tool cover -html cover.out'
 
-bench: ## compare with other libraries, in under five minutes (COMPARE=flags)
+bench: ## compare with other libraries, in less than five minutes (COMPARE=flags)
 	@cd bench && go run ./cmd/compare -short $(COMPARE)
 
-bench-full: ## the same in 25 minutes, and write bench/RESULTS.md
+bench-full: ## compare in 25 minutes, and write bench/RESULTS.md
 	@cd bench && go run ./cmd/compare -results . $(COMPARE)
 
 bench-growth: ## measure how the hub's costs grow, in ten minutes, and write bench/GROWTH.md
@@ -49,16 +49,16 @@ bench-growth: ## measure how the hub's costs grow, in ten minutes, and write ben
 microbench: ## run all go test benchmarks (BENCH=regexp, COUNT=6)
 	$(call each,go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 0 ./...)
 
-fuzz: ## run every fuzz target for FUZZTIME=10s
+fuzz: ## run every fuzz target, each for FUZZTIME=10s
 	@grep -ro '^func Fuzz[[:alnum:]_]*' --include '*_test.go' . | sed 's,/[^/]*:func , ,' | sort | \
 	while read -r dir name; do \
 		(cd "$$dir" && go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x .) </dev/null || exit 1; \
 	done
 
-lint: gofmt vet golangci ## check formatting, go vet, golangci-lint
+lint: gofmt vet golangci ## run gofmt, go vet and golangci-lint
 
 gofmt:
-	@files=$$(gofmt -l .) && test -z "$$files" || { echo "not formatted (make fmt does it):"; echo "$$files"; exit 1; }
+	@files=$$(gofmt -l .) && test -z "$$files" || { echo "these files are not formatted (make fmt formats them):"; echo "$$files"; exit 1; }
 
 vet:
 	$(call each,go vet ./...)
@@ -69,5 +69,5 @@ golangci:
 fmt: ## format all Go files
 	$(call each,$(GOLANGCI) fmt ./...)
 
-tidy: ## run go mod tidy in every module (TIDYFLAGS=-diff only shows)
+tidy: ## run go mod tidy in every module (TIDYFLAGS=-diff only shows the changes)
 	$(call each,go mod tidy $(TIDYFLAGS))

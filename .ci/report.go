@@ -1,6 +1,6 @@
-// Report reads the output of go test -json: a line for each package, the whole
-// output of what failed, and a closing count. For it a skipped test is a failed
-// one, and so is a run without any test.
+// Report summarizes the output of go test -json, which it reads from its standard input. It
+// prints a line for each package, the whole output of each failed test, and a count at the
+// end. A skipped test counts as failed, and a run without any test fails.
 package main
 
 import (
@@ -11,17 +11,17 @@ import (
 	"strings"
 )
 
-// record is a line of go test -json; see go doc test2json.
+// record represents a line of the output of go test -json (see go doc test2json).
 type record struct {
 	Action, Package, ImportPath, Test, Output string
 }
 
-// key names a test, a package as a whole (Test is empty), or a build.
+// key identifies a test, or a whole package if test is empty.
 type key struct{ pkg, test string }
 
 func main() {
 	var (
-		order  []key // by first output
+		order  []key // in the order of their first output
 		output = map[key]string{}
 		broken = map[string]bool{} // packages with a failed test
 		failed []string
@@ -82,7 +82,7 @@ func main() {
 	}
 }
 
-// progress tells the lines that go test prints for every test.
+// progress reports whether line is one that go test prints for every test.
 func progress(line string) bool {
 	return line == "PASS\n" || strings.HasPrefix(line, "=== ")
 }
