@@ -93,9 +93,9 @@ func valueAt(line []byte, name string) int {
 	return len(name)
 }
 
-// parseRetry parses v, which must consist of ASCII digits only, as a number of
-// milliseconds. It returns RetryImmediately for 0, and clamps a number that is too large
-// for a Duration. It reports whether v is valid.
+// parseRetry parses v as a number of milliseconds. It returns RetryImmediately for 0, and
+// clamps a number that is too large for a Duration. It reports false if v is empty or
+// contains anything but ASCII digits.
 func parseRetry(v []byte) (d time.Duration, ok bool) {
 	const most = math.MaxInt64 / int64(time.Millisecond)
 	var ms int64
@@ -111,8 +111,8 @@ func parseRetry(v []byte) (d time.Duration, ok bool) {
 	return time.Duration(ms) * time.Millisecond, true
 }
 
-// dispatch ends the block (§9.2.6, "dispatch the event"). It sets the last event id, and
-// reports whether Decode is to return the block.
+// dispatch ends the block (§9.2.6, "dispatch the event"). It sets the last event id if
+// the block has an id field, and reports whether Decode is to return the block.
 func (d *Decoder) dispatch() bool {
 	b := &d.block
 	if b.id.state != unset {
