@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -48,31 +49,38 @@ func (s *ServerSession) stateNow() sessionState {
 // The rows of the table at sessionState, and what a send returns in each state.
 func TestSessionStates(t *testing.T) {
 	errWrite := errors.New("the cable is cut")
-	send := func(s *ServerSession, _ *stateWriter) error { return s.Send(Event{Data: "x"}) }
-	failingSend := func(s *ServerSession, w *stateWriter) error {
-		w.err = errWrite
-		return send(s, w)
+	do := func(step string, s *ServerSession, w *stateWriter) error {
+		switch step {
+		case "send":
+			return s.Send(Event{Data: "x"})
+		case "failing send":
+			w.err = errWrite
+			return s.Send(Event{Data: "x"})
+		case "heartbeat":
+			return s.beat()
+		case "end":
+			return s.Close()
+		}
+		panic(step)
 	}
-	end := func(s *ServerSession, _ *stateWriter) error { return s.Close() }
 	for _, row := range []struct {
-		name  string
-		steps []func(*ServerSession, *stateWriter) error
+		steps []string
 		want  sessionState // before the handler returns
 		err   error        // of the last step
 	}{
-		{"pending", nil, pending, nil},
-		{"pending, ended", steps(end), pending, nil},
-		{"pending, ended, a send", steps(end, send), pending, ErrClosed},
-		{"pending to open", steps(send), open, nil},
-		{"pending to torn", steps(failingSend), torn, errWrite},
-		{"open, a send", steps(send, send), open, nil},
-		{"open, a heartbeat", steps(send, func(s *ServerSession, _ *stateWriter) error { return s.beat() }), open, nil},
-		{"open, ended", steps(send, end), open, nil},
-		{"open, ended, a send", steps(send, end, send), open, ErrClosed},
-		{"open to torn", steps(send, failingSend), torn, errWrite},
-		{"torn, a send", steps(failingSend, send), torn, ErrClosed},
+		{nil, pending, nil},
+		{[]string{"end"}, pending, nil},
+		{[]string{"end", "send"}, pending, ErrClosed},
+		{[]string{"send"}, open, nil},
+		{[]string{"failing send"}, torn, errWrite},
+		{[]string{"send", "send"}, open, nil},
+		{[]string{"send", "heartbeat"}, open, nil},
+		{[]string{"send", "end"}, open, nil},
+		{[]string{"send", "end", "send"}, open, ErrClosed},
+		{[]string{"send", "failing send"}, torn, errWrite},
+		{[]string{"failing send", "send"}, torn, ErrClosed},
 	} {
-		t.Run(row.name, func(t *testing.T) {
+		t.Run(strings.Join(row.steps, ", "), func(t *testing.T) {
 			w := &stateWriter{ResponseRecorder: httptest.NewRecorder()}
 			r := Install(chi.NewRouter(), Config{Logger: slog.New(slog.DiscardHandler)})
 			var got sessionState
@@ -80,7 +88,7 @@ func TestSessionStates(t *testing.T) {
 			r.SSE("/", func(s *ServerSession) error {
 				w.session = s
 				for _, step := range row.steps {
-					err = step(s, w)
+					err = do(step, s, w)
 				}
 				got = s.stateNow()
 				return nil
@@ -92,17 +100,13 @@ func TestSessionStates(t *testing.T) {
 			require.Equal(t, row.want, got)
 			require.ErrorIs(t, err, row.err)
 			require.Equal(t, closed, w.session.stateNow(), "after the handler has returned")
-			require.ErrorIs(t, send(w.session, w), ErrClosed)
+			require.ErrorIs(t, do("send", w.session, w), ErrClosed)
 			require.Equal(t, closed, w.session.stateNow())
 			if len(row.steps) > 0 && (got == open || got == torn) {
 				require.Equal(t, opening, w.atHead, "while the head was written")
 			}
 		})
 	}
-}
-
-func steps(s ...func(*ServerSession, *stateWriter) error) []func(*ServerSession, *stateWriter) error {
-	return s
 }
 
 // The rows of the table at finisher.
@@ -141,7 +145,7 @@ func TestSessionFinishers(t *testing.T) {
 					want = byReturn
 				}
 				if row.end {
-					assert.NoError(t, s.Close())
+					_ = s.Close() // never fails
 				}
 				assert.Equal(t, want, s.finisher.Load(), "while the handler runs")
 				return row.err

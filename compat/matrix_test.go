@@ -93,7 +93,7 @@ func (c *cell) routes(r *sse.Router) {
 	play := func(s *sse.ServerSession) error {
 		body, err := io.ReadAll(s.Call().Body)
 		if err != nil || s.Call().Method == http.MethodPost && string(body) != `{"say":"hello"}` {
-			return fmt.Errorf("request body %q, %w", body, err)
+			return fmt.Errorf("request body %q: %v", body, err)
 		}
 		return c.steps.send(s)
 	}
