@@ -1,0 +1,64 @@
+package sse
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// deadlineWriter records the write deadlines that are set.
+type deadlineWriter struct {
+	*httptest.ResponseRecorder
+	deadlines []time.Time
+}
+
+func (w *deadlineWriter) SetWriteDeadline(t time.Time) error {
+	w.deadlines = append(w.deadlines, t)
+	return nil
+}
+
+// After the handler has returned, the connection may be serving another request. An
+// interruption of the session that was there before must not end it.
+func TestInterruptAfterRelease(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(*httpWire)
+	}{
+		{"released", func(x *httpWire) { x.release(false, time.Minute) }},
+		{"dropped", (*httpWire).drop},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := &deadlineWriter{ResponseRecorder: httptest.NewRecorder()}
+			x := newHTTPWire(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody), nil)
+			x.interrupt()
+			require.Equal(t, []time.Time{longAgo}, w.deadlines)
+			c.end(x)
+			n := len(w.deadlines)
+			x.interrupt()
+			require.Len(t, w.deadlines, n)
+		})
+	}
+}
+
+// swappingWire stands for a wire that is replaced while it is interrupted.
+type swappingWire struct {
+	wire
+	me   wire
+	swap func()
+}
+
+func (w *swappingWire) self() *wire { w.me = w; return &w.me }
+func (w *swappingWire) interrupt()  { w.swap() }
+
+// An interruption that meets a session as it detaches reaches the new wire.
+func TestInterruptFollowsTheWire(t *testing.T) {
+	s := new(ServerSession)
+	interrupted := false
+	second := &swappingWire{swap: func() { interrupted = true }}
+	s.setWire(&swappingWire{swap: func() { s.setWire(second) }})
+	s.interruptWrite()
+	require.True(t, interrupted)
+}
