@@ -37,7 +37,6 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (rt *route) newSession(x *httpWire, r *http.Request) *ServerSession {
 	s := &ServerSession{route: rt, heartbeat: &rt.heartbeat, began: sinceEpoch()}
-	x.session = s
 	s.setWire(x)
 	live := s.call.init(r)
 	s.ctx, s.cancel = context.WithCancelCause(&s.call)

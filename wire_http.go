@@ -17,16 +17,15 @@ import (
 // It also holds what serve.go and refuse.go need of the request. A session that detaches
 // drops all of it.
 type httpWire struct {
-	me      wire                    // the wire itself; see ServerSession.setWire
-	w       http.ResponseWriter     // the outermost writer: all bytes and flushes go through it
-	flush   func() error            // flushes w
-	direct  http.ResponseController // the innermost writer that is known, for deadlines and Hijack
-	guard   *guard                  // nil if the request did not come through one
-	base    context.Context         // the server's context of the request: done when the client has left
-	inner   context.Context         // the request's context, as the middleware has made it
-	session *ServerSession          // ended by the watchdog
-	major   int                     // of the HTTP version
-	last    bool                    // the head says that the connection is not used again
+	me     wire                    // the wire itself; see ServerSession.setWire
+	w      http.ResponseWriter     // the outermost writer: all bytes and flushes go through it
+	flush  func() error            // flushes w
+	direct http.ResponseController // the innermost writer that is known, for deadlines and Hijack
+	guard  *guard                  // nil if the request did not come through one
+	base   context.Context         // the server's context of the request: done when the client has left
+	inner  context.Context         // the request's context, as the middleware has made it
+	major  int                     // of the HTTP version
+	last   bool                    // the head says that the connection is not used again
 
 	rearmAt  time.Duration // HTTP/1.x: when to set the write deadline anew
 	watchdog *time.Timer   // HTTP/2: sets the deadline when it is over
@@ -96,17 +95,13 @@ func (x *httpWire) write(frame []byte, began, timeout time.Duration) error {
 	return err
 }
 
-// watch starts the timer of a write on HTTP/2. When it fires, it ends the session before it
-// sets the deadline: the error of the write would look as if the client had left.
+// watch starts the timer of a write on HTTP/2.
 func (x *httpWire) watch(timeout time.Duration) {
-	if x.watchdog != nil {
+	if x.watchdog == nil {
+		x.watchdog = time.AfterFunc(timeout, x.interrupt)
+	} else {
 		x.watchdog.Reset(timeout)
-		return
 	}
-	x.watchdog = time.AfterFunc(timeout, func() {
-		x.session.end(fmt.Errorf("%w after %v", ErrWriteTimeout, x.session.route.writeTimeout))
-		x.interrupt()
-	})
 }
 
 func (x *httpWire) clientLeft(err error) bool {
