@@ -8,12 +8,12 @@ import (
 )
 
 const (
-	// GapEvent is the name of the event that tells a client of a gap. Its data is a
-	// [Gap] as JSON. Its id is the position from which the stream goes on; but if a
-	// snapshot follows, that comes behind the snapshot.
+	// GapEvent is the name of the event that tells a client of a gap. Its data is a [Gap]
+	// as JSON. Its id is the position after which the stream continues. If a snapshot
+	// follows, the gap event has no id, and the position comes after the snapshot.
 	GapEvent = "gap"
 
-	// GapHeader is the response header that tells of a gap at the opening of a stream.
+	// GapHeader is the response header that tells a client of a gap when its stream opens.
 	// Its value is the [GapReason].
 	GapHeader = "Sse-Gap"
 )
@@ -23,44 +23,109 @@ type GapReason string
 
 // The reasons for a gap.
 const (
-	// GapExpired: the log does not have all anymore that came after the client's last
-	// event.
+	// GapExpired: the log no longer holds every event after the client's last one.
 	GapExpired GapReason = "expired"
 
-	// GapEpoch: the client's position is one of another hub, or of this one before it
-	// was started anew.
+	// GapEpoch: the client's position has another epoch. It is from another hub, or from
+	// this one before its process restarted.
 	GapEpoch GapReason = "epoch"
 
-	// GapAhead: the client's position is yet to come.
+	// GapAhead: the client's position is after the hub's newest event.
 	GapAhead GapReason = "ahead"
 
-	// GapMalformed: the client's last event id is neither a position nor that of an
-	// event in the log. An id of the application's own may have been, and have expired.
+	// GapMalformed: the client's last event id is neither a position nor the id of an
+	// event in the log. It may be an event's own id, of an event that has left the log.
 	GapMalformed GapReason = "malformed"
 
-	// GapSlow: the client, which is connected, is so slow that events have left the log
-	// before they could be sent.
+	// GapSlow: the client is connected, and so slow that events have left the log before
+	// they could be sent to it.
 	GapSlow GapReason = "slow"
 )
 
 var gapReasons = [...]GapReason{GapExpired, GapEpoch, GapAhead, GapMalformed, GapSlow}
 
-// Gap tells a client that it has missed events, as far as can be known, and how the
-// stream goes on. A client that keeps state from events should take what it has for
+// Gap tells a client that it has, as far as the hub can know, missed events, and how the
+// stream continues. A client that keeps state from events should treat that state as
 // stale, unless a snapshot follows.
 type Gap struct {
 	Reason      GapReason `json:"reason"`
-	LastEventID string    `json:"lastEventId"` // what the client came with, or had got to
-	Position    Position  `json:"position"`    // what the stream goes on behind
-	Snapshot    bool      `json:"snapshot"`    // whether one follows
+	LastEventID string    `json:"lastEventId"` // the id that the client came with, or the position that it had reached
+	Position    Position  `json:"position"`    // the stream continues after this one
+	Snapshot    bool      `json:"snapshot"`    // whether a snapshot follows
 }
 
 func (h *Hub) countGap(reason GapReason) {
 	h.stats.gaps[slices.Index(gapReasons[:], reason)].Add(1)
 }
 
-// event returns the event that tells of g.
+// event returns the event that tells a client of g.
 func (g Gap) event() (event.Event, error) {
 	data, err := json.Marshal(g)
 	return event.Event{ID: g.Position.String(), Name: GapEvent, Data: string(data)}, err
+}
+
+// resumeAfterGap moves m's cursor to offset, or to the lowest later one after which every
+// topic's tail is complete. It tells the client of the gap, and sends the snapshot if there
+// is one; the cursor then moves to the head first, since a snapshot is of the present. The
+// caller has claimed m.
+func (m *Member) resumeAfterGap(r *reader, reason GapReason, offset uint64) error {
+	if m.snapshot != nil {
+		offset = m.hub.head.Load()
+	}
+	gap := Gap{Reason: reason, LastEventID: m.position().String(), Snapshot: m.snapshot != nil}
+	gap.Position = Position{m.hub.epoch, m.seekFrom(offset)}
+	if err := m.sendGap(r, gap); err != nil {
+		return err
+	}
+	if m.snapshot == nil {
+		return nil
+	}
+	return m.sendSnapshot(r)
+}
+
+// position returns m's cursor as a position.
+func (m *Member) position() Position { return Position{m.hub.epoch, m.cursor.Load()} }
+
+// sendGap tells the client of gap. The event's id is the position after which the stream
+// continues. Before a snapshot it has no id: a client that is cut off before it has the
+// snapshot must not resume as if it had it. The caller has claimed m.
+func (m *Member) sendGap(r *reader, gap Gap) error {
+	m.hub.countGap(gap.Reason)
+	m.hub.cfg.Logger.Info("hub: client told of a gap", "reason", gap.Reason, "lastEventId", gap.LastEventID, "position", gap.Position, "topics", m.Topics())
+	ev, err := gap.event()
+	if err != nil {
+		return err
+	}
+	if gap.Snapshot {
+		ev.ID = ""
+		return m.sendEvent(r, ev, m.lastID.Load())
+	}
+	return m.sendEvent(r, ev, gap.Position.Offset)
+}
+
+// sendPosition sends the cursor as an event's id, without data, so that the client can
+// resume before it has received an event. The caller has claimed m.
+func (m *Member) sendPosition(r *reader) error {
+	pos := m.position()
+	return m.sendEvent(r, event.Event{ID: pos.String()}, pos.Offset)
+}
+
+// sendEvent sends an event that is not in the log, and waits for the client if it must.
+// offset is the last id that the client then has. The caller has claimed m.
+func (m *Member) sendEvent(r *reader, ev event.Event, offset uint64) error {
+	frame, err := ev.AppendText(nil)
+	if err != nil {
+		return err
+	}
+	r.cached = cache{}
+	r.frames.Reset(keptSize)
+	r.frames.Append(frame)
+	pending, err := m.session.TryWrite(&r.frames)
+	if err == nil && pending {
+		err = m.session.Finish()
+	}
+	if err == nil {
+		m.lastID.Store(offset)
+	}
+	return err
 }

@@ -6,44 +6,44 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// Message is an event in the log of a hub. It is shared by all who read it: do not
-// change it.
+// Message is an event in the log of a hub. All its readers share it: do not change it.
 type Message struct {
 	Topic    string
 	Position Position
 	Event    event.Event // as it was published
-	Time     time.Time   // when
+	Time     time.Time   // when it was published
 }
 
-// entry is a message and its frame, which is what is sent.
+// entry is a message in the log, together with the frame that is sent for it.
 type entry struct {
 	Message
 	frame []byte
 	topic *topic
 }
 
-// size is about what an entry takes in memory.
+// size returns about how much memory an entry takes, in bytes.
 func (e *entry) size() int64 {
-	const fixed = 256 // the struct, its places in two logs, allocation
+	const fixed = 256 // the struct, its places in the two tails, and the allocations
 	return fixed + int64(len(e.frame)+len(e.Event.Data)+len(e.Event.Name)+len(e.Event.ID)+len(e.Event.Comment))
 }
 
-// eventLog is the order of all events of a hub, and what bounds them. The hub's mu
-// guards it.
+// eventLog is the hub's tail: the newest events of all topics, in the hub's order, and the
+// bounds that evict older ones. Hub.mu guards it.
 //
-// It does not make offsets: whoever appends brings them, rising but not necessarily
-// without gaps, so that the log of another system can feed it.
+// It does not make offsets. The caller of append supplies them, in rising order but not
+// necessarily without gaps, so that another system's log can feed it.
 type eventLog struct {
 	entries deque[*entry]
-	size    int64
-	own     map[string]*entry // by the id of its own
-	evicted uint64            // how many, in all
+	size    int64             // sum of the entries' sizes
+	own     map[string]*entry // the newest entry for each own id
+	evicted uint64            // number of entries that have been evicted so far
 
 	maxEvents int
 	maxSize   int64
 	maxAge    time.Duration
 }
 
+// append appends e, whose offset must be higher than every earlier one.
 func (l *eventLog) append(e *entry) {
 	l.entries.push(e)
 	l.size += e.size()
@@ -55,8 +55,8 @@ func (l *eventLog) append(e *entry) {
 	}
 }
 
-// evict returns the oldest entry, no longer of the log, if it is beyond a bound. The
-// newest one may only be too old.
+// evict removes the oldest entry, if it is beyond a bound, and returns it. The newest
+// entry can only be too old: it stays in the log whatever its size.
 func (l *eventLog) evict(now time.Time) (*entry, bool) {
 	n := l.entries.len()
 	if n == 0 {
@@ -74,43 +74,4 @@ func (l *eventLog) evict(now time.Time) (*entry, bool) {
 	}
 	l.evicted++
 	return e, true
-}
-
-// deque is a queue in a ring.
-type deque[T any] struct {
-	ring []T // its length is a power of two
-	head int
-	n    int
-}
-
-func (d *deque[T]) len() int { return d.n }
-
-func (d *deque[T]) at(i int) T { return d.ring[(d.head+i)&(len(d.ring)-1)] }
-
-func (d *deque[T]) push(v T) {
-	if d.n == len(d.ring) {
-		d.resize(max(4, 2*d.n))
-	}
-	d.ring[(d.head+d.n)&(len(d.ring)-1)] = v
-	d.n++
-}
-
-func (d *deque[T]) pop() T {
-	var zero T
-	v := d.ring[d.head]
-	d.ring[d.head] = zero
-	d.head = (d.head + 1) & (len(d.ring) - 1)
-	d.n--
-	if len(d.ring) > 64 && d.n < len(d.ring)/4 {
-		d.resize(len(d.ring) / 2)
-	}
-	return v
-}
-
-func (d *deque[T]) resize(size int) {
-	ring := make([]T, size)
-	for i := range d.n {
-		ring[i] = d.at(i)
-	}
-	d.ring, d.head = ring, 0
 }

@@ -3,8 +3,6 @@ package hub
 import (
 	"errors"
 	"fmt"
-	"iter"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,30 +12,30 @@ import (
 )
 
 // Member is a session that a hub serves. Its methods are safe for concurrent use, and
-// may be called by hooks.
+// hooks may call them.
 type Member struct {
-	// What each delivery needs stands first and together; see sse.ServerSession.
+	// The fields that each delivery needs come first and together, so that they share
+	// cache lines; see sse.ServerSession. For the locks see doc.go.
 
-	// state is who sends: whoever claims the member, and nobody else.
-	state   atomic.Uint32
-	caution atomic.Int32  // deliveries that should not hold up others
-	cursor  atomic.Uint64 // offset up to which all has been sent
-	told    atomic.Uint64 // offset of the last id that was sent
+	state   atomic.Uint32 // who may send: see claim.go
+	caution atomic.Int32  // how many deliveries the worker leaves to other goroutines
+	cursor  atomic.Uint64 // offset up to which everything due has been sent
+	lastID  atomic.Uint64 // offset of the last id that was sent
 	session engine.Session
 	hub     *Hub
 	shard   *shard
 	filter  func(*Message) bool
 
 	mu    sync.Mutex
-	slow  SlowPolicy
-	left  bool  // mu guards it
-	i     int32 // where it is in its shard; shard.mu guards it
-	links []*link
-	few   [1]*link // the links of nearly all
-	one   link
+	slow  SlowPolicy // does not change
+	left  bool       // mu guards it
+	i     int32      // index in its shard's members; shard.mu guards it
+	links []*link    // mu guards it
+	few   [1]*link   // memory of links: most members follow one topic
+	one   link       // memory of the first link
 
-	last uint64 // of the events in a write that is not finished
-	cut  uint64 // likewise, what the cursor will be
+	last uint64 // offset of the last event in the current write; the claimant's
+	cut  uint64 // where the cursor belongs after that write; the claimant's
 
 	server   *sse.ServerSession
 	snapshot func(*sse.ServerSession, Position) (Position, error)
@@ -45,30 +43,8 @@ type Member struct {
 	info     any
 }
 
-// ErrKicked is matched by the cause of a session's end by [Member.Kick] or [Hub.Kick].
-var ErrKicked = errors.New("hub: kicked")
-
-// SlowError is the cause of a session's end by [SlowEnd]. It matches sse.ErrSlow.
-type SlowError struct {
-	Topic  string // of which events were lost
-	Missed uint64 // how many
-}
-
-func (e *SlowError) Error() string {
-	return fmt.Sprintf("hub: %d events of topic %q have left the log before the client took them", e.Missed, e.Topic)
-}
-
-// Unwrap returns sse.ErrSlow.
-func (e *SlowError) Unwrap() error { return sse.ErrSlow }
-
-// SnapshotError says that a Subscription's Snapshot has returned a position that is
-// none of the hub's so far.
-type SnapshotError struct{ Position Position }
-
-func (e *SnapshotError) Error() string {
-	return fmt.Sprintf("hub: Snapshot returned %v, which is no position of the hub", e.Position)
-}
-
+// newMember returns a member for s, which the caller has claimed. It follows no topic yet,
+// and is not in its shard.
 func newMember(h *Hub, s engine.Session, sub Subscription) *Member {
 	m := &Member{
 		hub:      h,
@@ -80,7 +56,7 @@ func newMember(h *Hub, s engine.Session, sub Subscription) *Member {
 		info:     sub.Info,
 		slow:     sub.Slow,
 	}
-	m.state.Store(stateBusy) // until it goes live
+	m.state.Store(stateBusy) // until its session is open
 	m.links = m.few[:0]
 	return m
 }
@@ -102,9 +78,9 @@ func (m *Member) Topics() []string {
 	return names
 }
 
-// Subscribe makes m follow more topics, from now on. Those that it follows already
-// stay as they are. It fails for an empty name, and after the end of the session with
-// an error that matches sse.ErrClosed.
+// Subscribe makes m follow more topics, from the next event on. Topics that it follows
+// already stay as they are. Subscribe returns an error if a topic is empty, or, after the
+// end of the session, an error that matches sse.ErrClosed.
 func (m *Member) Subscribe(topics ...string) error {
 	if slices.Contains(topics, "") {
 		return fmt.Errorf("hub: subscribe: %w", errTopic)
@@ -121,8 +97,8 @@ func (m *Member) Subscribe(topics ...string) error {
 	return nil
 }
 
-// Unsubscribe makes m not follow topics anymore. An event that is being sent just now
-// may still follow.
+// Unsubscribe makes m stop following topics. An event that is being sent at that moment
+// may still arrive.
 func (m *Member) Unsubscribe(topics ...string) {
 	for _, name := range topics {
 		m.mu.Lock()
@@ -138,11 +114,15 @@ func (m *Member) Unsubscribe(topics ...string) {
 	}
 }
 
-// Kick ends the session of m. cause, which may be nil, is for the hooks and the log;
-// the cause of the session's end matches it and [ErrKicked]. The client sees an
-// orderly end, after which it may come back: it is for the handler to refuse it.
+// ErrKicked is matched by the cause of a session's end after [Member.Kick] or [Hub.Kick].
+var ErrKicked = errors.New("hub: kicked")
+
+// Kick ends m's session. The cause of the session's end, which hooks and the log see,
+// matches [ErrKicked] and cause; cause may be nil. The client sees an orderly end and may
+// reconnect: the handler must refuse it then.
 func (m *Member) Kick(cause error) { m.session.End(&kickError{cause}) }
 
+// kickError reports that a session was kicked. cause may be nil.
 type kickError struct{ cause error }
 
 func (e *kickError) Error() string {
@@ -158,249 +138,3 @@ func (e *kickError) Unwrap() []error {
 	}
 	return []error{ErrKicked, sse.ErrClosed, e.cause}
 }
-
-// Members returns those who have joined topic at the time of the call, in no order.
-func (h *Hub) Members(topic string) iter.Seq[*Member] {
-	var ms []*Member
-	if t := h.topic(topic); t != nil {
-		t.mu.Lock()
-		for _, p := range t.parts {
-			for _, l := range p.links {
-				if l.present {
-					ms = append(ms, l.m)
-				}
-			}
-		}
-		t.mu.Unlock()
-	}
-	return slices.Values(ms)
-}
-
-// Count returns how many have joined topic.
-func (h *Hub) Count(topic string) int {
-	t := h.topic(topic)
-	if t == nil {
-		return 0
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.present
-}
-
-// Kick ends the sessions of all who have joined topic, as [Member.Kick] does, and
-// returns how many they were.
-func (h *Hub) Kick(topic string, cause error) (n int) {
-	for m := range h.Members(topic) {
-		m.Kick(cause)
-		n++
-	}
-	return n
-}
-
-func (h *Hub) topic(name string) *topic {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.topics[name]
-}
-
-// admit makes m a member that follows topics, unless the hub is closed.
-func (h *Hub) admit(m *Member, topics []string) bool {
-	h.mu.Lock()
-	if h.closed.Load() {
-		h.mu.Unlock()
-		return false
-	}
-	h.members++
-	h.mu.Unlock()
-	m.shard.add(m)
-	for _, name := range topics {
-		_, _ = m.follow(name) // it has not left
-	}
-	return true
-}
-
-// follow links m to a topic, behind all there is. It returns nil if it was before.
-func (m *Member) follow(name string) (*link, error) {
-	h := m.hub
-	h.mu.Lock()
-	t := h.topicLocked(name)
-	t.users++ // so that it stays
-	h.mu.Unlock()
-
-	l, err := m.link(t)
-	if l == nil {
-		h.release(t)
-	}
-	return l, err
-}
-
-func (m *Member) link(t *topic) (*link, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.left {
-		return nil, sse.ErrClosed
-	}
-	for _, l := range m.links {
-		if l.topic == t {
-			return nil, nil //nolint:nilnil // neither a new link nor an error
-		}
-	}
-	l := &m.one
-	if l.topic != nil {
-		l = new(link)
-	}
-	l.topic, l.m = t, m
-	t.mu.Lock()
-	l.next = t.end()
-	t.follow(l)
-	t.mu.Unlock()
-	m.links = append(m.links, l)
-	return l, nil
-}
-
-// release gives up a hold on t.
-func (h *Hub) release(t *topic) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	t.users--
-	h.forgetLocked(t)
-}
-
-// announce tells that m has joined its topics.
-func (m *Member) announce() {
-	m.mu.Lock()
-	links := slices.Clone(m.links)
-	m.mu.Unlock()
-	for _, l := range links {
-		m.join(l)
-	}
-}
-
-// join makes m present in l's topic and tells of it, and if m has left meanwhile of
-// that too.
-func (m *Member) join(l *link) {
-	t := l.topic
-	t.mu.Lock()
-	if l.left {
-		t.mu.Unlock()
-		return
-	}
-	l.present = true
-	t.present++
-	t.mu.Unlock()
-	if on := m.hub.cfg.OnJoin; on != nil {
-		if p := catch(func() { on(m, t.name) }); p != nil {
-			m.session.End(p)
-		}
-	}
-	if !l.hooks.CompareAndSwap(hooksNew, hooksJoined) {
-		m.tellLeft(l)
-	}
-}
-
-// unlink ends m's following of l's topic.
-func (m *Member) unlink(l *link, cause error) {
-	t := l.topic
-	t.mu.Lock()
-	t.unfollow(l)
-	joined := l.present
-	t.mu.Unlock()
-	l.cause = cause
-	if l.hooks.Swap(hooksLeft) == hooksJoined && joined {
-		m.tellLeft(l)
-	}
-	m.hub.release(t)
-}
-
-func (m *Member) tellLeft(l *link) {
-	on := m.hub.cfg.OnLeave
-	if on == nil {
-		return
-	}
-	if p := catch(func() { on(m, l.topic.name, l.cause) }); p != nil {
-		m.hub.cfg.Logger.Error("hub: OnLeave panicked", "topic", l.topic.name, "panic", p.Value, "stack", string(p.Stack))
-	}
-}
-
-// catch calls f, and returns what it panics with.
-func catch(f func()) (p *sse.PanicError) {
-	defer func() {
-		if v := recover(); v != nil {
-			p = &sse.PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
-	f()
-	return nil
-}
-
-// leave ends the membership.
-func (m *Member) leave(cause error) {
-	m.mu.Lock()
-	links := m.links
-	if m.left {
-		m.mu.Unlock()
-		return
-	}
-	m.left, m.links = true, nil
-	m.mu.Unlock()
-	if cause == nil {
-		cause = sse.ErrClosed
-	}
-	for _, l := range links {
-		m.unlink(l, cause)
-	}
-	if !m.shard.remove(m) {
-		return // it was not admitted
-	}
-	h := m.hub
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.members--
-	if h.members == 0 && h.closed.Load() {
-		close(h.gone)
-	}
-}
-
-// owner is a member as its session sees it.
-type owner Member
-
-// Ended implements engine.Owner.
-func (o *owner) Ended(cause error) { (*Member)(o).leave(cause) }
-
-// BeginHeartbeat implements engine.Owner: in place of a comment it appends m's
-// position, if the client does not know it. What others are sent moves it on too, so
-// that a client of a quiet topic that comes back after a long time is not behind the
-// log. Until EndHeartbeat nobody sends anything that would be older, or newer.
-func (o *owner) BeginHeartbeat(dst []byte) ([]byte, bool) {
-	m := (*Member)(o)
-	if !m.claim() {
-		return dst, false
-	}
-	m.pass()
-	cursor := m.cursor.Load()
-	if cursor <= m.told.Load() {
-		m.goOn()
-		return dst, false
-	}
-	m.told.Store(cursor)
-	return m.hub.appendPosition(dst, cursor), true
-}
-
-// pass moves the cursor past what others are sent.
-func (m *Member) pass() {
-	head := m.hub.head.Load() // before the topics are looked at: what is in one by then is no later
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, l := range m.links {
-		l.topic.mu.Lock()
-		due := l.next < l.topic.end()
-		l.topic.mu.Unlock()
-		if due {
-			return // and going to be sent
-		}
-	}
-	m.cursor.Store(head)
-}
-
-// EndHeartbeat implements engine.Owner.
-func (o *owner) EndHeartbeat() { (*Member)(o).goOn() }

@@ -214,7 +214,7 @@ func TestSubscribeAndUnsubscribeWhileConnected(t *testing.T) {
 		s.expect("d")
 
 		err := m.Subscribe("e", "", "f")
-		require.EqualError(t, err, "hub: subscribe: an empty topic")
+		require.EqualError(t, err, "hub: subscribe: the topic must not be empty")
 		require.Equal(t, []string{"d"}, m.Topics())
 
 		s.leave()
@@ -669,7 +669,7 @@ func TestServeTwice(t *testing.T) {
 		s := a.connect("/")
 		s.expect("1")
 		for range 2 {
-			require.EqualError(t, receive(t, errs), "hub: serve: the session is served by a hub already")
+			require.EqualError(t, receive(t, errs), "hub: serve: a hub already serves this session")
 		}
 		require.Zero(t, h2.Stats().Members)
 		a.publish("a", sse.Event{Data: "2"})

@@ -290,7 +290,7 @@ func (m *model) tearDown() {
 // quiesce waits until the hub does nothing but wait for clients. The time is for the
 // watch of a shard, which replaces workers that wait.
 func (m *model) quiesce() {
-	time.Sleep(5 * stall)
+	time.Sleep(5 * watchPeriod)
 	synctest.Wait()
 }
 
@@ -1509,7 +1509,7 @@ func requireSound(m *model) {
 		t.mu.Lock()
 		inTopics += t.entries.len()
 		for _, p := range t.parts {
-			if p.queued || p.pos != 0 {
+			if p.queued || p.visited != 0 {
 				m.failf("topic %s has a pass under way", t.name)
 			}
 			for i, l := range p.links {

@@ -8,29 +8,30 @@ import (
 	"strings"
 )
 
-// Position is a place in the log of a hub: that of one event, or that right behind
-// it for who reads on from there. Its text form, as in "k3f9x2ab-1024", is the id of
-// events that have none of their own. It can stand in an HTTP header.
+// Position is a place in a hub's log: the place of an event, or, for a reader that
+// continues from there, the place just after it. Its text form, such as "k3f9x2ab-1024",
+// is the id of each event that does not have its own. It is a valid value of an HTTP
+// header.
 //
-// Positions of one epoch are ordered by their offsets, over all topics. A hub has an
-// epoch of its own each time it is made, so a position that outlives the process
-// means nothing to the next, and is told from its own.
+// Positions of one epoch are ordered by their offsets, over all topics. Each hub that is
+// made has a new epoch. So a hub can tell a position of an earlier process from its own,
+// and cannot resume from it.
 type Position struct {
-	Epoch  uint64 // which log
-	Offset uint64 // events published before, and this one; not all need be in the log still
+	Epoch  uint64 // identifies the log
+	Offset uint64 // number of events published up to and including this one; the log need not hold them all
 }
 
-// IsZero reports whether p is no position.
+// IsZero reports whether p is the zero Position, which is not the position of any event.
 func (p Position) IsZero() bool { return p == Position{} }
 
 // String returns p's text form.
 func (p Position) String() string {
-	text, _ := p.AppendText(make([]byte, 0, 32)) // it has no error
+	text, _ := p.AppendText(make([]byte, 0, 32)) // its error is always nil
 	return string(text)
 }
 
-// AppendText appends p's text form: the epoch in base 36, a hyphen, and the offset.
-// It implements [encoding.TextAppender].
+// AppendText appends p's text form to dst: the epoch in base 36, a hyphen, and the offset
+// in base 10. Its error is always nil. It implements [encoding.TextAppender].
 func (p Position) AppendText(dst []byte) ([]byte, error) {
 	dst = strconv.AppendUint(dst, p.Epoch, 36)
 	dst = append(dst, '-')
@@ -46,7 +47,9 @@ func (p *Position) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// ParsePosition reads the text form of a position, and no other spelling of it.
+// ParsePosition parses the text form of a position. It accepts only the form that
+// [Position.String] returns: no capital letters, no sign, no leading zeros. Otherwise it
+// returns an error.
 func ParsePosition(text string) (Position, error) {
 	var p Position
 	epoch, offset, ok := strings.Cut(text, "-")
@@ -57,12 +60,13 @@ func ParsePosition(text string) (Position, error) {
 		ok = err1 == nil && err2 == nil && p.String() == text
 	}
 	if !ok {
-		return Position{}, fmt.Errorf("hub: %q is no position", text)
+		return Position{}, fmt.Errorf("hub: %q is not a position", text)
 	}
 	return p, nil
 }
 
-// newEpoch returns an epoch that no other log has, of 8 characters.
+// newEpoch returns a random epoch, so that no other log is likely to have it. Its text form
+// has 8 characters.
 func newEpoch() uint64 {
 	lowest := uint64(math.Pow(36, 7))
 	return lowest + rand.Uint64N(35*lowest)

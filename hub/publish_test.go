@@ -58,12 +58,12 @@ func TestPublishRefuses(t *testing.T) {
 		is    error
 		text  string
 	}{
-		"empty topic":          {topic: "", text: "hub: publish: an empty topic"},
+		"empty topic":          {topic: "", text: "hub: publish: the topic must not be empty"},
 		"canceled":             {ctx: canceled, topic: "a", is: context.Canceled, text: "hub: publish: context canceled"},
 		"id with a line break": {topic: "a", event: sse.Event{ID: "a\nb"}, field: "ID"},
 		"id that is a position": {
 			topic: "a", event: sse.Event{ID: before.String()}, field: "ID",
-			text: "hub: publish: event: ID is the position of an event",
+			text: "hub: publish: event: ID must not be a position of the hub",
 		},
 		"id that will be one": {topic: "a", event: sse.Event{ID: hub.Position{Epoch: before.Epoch, Offset: 99}.String()}, field: "ID"},
 		"id and ResetID":      {topic: "a", event: sse.Event{ID: "x", ResetID: true}, field: "ResetID"},
@@ -156,15 +156,15 @@ func TestServeRefuses(t *testing.T) {
 		sub  hub.Subscription
 		text string
 	}{
-		"empty topic": {hub.Subscription{Topics: []string{"a", ""}}, "hub: serve: an empty topic"},
-		"no policy":   {hub.Subscription{Slow: 3}, "hub: serve: Subscription.Slow is 3, which is no policy"},
+		"empty topic": {hub.Subscription{Topics: []string{"a", ""}}, "hub: serve: the topic must not be empty"},
+		"no policy":   {hub.Subscription{Slow: 3}, "hub: serve: Subscription.Slow is 3, but must be SlowEnd, SlowSkip or SlowLatest"},
 		"Key with SlowEnd": {
 			hub.Subscription{Key: func(*hub.Message) string { return "" }},
-			"hub: serve: Subscription.Key has no effect without SlowLatest",
+			"hub: serve: Subscription.Key must be nil unless Slow is SlowLatest",
 		},
 		"Key with SlowSkip": {
 			hub.Subscription{Slow: hub.SlowSkip, Key: func(*hub.Message) string { return "" }},
-			"hub: serve: Subscription.Key has no effect without SlowLatest",
+			"hub: serve: Subscription.Key must be nil unless Slow is SlowLatest",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

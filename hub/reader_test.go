@@ -52,7 +52,7 @@ func TestReaderShared(t *testing.T) {
 			}
 			m := newMember(h, s, sub)
 			require.True(t, h.admit(m, sub.Topics))
-			m.place("", Now)
+			m.placeCursor("", Now)
 			ms, sessions = append(ms, m), append(sessions, s)
 		}
 		published := make(map[string][]string)
@@ -98,13 +98,13 @@ func TestPassComplete(t *testing.T) {
 		var links []*link
 		join := func() {
 			l := &link{topic: tp, m: &Member{shard: sh}}
-			tp.follow(l)
+			tp.addLink(l)
 			links = append(links, l)
 		}
 		leave := func() {
 			if len(links) > 0 {
 				i := r.IntN(len(links))
-				tp.unfollow(links[i])
+				tp.removeLink(links[i])
 				links = slices.Delete(links, i, i+1)
 			}
 		}
@@ -159,7 +159,7 @@ func TestHeartbeatBeforeDue(t *testing.T) {
 		m := newMember(h.Hub, s, Subscription{})
 		require.True(t, h.admit(m, []string{"a"}))
 		defer m.leave(nil)
-		m.place("", Now)
+		m.placeCursor("", Now)
 		h.publishTo("b", "a", "b")
 		synctest.Wait() // it is not sent, since m is not free
 		m.state.Store(stateIdle)
@@ -190,7 +190,7 @@ func TestReadWhatIsPublished(t *testing.T) {
 	s := new(readerSession)
 	m := newMember(h, s, Subscription{}) // nobody else sends to it
 	require.True(t, h.admit(m, []string{"a", "b"}))
-	m.place("", Now)
+	m.placeCursor("", Now)
 	var publishers sync.WaitGroup
 	const each = 5000
 	for i := range 2 {

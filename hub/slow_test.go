@@ -455,6 +455,6 @@ func TestSlowClientAndHeartbeats(t *testing.T) {
 
 func TestSlowErrorSays(t *testing.T) {
 	err := &hub.SlowError{Topic: "a", Missed: 7}
-	require.EqualError(t, err, `hub: 7 events of topic "a" have left the log before the client took them`)
+	require.EqualError(t, err, `hub: 7 events of topic "a" left the log before they could be sent`)
 	require.ErrorIs(t, err, sse.ErrSlow)
 }

@@ -6,75 +6,77 @@ import (
 	"sync/atomic"
 )
 
-// topic is the part of the log with one name, and who follows it. Its entries are
-// those of the hub's log, in the same order, so a reader of one topic sees nothing of
-// the others.
+// topic is a topic's tail, the entries of the hub's log with one topic in the same order,
+// and its followers. A reader of one topic does not touch the others. For the order of
+// locks see doc.go.
 //
-// Locks are taken in the order Hub.mu, Member.mu, topic.mu, shard.mu.
+// A topic numbers its entries from 0 on. Links count in these numbers, not in offsets, so
+// that a link leads to its next entry without a search.
 type topic struct {
 	name string
-	last atomic.Uint64 // offset of the newest entry there ever was
+	last atomic.Uint64 // offset of the newest entry so far, evicted or not; perhaps higher if the topic was dropped
 
 	mu      sync.Mutex
 	entries deque[*entry]
-	first   uint64  // number in the topic of the first of entries; the next one has one more
-	floor   uint64  // offset up to which entries may be missing
-	parts   []*part // one for each shard that has followers
-	present int     // members who have joined
+	first   uint64  // number of the first of entries, or of the next one if there are none
+	floor   uint64  // every entry after this offset is in entries
+	parts   []*part // one for each shard that has had followers
+	present int     // members that have joined
 
-	users int // links and joins that hold on to it; guarded by Hub.mu
+	users int // links, and calls that are about to link; the topic is not dropped meanwhile; Hub.mu guards it
 }
 
-// end is the number that the next entry is going to have. mu is held.
+// end returns the number that the next entry will have. mu is held.
 func (t *topic) end() uint64 { return t.first + uint64(t.entries.len()) }
 
-// after returns the number of the first entry behind offset. mu is held.
+// after returns the number of the first entry after offset. mu is held.
 func (t *topic) after(offset uint64) uint64 {
 	n := t.entries.len()
 	if n == 0 || t.entries.at(n-1).Position.Offset <= offset {
-		return t.end() // as for nearly all
+		return t.end() // the usual case
 	}
 	return t.first + uint64(sort.Search(n, func(i int) bool { return t.entries.at(i).Position.Offset > offset }))
 }
 
 // part is the followers of a topic in one shard. Its topic's mu guards it.
 //
-// A shard goes through the links in passes, and delivers to each member all that is due
-// when it comes to it. What has come since the pass began makes another.
+// A shard goes through the links in passes, and delivers to each member everything that is
+// due to it by then. An event that is published after the pass has begun may come too late
+// for some members, so it makes another pass follow.
 type part struct {
 	topic *topic
 	shard *shard
 	links []*link
 
-	queued bool   // a pass is due, or under way
-	pos    int    // where in it
-	newest uint64 // entry when it began
-	again  bool   // a link may have been passed over
-	stalls int    // members that have held up a worker in it
+	queued  bool   // it is in the shard's queue, or its worker's part
+	visited int    // links[:visited] have been taken in this pass; 0 between passes
+	newest  uint64 // topic.last when the pass began
+	again   bool   // a link has moved to before visited, untaken; another pass must follow
+	stalls  int    // stalls in this pass, while no worker has the part
 }
 
-// link is a member's reading of a topic.
+// link connects a member to a topic that it follows.
 type link struct {
 	topic *topic
 	m     *Member
 	next  uint64 // number of the entry to read next; Member.mu guards it
 
-	i       int  // where it is in its part; topic.mu guards this and the next
-	present bool // it counts for the topic's presence
-	left    bool
+	i       int  // index in its part's links; topic.mu guards this and the next two
+	present bool // the member has joined the topic
+	left    bool // the link is no longer in its part
 
 	hooks atomic.Uint32
-	cause error // of leaving; set before hooks is hooksLeft
+	cause error // for OnLeave; set before hooks is hooksLeft
 }
 
 const (
 	hooksNew    uint32 = iota // OnJoin has not returned
-	hooksJoined               // OnLeave is to be called
-	hooksLeft
+	hooksJoined               // OnJoin has returned; unlink calls OnLeave
+	hooksLeft                 // the link has been removed
 )
 
-// follow adds l to the followers. mu is held.
-func (t *topic) follow(l *link) {
+// addLink adds l to the topic's followers. mu is held.
+func (t *topic) addLink(l *link) {
 	p := t.part(l.m.shard)
 	if p == nil {
 		p = &part{topic: t, shard: l.m.shard}
@@ -84,16 +86,17 @@ func (t *topic) follow(l *link) {
 	p.links = append(p.links, l)
 }
 
-// unfollow takes l out. mu is held.
-func (t *topic) unfollow(l *link) {
+// removeLink removes l, which must be there, from the topic's followers. The last link of
+// the part takes its place. mu is held.
+func (t *topic) removeLink(l *link) {
 	p := t.part(l.m.shard)
 	last := len(p.links) - 1
 	moved := p.links[last]
 	p.links[l.i], p.links[last] = moved, nil
 	moved.i = l.i
 	p.links = p.links[:last]
-	if p.pos > l.i {
-		p.again = true // the pass is beyond where moved now is
+	if p.visited > l.i {
+		p.again = true // this pass does not come to where moved is now
 	}
 	l.left = true
 	if l.present {
@@ -104,6 +107,7 @@ func (t *topic) unfollow(l *link) {
 	}
 }
 
+// part returns the topic's part in sh, or nil. mu is held.
 func (t *topic) part(sh *shard) *part {
 	for _, p := range t.parts {
 		if p.shard == sh {
@@ -113,33 +117,74 @@ func (t *topic) part(sh *shard) *part {
 	return nil
 }
 
-// take begins a pass or goes on with one: it fills ms with the next members.
+// take begins a pass, or continues one: it fills ms with the members of the next stint. It
+// returns how many they are, and how many stalls the pass has had.
 func (p *part) take(ms []*Member) (n, stalls int) {
 	t := p.topic
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if p.pos == 0 {
+	if p.visited == 0 {
 		p.newest, p.again, p.stalls = t.last.Load(), false, 0
 	}
-	p.pos = min(p.pos, len(p.links))
-	for n < len(ms) && p.pos < len(p.links) {
-		ms[n] = p.links[p.pos].m
-		n, p.pos = n+1, p.pos+1
+	p.visited = min(p.visited, len(p.links))
+	for n < len(ms) && p.visited < len(p.links) {
+		ms[n] = p.links[p.visited].m
+		n, p.visited = n+1, p.visited+1
 	}
 	return n, p.stalls
 }
 
-// more reports whether there is more to do, in this pass, which has had so many stalls,
-// or in another.
+// more ends a stint, after which the pass has had so many stalls. It reports whether take
+// must be called again, to continue the pass or to begin another. If not, the part is no
+// longer queued, and the next publication enqueues it.
 func (p *part) more(stalls int) bool {
 	t := p.topic
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if p.pos < len(p.links) {
+	if p.visited < len(p.links) {
 		p.stalls = stalls
 		return true
 	}
-	p.pos = 0
+	p.visited = 0
 	p.queued = len(p.links) > 0 && (p.again || t.last.Load() > p.newest)
 	return p.queued
+}
+
+// topic returns the topic with name, or nil.
+func (h *Hub) topic(name string) *topic {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.topics[name]
+}
+
+// topicLocked returns the topic with name, which it makes if necessary. mu is held.
+//
+// A topic of the same name may have been dropped. Its events are missing, up to
+// droppedFloor at the most, so that is where the new one's floor is.
+func (h *Hub) topicLocked(name string) *topic {
+	t := h.topics[name]
+	if t == nil {
+		t = &topic{name: name, floor: h.droppedFloor}
+		t.last.Store(h.droppedFloor)
+		h.topics[name] = t
+	}
+	return t
+}
+
+// releaseTopic gives up one use of t.
+func (h *Hub) releaseTopic(t *topic) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t.users--
+	h.dropUnusedLocked(t)
+}
+
+// dropUnusedLocked drops t if it has neither users nor entries. mu is held.
+func (h *Hub) dropUnusedLocked(t *topic) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.users == 0 && t.entries.len() == 0 {
+		h.droppedFloor = max(h.droppedFloor, t.floor)
+		delete(h.topics, t.name)
+	}
 }

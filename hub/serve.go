@@ -1,0 +1,108 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/engine"
+	"github.com/chi-sse/sse/internal/lasteventid"
+)
+
+var errServed = errors.New("a hub already serves this session")
+
+// Serve sends s the events of sub until the session ends. It starts after the client's
+// last event id, which it takes from the Last-Event-ID header or from a query parameter
+// such as lastEventId, which polyfills use. Without an id it starts where sub.Start says.
+// Nothing else should set event ids in the session; other sends do no harm.
+//
+// Serve opens the session. It returns when the session has ended, with the cause of
+// [sse.ServerSession.Context]. With Config.Detached it returns nil as soon as the session
+// does not need it any longer. The handler should then return nil as well; whatever it
+// would do at the end belongs in Config.OnLeave or sse.Config.OnClose.
+//
+// If Serve returns an error before the session is open, the handler can still answer the
+// request. That is so if sub is invalid, or if Snapshot fails before it sends anything.
+func (h *Hub) Serve(s *sse.ServerSession, sub Subscription) error {
+	if err := sub.check(); err != nil {
+		return fmt.Errorf("hub: serve: %w", err)
+	}
+	m := newMember(h, engine.Of(s), sub)
+	m.server = s
+	if !m.session.Attach((*owner)(m)) {
+		return fmt.Errorf("hub: serve: %w", errServed)
+	}
+	detached := false
+	defer func() {
+		if !detached {
+			m.leave(context.Cause(s.Context()))
+			m.session.Release()
+		}
+	}()
+	if !h.admit(m, sub.Topics) {
+		m.session.End(sse.ErrShutdown)
+		return fmt.Errorf("hub: serve: %w", sse.ErrShutdown)
+	}
+	if h.cfg.Detached {
+		m.session.WillDetach()
+	}
+	if err := m.open(lastEventID(s), sub.Start); err != nil {
+		return err
+	}
+	detached = h.cfg.Detached && m.session.Detach()
+	m.joinTopics()
+	m.releaseOrDeliver()
+	if detached {
+		return nil
+	}
+	m.session.Pack()
+	<-s.Done()
+	return context.Cause(s.Context())
+}
+
+// lastEventID returns the client's last event id, or "".
+func lastEventID(s *sse.ServerSession) string {
+	if id := s.LastEventID(); id != "" {
+		return id
+	}
+	return lasteventid.FromQuery(s.Call().URL.RawQuery)
+}
+
+// open opens the session of m, which has the last event id of its client and has claimed
+// m. It places the cursor, tells the client of a gap, sends the snapshot, and delivers what
+// is due. If none of that has sent an id, it sends the cursor as one, so that the client
+// can resume whatever happens next.
+func (m *Member) open(id string, start Start) error {
+	gap := m.placeCursor(id, start)
+	r := readers.Get().(*reader)
+	defer readers.Put(r)
+	if gap != nil {
+		m.server.Header().Set(GapHeader, string(gap.Reason))
+		if err := m.sendGap(r, *gap); err != nil {
+			return err
+		}
+	}
+	snapshot := m.snapshot != nil && (id == "" || gap != nil)
+	if snapshot {
+		if err := m.sendSnapshot(r); err != nil {
+			return err
+		}
+	}
+	for {
+		switch m.deliver(m.hub.head.Load(), r) {
+		case statusGap: // the log has lost events since the cursor was placed
+			m.server.Header().Set(GapHeader, string(GapExpired))
+			if err := m.resumeAfterGap(r, GapExpired, m.cursor.Load()); err != nil {
+				return err
+			}
+		case statusEnded:
+			return context.Cause(m.server.Context())
+		default:
+			if id == "" && gap == nil && !snapshot && m.lastID.Load() == 0 {
+				return m.sendPosition(r)
+			}
+			return m.server.Open() // if nothing was due
+		}
+	}
+}

@@ -1,0 +1,57 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/chi-sse/sse"
+)
+
+// Shutdown ends the hub. From then on nothing can be published, and Serve refuses every
+// session. Each member is sent what is due to it; then its session ends, with
+// sse.ErrShutdown as the cause. Clients are told to reconnect at times that are spread
+// out; see [sse.Config].ShutdownSpread.
+//
+// Shutdown waits until all members have left, or until ctx is done. In that case it cuts
+// off the members that are left, and returns an error that wraps the error of ctx. Their
+// clients resume where they connect next.
+//
+// Call it before [sse.Plugin.Shutdown], which ends sessions at once.
+func (h *Hub) Shutdown(ctx context.Context) error {
+	h.mu.Lock()
+	if !h.closed.Swap(true) {
+		if h.expiry != nil {
+			h.expiry.Stop()
+		}
+		if h.members == 0 {
+			close(h.gone)
+		}
+	}
+	h.mu.Unlock()
+	for _, sh := range h.shards {
+		for _, m := range sh.copyMembers() {
+			if m.claim() { // otherwise the claimant looks again, and finds the hub closed
+				go m.deliverAll(statusDone)
+			}
+		}
+	}
+	select {
+	case <-h.gone:
+		return nil
+	case <-ctx.Done():
+	}
+	select {
+	case <-h.gone:
+		return nil
+	default:
+	}
+	left := 0
+	for _, sh := range h.shards {
+		for _, m := range sh.copyMembers() {
+			left++
+			m.session.End(sse.ErrShutdown)
+			m.session.Interrupt()
+		}
+	}
+	return fmt.Errorf("hub: shutdown with %d members left: %w", left, ctx.Err())
+}

@@ -1,0 +1,30 @@
+package hub
+
+import "fmt"
+
+// SnapshotError reports that a Subscription's Snapshot has returned an invalid position:
+// its epoch is not the hub's, or it is after the hub's newest event.
+type SnapshotError struct{ Position Position }
+
+func (e *SnapshotError) Error() string {
+	return fmt.Sprintf("hub: Snapshot returned %v; it must return a position of this hub that is not after its newest event", e.Position)
+}
+
+// sendSnapshot calls Snapshot, which sends the state, and moves the cursor to the position
+// that it returns. It then sends that position, so that the client can resume from there.
+// If the tails no longer hold everything after it, it tells the client of the gap instead,
+// and the stream continues where they do. The caller has claimed m, and delivers afterwards.
+func (m *Member) sendSnapshot(r *reader) error {
+	pos, err := m.snapshot(m.server, m.position())
+	if err != nil {
+		return err
+	}
+	if pos.Epoch != m.hub.epoch || pos.Offset > m.hub.head.Load() {
+		return &SnapshotError{pos}
+	}
+	if _, ok := m.seek(pos.Offset); !ok { // the state was old
+		gap := Gap{Reason: GapExpired, LastEventID: pos.String(), Position: Position{m.hub.epoch, m.seekFrom(pos.Offset)}}
+		return m.sendGap(r, gap)
+	}
+	return m.sendPosition(r)
+}
