@@ -2,44 +2,16 @@ package hub_test
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/event"
 	"github.com/chi-sse/sse/hub"
 )
-
-func TestNewRefuses(t *testing.T) {
-	t.Parallel()
-	for name, cfg := range map[string]hub.Config{
-		"a negative number of events": {LogEvents: -1},
-		"a negative size":             {LogSize: -1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			h, err := hub.New(cfg)
-			require.Nil(t, h)
-			require.ErrorContains(t, err, "hub: Config.")
-		})
-	}
-}
-
-func TestNewHasAnEpochOfItsOwn(t *testing.T) {
-	t.Parallel()
-	seen := make(map[uint64]bool)
-	for range 100 {
-		h, err := hub.New(hub.Config{LogAge: -1})
-		require.NoError(t, err)
-		require.Zero(t, h.Position().Offset)
-		require.False(t, seen[h.Position().Epoch])
-		seen[h.Position().Epoch] = true
-	}
-}
 
 // What is refused leaves no trace.
 func TestPublishRefuses(t *testing.T) {
@@ -149,72 +121,4 @@ func TestPublishWithACanceledContextThatIsLate(t *testing.T) {
 	defer cancel()
 	_, err = h.Publish(ctx, "a", sse.Event{})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-}
-
-func TestServeRefuses(t *testing.T) {
-	for name, tt := range map[string]struct {
-		sub  hub.Subscription
-		text string
-	}{
-		"empty topic": {hub.Subscription{Topics: []string{"a", ""}}, "hub: serve: the topic must not be empty"},
-		"no policy":   {hub.Subscription{Slow: 3}, "hub: serve: Subscription.Slow is 3, but must be SlowEnd, SlowSkip or SlowLatest"},
-		"Key with SlowEnd": {
-			hub.Subscription{Key: func(*hub.Message) string { return "" }},
-			"hub: serve: Subscription.Key must be nil unless Slow is SlowLatest",
-		},
-		"Key with SlowSkip": {
-			hub.Subscription{Slow: hub.SlowSkip, Key: func(*hub.Message) string { return "" }},
-			"hub: serve: Subscription.Key must be nil unless Slow is SlowLatest",
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			forEach(t, func(t *test) {
-				a := t.start(plan{serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
-					if s.Call().URL.Query().Has("status") {
-						return h.Serve(s, tt.sub)
-					}
-					assert.Equal(t, tt.text, fmt.Sprint(h.Serve(s, tt.sub)))
-					return h.Serve(s, sub) // the session is as it was
-				}})
-				require.Equal(t, 500, a.dial("/?status").StatusCode)
-				require.Equal(t, sse.EndHandlerError, a.end().Reason)
-				s := a.connect("/")
-				a.publish("a", sse.Event{Data: "1"})
-				s.expect("1")
-			})
-		})
-	}
-}
-
-// A session that has ended, or is open, is no reason to fail in any other way.
-func TestServeASessionThatIsNotNew(t *testing.T) {
-	forEach(t, func(t *test) {
-		errs := make(chan error, 1)
-		a := t.start(plan{serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
-			noError(t, s.Send(sse.Event{Data: "before"}))
-			if s.Call().URL.Query().Has("closed") {
-				s.Close()
-				err := h.Serve(s, sub)
-				errs <- err
-				return err
-			}
-			return h.Serve(s, sub)
-		}})
-		s := a.connect("/")
-		s.expect("before")
-		a.joined("a", 1)
-		a.publish("a", sse.Event{Data: "1"})
-		s.expect("1")
-
-		s = a.connect("/?closed")
-		s.expect("before")
-		s.expectEnd()
-		require.ErrorIs(t, receive(t, errs), sse.ErrClosed)
-		require.Equal(t, sse.EndClosed, a.end().Reason)
-
-		// After a gap its header would come too late, but the event does not.
-		s = a.resume("/", "nonsense")
-		s.expect("before")
-		s.expectGap()
-	})
 }

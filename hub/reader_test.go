@@ -4,11 +4,13 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
@@ -89,100 +91,6 @@ func TestReaderShared(t *testing.T) {
 	}
 }
 
-// Nobody is left out of a pass because others come or leave in the middle of it.
-func TestPassComplete(t *testing.T) {
-	for seed := range uint64(500) {
-		r := rand.New(rand.NewPCG(seed, 5))
-		sh := new(shard)
-		tp := &topic{name: "a"}
-		var links []*link
-		join := func() {
-			l := &link{topic: tp, m: &Member{shard: sh}}
-			tp.addLink(l)
-			links = append(links, l)
-		}
-		leave := func() {
-			if len(links) > 0 {
-				i := r.IntN(len(links))
-				tp.removeLink(links[i])
-				links = slices.Delete(links, i, i+1)
-			}
-		}
-		for range 1 + r.IntN(20) {
-			join()
-		}
-		p := tp.part(sh)
-		p.queued = true // as by a publication
-		tp.last.Store(1)
-		due := make(map[*Member]bool)
-		for _, l := range links {
-			due[l.m] = true
-		}
-		ms := make([]*Member, 1+r.IntN(4))
-		published := uint64(1)
-		for stint := 0; ; stint++ {
-			n, _ := p.take(ms)
-			for _, m := range ms[:n] {
-				delete(due, m)
-			}
-			for range r.IntN(3) {
-				switch r.IntN(3) {
-				case 0:
-					join()
-				default:
-					leave()
-				}
-			}
-			if published < 3 && r.IntN(6) == 0 { // for all, in the middle of the pass
-				published++
-				tp.last.Store(published)
-				for _, l := range links {
-					due[l.m] = true
-				}
-			}
-			if !p.more(0) {
-				break
-			}
-			require.Less(t, stint, 1000, "seed %d", seed)
-		}
-		for _, l := range links {
-			require.False(t, due[l.m], "seed %d: one of %d is left out", seed, len(links))
-		}
-	}
-}
-
-// A heartbeat that comes just when an event is due leaves it to those who send it.
-func TestHeartbeatBeforeDue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newLogHub(t, Config{})
-		s := new(readerSession)
-		m := newMember(h.Hub, s, Subscription{})
-		require.True(t, h.admit(m, []string{"a"}))
-		defer m.leave(nil)
-		m.placeCursor("", Now)
-		h.publishTo("b", "a", "b")
-		synctest.Wait() // it is not sent, since m is not free
-		m.state.Store(stateIdle)
-
-		frame, ok := (*owner)(m).BeginHeartbeat(nil)
-		require.False(t, ok, "%s", frame)
-		synctest.Wait()
-		require.Equal(t, statusDone, m.deliver(h.head.Load(), new(reader)))
-		require.Equal(t, []string{h.at(2).String()}, s.ids)
-
-		frame, ok = (*owner)(m).BeginHeartbeat(nil)
-		require.True(t, ok)
-		require.Equal(t, "id: "+h.Position().String()+"\n\n", string(frame))
-		(*owner)(m).EndHeartbeat()
-
-		h.publishTo("a")
-		synctest.Wait()
-		require.Equal(t, []string{h.at(2).String(), h.at(4).String()}, s.ids)
-		frame, ok = (*owner)(m).BeginHeartbeat(nil)
-		require.False(t, ok, "it knows that: %s", frame)
-	})
-}
-
 // What is said to be in the log is there.
 func TestReadWhatIsPublished(t *testing.T) {
 	h, err := New(Config{})
@@ -210,4 +118,37 @@ func TestReadWhatIsPublished(t *testing.T) {
 		require.GreaterOrEqual(t, len(s.ids), int(head))
 	}
 	publishers.Wait()
+}
+
+// Many topics in one session are in the hub's order, whatever the batches are.
+func TestMergedBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newLogHub(t, Config{LogEvents: 10_000})
+		r := rand.New(rand.NewPCG(3, 3))
+		var want []string
+		for i := range 3*batchEvents + 100 {
+			// The second topic has all of its events beyond the first batch of the first one,
+			// the third all of them within.
+			topic := "a"
+			switch {
+			case i > batchEvents+50 && r.IntN(2) == 0:
+				topic = "b"
+			case i < batchEvents && r.IntN(10) == 0:
+				topic = "c"
+			}
+			h.publish(topic, sse.Event{Data: itoa(i)})
+			want = append(want, itoa(i))
+		}
+		for _, topics := range [][]string{{"a", "b", "c"}, {"b", "c", "a"}, {"c", "b", "a"}} {
+			data, gap := h.resumeAfter(h.at(0), topics...).data()
+			require.Equal(t, want, data)
+			assert.Empty(t, gap)
+		}
+		data, _ := h.resumeAfter(h.at(10), "a", "c").data()
+		require.True(t, slices.IsSortedFunc(data, func(a, b string) int {
+			m, _ := strconv.Atoi(a)
+			n, _ := strconv.Atoi(b)
+			return m - n
+		}))
+	})
 }

@@ -1,0 +1,259 @@
+package hub_test
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/hub"
+)
+
+// gapCase is a way to come with an id that is of no use.
+type gapCase struct {
+	reason hub.GapReason
+	id     func(a *app, first hub.Position) string
+}
+
+var gapCases = []gapCase{
+	{hub.GapExpired, func(_ *app, first hub.Position) string { return first.String() }},
+	{hub.GapExpired, func(_ *app, first hub.Position) string { return hub.Position{Epoch: first.Epoch}.String() }},
+	{hub.GapEpoch, func(a *app, _ hub.Position) string {
+		pos := a.Position()
+		pos.Epoch++
+		return pos.String()
+	}},
+	{hub.GapAhead, func(a *app, _ hub.Position) string {
+		pos := a.Position()
+		pos.Offset++
+		return pos.String()
+	}},
+	{hub.GapMalformed, func(*app, hub.Position) string { return "nonsense" }},
+	{hub.GapMalformed, func(_ *app, first hub.Position) string { return strings.ToUpper(first.String()) }},
+	{hub.GapMalformed, func(_ *app, first hub.Position) string { return first.String() + "0000000000000000000000" }},
+	{hub.GapMalformed, func(*app, hub.Position) string { return "own" }},
+}
+
+// After a gap the stream goes on with what is left of what the client has missed, if
+// that is known, else where Start says.
+func TestGapIsToldAndWhatFollows(t *testing.T) {
+	for name, tt := range map[string]struct {
+		start    func(h *hub.Hub, eighth hub.Position) hub.Start
+		snapshot bool
+		from     int // which event is the next
+	}{
+		"Now":       {func(*hub.Hub, hub.Position) hub.Start { return hub.Now }, false, 11},
+		"Beginning": {func(*hub.Hub, hub.Position) hub.Start { return hub.Beginning }, false, 6},
+		"Latest":    {func(*hub.Hub, hub.Position) hub.Start { return hub.Latest }, false, 10},
+		"After":     {func(_ *hub.Hub, eighth hub.Position) hub.Start { return hub.After(eighth) }, false, 9},
+		"Snapshot":  {func(*hub.Hub, hub.Position) hub.Start { return hub.Beginning }, true, 11},
+	} {
+		t.Run(name, func(t *testing.T) {
+			forEach(t, func(t *test) {
+				var eighth hub.Position
+				snapshots := make(chan hub.Position, 100)
+				a := t.start(plan{
+					hub: hub.Config{LogEvents: 5},
+					serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
+						sub.Start = tt.start(h, eighth)
+						if tt.snapshot {
+							sub.Snapshot = func(s *sse.ServerSession, at hub.Position) (hub.Position, error) {
+								snapshots <- at
+								return at, s.Send(sse.Event{Name: "state", Data: "all"})
+							}
+						}
+						return h.Serve(s, sub)
+					},
+				})
+				first := a.publish("a", sse.Event{ID: "own", Data: "1"})
+				a.publishN("a", 2, 7)
+				eighth = a.publish("a", sse.Event{Data: "8"})
+				a.publishN("a", 9, 10)
+				head := a.Position()
+				gaps := make(map[hub.GapReason]uint64)
+				for _, c := range gapCases {
+					id := c.id(a, first)
+					s := a.resume("/", id)
+					require.Equal(t, []string{string(c.reason)}, s.Header.Values(hub.GapHeader), id)
+					b := s.block()
+					require.Equal(t, hub.GapEvent, b.Name, "it comes first")
+					from := tt.from
+					if c.reason == hub.GapExpired && !tt.snapshot {
+						from = 6
+					}
+					position := hub.Position{Epoch: head.Epoch, Offset: uint64(from - 1)}
+					require.JSONEq(t, `{"reason":"`+string(c.reason)+`","lastEventId":"`+id+`","position":"`+position.String()+`","snapshot":`+strconv.FormatBool(tt.snapshot)+`}`, b.Data)
+					if !tt.snapshot {
+						require.Equal(t, position.String(), b.ID)
+					} else {
+						require.Empty(t, b.ID, "the client has not got the state yet")
+						require.Equal(t, head, receive(t, snapshots))
+						require.Equal(t, sse.Event{Name: "state", Data: "all"}, s.event())
+						require.Equal(t, head.String(), s.block().ID)
+					}
+					told := s.id
+					s.expectN(from, 10)
+					s.leave()
+
+					// The gap is over for a client that has been told of it.
+					s = a.resume("/", told)
+					requireNoGap(t, s)
+					s.expectN(from, 10)
+					a.endOf(s)
+					gaps[c.reason]++
+				}
+				require.Equal(t, gaps, a.Stats().Gaps)
+				require.Empty(t, snapshots)
+				require.Equal(t, head, a.Position())
+
+				s := a.resume("/", head.String())
+				a.publish("a", sse.Event{Data: "11"})
+				s.expect("11")
+			})
+		})
+	}
+}
+
+// A gap is one of the client's topics, not of the log.
+func TestGapOnlyWhereSomethingIsMissing(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{hub: hub.Config{LogEvents: 10}})
+		keeper := a.connect("/?topic=quiet&topic=lost")
+		before := a.publish("lost", sse.Event{Data: "0"})
+		at := a.publish("lost", sse.Event{Data: "1"})
+		keeper.expect("0", "1")
+		for range 20 {
+			a.publish("busy", sse.Event{Data: "x"})
+		}
+		a.publish("quiet", sse.Event{Data: "2"})
+		keeper.expect("2")
+
+		s := a.resume("/?topic=quiet", before.String())
+		requireNoGap(t, s)
+		s.expect("2")
+		s = a.resume("/?topic=lost", at.String())
+		requireNoGap(t, s)
+		s = a.resume("/?topic=lost&topic=quiet", at.String())
+		requireNoGap(t, s)
+		s.expect("2")
+
+		s = a.resume("/?topic=lost&topic=quiet", before.String())
+		require.Equal(t, "expired", s.Header.Get(hub.GapHeader))
+		require.Equal(t, at, s.expectGap().Position)
+		s.expect("2")
+	})
+}
+
+// A topic that has been forgotten does not pass for one that never was.
+func TestGapOfATopicThatIsForgotten(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{hub: hub.Config{LogEvents: 5}})
+		zero := a.Position()
+		a.publish("a", sse.Event{Data: "1"})
+		for range 10 {
+			a.publish("busy", sse.Event{Data: "x"})
+		}
+		require.Equal(t, 1, a.Stats().Topics)
+		s := a.resume("/", zero.String())
+		require.Equal(t, "expired", s.Header.Get(hub.GapHeader))
+		s.expectGap()
+		a.publish("a", sse.Event{Data: "2"})
+		s.expect("2")
+	})
+}
+
+func TestGapByAge(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{hub: hub.Config{LogAge: 20 * time.Millisecond}})
+		s := a.connect("/")
+		a.publishN("a", 1, 3)
+		s.expect("1")
+		s.leave()
+		eventually(t, func() bool { return a.Stats().LogEvents == 0 }, "an empty log, though nothing is published")
+		last := a.Position()
+		s = a.resume("/", s.id)
+		require.Equal(t, "expired", s.Header.Get(hub.GapHeader))
+		require.Equal(t, last, s.expectGap().Position)
+		requireNoGap(t, a.resume("/", last.String()))
+		a.publish("a", sse.Event{Data: "4"})
+		s.expect("4")
+	})
+}
+
+func TestGapBySize(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{hub: hub.Config{LogSize: 100 << 10}, sub: hub.Subscription{Start: hub.Beginning}})
+		first := a.publish("a", sse.Event{Data: "1"})
+		for range 10 {
+			a.publish("a", sse.Event{Data: strings.Repeat("x", 20<<10)})
+		}
+		st := a.Stats()
+		require.LessOrEqual(t, st.LogSize, int64(100<<10))
+		require.EqualValues(t, 11, st.Evicted+uint64(st.LogEvents))
+		s := a.resume("/", first.String())
+		require.Equal(t, "expired", s.Header.Get(hub.GapHeader))
+		s.expectGap()
+		for range st.LogEvents {
+			require.Len(t, s.event().Data, 20<<10)
+		}
+	})
+}
+
+// What is due to a client may leave the log while the session opens. Whether it is in
+// time for the header, or not, the client is told.
+func TestGapWhileTheSessionOpens(t *testing.T) {
+	for name, passes := range map[string]bool{"before the head": false, "after it": true} {
+		t.Run(name, func(t *testing.T) {
+			forEach(t, func(t *test) {
+				const log = 700 // more than is looked at in one go
+				a := t.start(plan{
+					hub: hub.Config{LogEvents: log},
+					serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
+						var once sync.Once
+						sub.Start = hub.Beginning
+						sub.Filter = func(m *hub.Message) bool {
+							once.Do(func() {
+								for i := range log + 10 {
+									_, err := h.Publish(s.Context(), "a", sse.Event{Name: "new", Data: strconv.Itoa(i)})
+									noError(t, err)
+								}
+							})
+							return passes || m.Event.Name == "new"
+						}
+						return h.Serve(s, sub)
+					},
+				})
+				a.publishN("a", 1, log)
+				s := a.connect("/")
+				if passes {
+					requireNoGap(t, s)
+				} else {
+					require.Equal(t, "expired", s.Header.Get(hub.GapHeader))
+				}
+				for n := 1; ; n++ {
+					e := s.event()
+					if e.Name == hub.GapEvent {
+						require.Equal(t, a.Position().Offset-log, parse(t, e.ID).Offset)
+						break
+					}
+					require.True(t, passes)
+					require.Equal(t, strconv.Itoa(n), e.Data)
+				}
+				s.expectN(10, log+9)
+				require.Equal(t, map[hub.GapReason]uint64{hub.GapExpired: 1}, a.Stats().Gaps)
+				require.Zero(t, a.Stats().Ended)
+			})
+		})
+	}
+}
+
+func parse(t testing.TB, id string) hub.Position {
+	t.Helper()
+	pos, err := hub.ParsePosition(id)
+	require.NoError(t, err)
+	return pos
+}

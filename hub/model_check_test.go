@@ -1,0 +1,399 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/chi-sse/sse"
+)
+
+// check compares the hub with the model.
+func (m *model) check() {
+	m.t.Helper()
+	m.settleEvents()
+	m.mu.Lock()
+	faults := m.faults
+	m.mu.Unlock()
+	if len(faults) > 0 {
+		m.failf("%s", strings.Join(faults, "; "))
+	}
+	if got, want := m.h.Position(), (Position{m.h.epoch, m.head()}); got != want {
+		m.failf("the hub is at %v, want %v", got, want)
+	}
+	evicted := m.evicted()
+	m.noteDeaths(evicted)
+	for _, s := range slices.Clone(m.sessions) {
+		s.look(evicted)
+	}
+	m.checkStats(evicted)
+	requireSound(m)
+}
+
+// noteDeaths takes note of the topics that the hub may have forgotten since the step
+// began.
+func (m *model) noteDeaths(evicted uint64) {
+	for _, t := range modelTopics {
+		alive := false
+		for offset := evicted + 1; offset <= m.before.head && !alive; offset++ {
+			alive = m.at(offset).topic == t
+		}
+		for _, s := range m.sessions {
+			_, follows := s.follow[t]
+			alive = alive || follows && slices.Contains(m.before.follows[s], t) && !s.hasEnded()
+		}
+		if !alive {
+			m.died[t] = m.head()
+		}
+	}
+}
+
+func (s *modelSession) failf(format string, args ...any) {
+	s.model.t.Helper()
+	s.model.failf("%s (follows %v, sent %d, at %d, settled %d of %d, %d evicted): %s", s, s.follow, s.sent, s.pos, s.upTo, s.model.head(), s.model.h.Stats().Evicted, fmt.Sprintf(format, args...))
+}
+
+// look compares what s has been sent with what it should have been.
+func (s *modelSession) look(evicted uint64) {
+	s.model.t.Helper()
+	s.mu.Lock()
+	items, ended, opened := s.items, s.ended, s.opened
+	s.items = nil
+	s.mu.Unlock()
+	s.model.totals.Items += len(items)
+	for _, item := range items {
+		s.accept(item, evicted)
+	}
+	switch {
+	case ended:
+		s.finish(evicted)
+	case s.gate.Load() != nil:
+	case !opened:
+		s.failf("does not get through its opening")
+	case s.mustGap:
+		s.failf("has a gap that it is not told of")
+	case s.snapshot:
+		s.failf("is not sent a snapshot")
+	case s.vague && !s.begun:
+		s.failf("is not told where it begins")
+	default:
+		s.settle(s.model.head())
+		if s.owed {
+			s.failf("is not sent the snapshot that it was promised, before it came back")
+		}
+		if id, _ := s.w.lastID(s.lastEventID(), nil); id == "" {
+			s.failf("has no id to come back with")
+		}
+		if s.model.beaten && s.sent < s.model.head() {
+			s.failf("is not moved on by its heartbeat")
+		}
+		if st := s.member.Load().state.Load(); st != stateIdle {
+			s.failf("is in state %d", st)
+		}
+	}
+}
+
+// accept takes the next item.
+func (s *modelSession) accept(item modelItem, evicted uint64) {
+	s.model.t.Helper()
+	if item.kind == modelIsGap {
+		s.acceptGap(item, evicted)
+		s.begun = true
+		return
+	}
+	if s.mustGap {
+		s.failf("is sent %+v in place of a gap", item)
+	}
+	if s.snapshot != (item.kind == modelIsSnapshot) {
+		s.failf("is sent %+v, snapshot due: %t", item, s.snapshot)
+	}
+	s.gap, s.old = "", false
+	switch item.kind {
+	case modelIsEvent:
+		s.acceptEvent(item)
+	case modelIsSnapshot:
+		s.snapshot, s.vague = false, false
+		s.follows(item.pos.Offset)
+		s.sent, s.owed = s.pos, false
+		s.old, s.gap, s.mustGap = true, GapExpired, len(s.wanted(s.pos, s.model.before.evicted)) > 0
+		s.id = item.pos.String()
+	default:
+		p, _ := ParsePosition(item.id)
+		if p.Epoch != s.model.h.epoch || p.Offset < s.sent || p.Offset > s.model.head() {
+			s.failf("is told %q", item.id)
+		}
+		if s.vague {
+			s.follows(p.Offset)
+			s.vague = false
+		}
+		s.settle(p.Offset)
+		s.sent = p.Offset
+	}
+	s.begun = true
+}
+
+func (s *modelSession) acceptEvent(item modelItem) {
+	s.model.t.Helper()
+	offset, ok := s.model.ids[item.id]
+	if !ok {
+		s.failf("is sent %+v, which nobody has published", item)
+	}
+	e := s.model.at(offset)
+	switch {
+	case e.key != item.key || e.data != item.data:
+		s.failf("is sent %+v, want %+v", item, e)
+	case offset <= s.pos:
+		s.failf("is sent %d behind %d", offset, s.pos)
+	case !s.wants(offset):
+		s.failf("is sent %d, which is not for it: %+v", offset, e)
+	}
+	if s.client.slow == SlowLatest {
+		s.got[s.keyOf(e)] = offset
+	} else if missing := s.wanted(s.pos, offset-1); len(missing) > 0 && !s.vague {
+		s.failf("is sent %d, but not %d", offset, missing)
+	}
+	if s.vague {
+		s.upTo, s.vague = offset-1, false
+	}
+	s.pos, s.sent = offset, offset
+}
+
+func (s *modelSession) acceptGap(item modelItem, evicted uint64) {
+	s.model.t.Helper()
+	m, head := s.model, s.model.head()
+	var g Gap
+	if err := json.Unmarshal([]byte(item.data), &g); err != nil {
+		s.failf("is told of a gap %s: %v", item.data, err)
+	}
+	m.totals.Gaps[g.Reason]++
+	to := g.Position.Offset
+	if g.Position.Epoch != m.h.epoch || g.Position.String() != item.id && (item.id != "" || !g.Snapshot) || to > head {
+		s.failf("is told of a gap up to %v, with id %s", g.Position, item.id)
+	}
+	if g.Snapshot != (s.client.snapshot && !s.old) {
+		s.failf("is told of a gap %s", item.data)
+	}
+	if (item.id == "") != g.Snapshot {
+		s.failf("is told of a gap with id %q: %s", item.id, item.data) // it must not come back behind the snapshot without it
+	}
+	if item.id != "" {
+		defer func() { s.sent = to }()
+	}
+	if again := g.Reason == GapExpired && !item.late && (s.gap == "" || g.LastEventID != s.id); again || g.Reason == GapSlow {
+		s.acceptSlow(g, evicted, item.late)
+		return
+	}
+	if g.Reason == GapMalformed && s.gap == GapExpired && m.ids[s.id] > m.before.evicted && m.ids[s.id] <= evicted {
+		s.gap = GapMalformed // it has left the log just before the client came
+		s.follows(s.wasHead)
+		s.vague = true
+	}
+	if g.Reason != s.gap || g.LastEventID != s.id {
+		s.failf("is told of a gap %s, want reason %q, id %q", item.data, s.gap, s.id)
+	}
+	if !s.old && s.w.header.Get(GapHeader) != string(g.Reason) {
+		s.failf("has %s: %s, want %s", GapHeader, s.w.header.Get(GapHeader), g.Reason)
+	}
+	switch {
+	case g.Reason == GapExpired:
+		if !s.mayHaveMissed(s.pos, evicted, true) {
+			s.failf("is told of a gap %s, but nothing it could miss has left the log", item.data)
+		}
+		switch snapshot := s.client.snapshot && !s.old; {
+		case snapshot && to < s.wasHead, !snapshot && (to <= s.pos || to > evicted):
+			s.failf("is told of a gap %s", item.data)
+		}
+		s.follows(to)
+	case s.vague:
+		if to < s.pos {
+			s.failf("is told of a gap %s", item.data)
+		}
+		s.follows(to)
+	case to < s.pos || to > max(s.pos, evicted): // what has left the log comes on top
+		s.failf("is told of a gap %s, want it up to %d", item.data, s.pos)
+	case to > s.pos:
+		s.follows(to)
+	}
+	s.snapshot = s.client.snapshot && !s.old
+	s.gap, s.mustGap, s.vague, s.old = "", false, false, false
+}
+
+// acceptSlow is for a client that was too slow, but is not cut off: in its opening
+// none is.
+func (s *modelSession) acceptSlow(g Gap, evicted uint64, late bool) {
+	s.model.t.Helper()
+	to := g.Position.Offset
+	switch {
+	case late != (g.Reason == GapSlow), late && s.client.slow == SlowEnd, s.mustGap:
+		s.failf("is told of the gap %+v", g)
+	case !s.mayHaveMissed(max(s.pos, s.upTo), evicted, false):
+		s.failf("is told of the gap %+v, but nothing it could miss has left the log", g)
+	case (g.Snapshot || late && s.client.slow == SlowSkip) && to < s.model.before.head: // it goes on with the present
+		s.failf("is told of the gap %+v, want it up to %d", g, s.model.before.head)
+	case to <= s.pos, !g.Snapshot && (!late || s.client.slow == SlowLatest) && to > evicted:
+		s.failf("is told of the gap %+v", g)
+	}
+	if p, err := ParsePosition(g.LastEventID); err != nil || p.Epoch != s.model.h.epoch || p.Offset < s.sent || p.Offset >= to {
+		s.failf("is told of the gap %+v", g)
+	}
+	s.follows(to)
+	s.snapshot, s.old = s.client.snapshot, false
+	s.gap, s.mustGap, s.vague = "", false, false
+}
+
+// settle takes note that nothing more comes up to an offset.
+func (s *modelSession) settle(to uint64) {
+	s.model.t.Helper()
+	if s.client.slow != SlowLatest {
+		if missing := s.wanted(s.pos, to); len(missing) > 0 {
+			s.failf("is not sent %d", missing)
+		}
+	} else {
+		newest := make(map[string]uint64)
+		for _, offset := range s.wanted(s.upTo, to) {
+			newest[s.keyOf(s.model.at(offset))] = offset
+		}
+		for key, offset := range newest {
+			if s.got[key] < offset {
+				s.failf("is not sent %d, the latest of %s", offset, key)
+			}
+		}
+	}
+	s.pos, s.upTo = max(s.pos, to), max(s.upTo, to)
+}
+
+// finish is for a session that has ended.
+func (s *modelSession) finish(evicted uint64) {
+	s.model.t.Helper()
+	m, cause := s.model, context.Cause(s.server.Context())
+	if s.opened && !s.detached && s.err != cause {
+		s.failf("Serve returned %v, want %v", s.err, cause)
+	}
+	slow, isSlow := errors.AsType[*SlowError](cause)
+	switch {
+	case isSlow:
+		missed := uint64(0)
+		behind, follows := s.follow[slow.Topic]
+		for offset := max(s.pos, s.upTo, behind) + 1; offset <= evicted; offset++ {
+			if m.at(offset).topic == slow.Topic {
+				missed++
+			}
+		}
+		if s.client.slow != SlowEnd || !follows || slow.Missed == 0 || slow.Missed > missed {
+			s.failf("has ended with %v, want %d missed", cause, missed)
+		}
+		m.totals.Slow++
+	case m.closed && errors.Is(cause, sse.ErrShutdown):
+		if s.gate.Load() == nil {
+			s.settle(m.head())
+		}
+	case !s.mayEnd:
+		s.failf("has ended: %v, %v", cause, s.err)
+	}
+	cut := s.inFlight
+	if len(cut) > 0 { // some of it has arrived
+		cut = cut[:[]int{0, len(cut), m.src.intn(len(cut) + 1)}[m.src.intn(3)]]
+		m.totals.Cut++
+	}
+	c := s.client
+	var owed bool
+	c.seen, owed = s.w.lastID(s.lastEventID(), cut)
+	c.session, c.stalls, c.owed = nil, false, nil
+	if owed {
+		c.owed = slices.Collect(maps.Keys(s.follow))
+	}
+	m.tracef("%s has ended (%v) and knows of %q", s, cause, c.seen)
+	m.sessions = slices.DeleteFunc(m.sessions, func(o *modelSession) bool { return o == s })
+	s.cancel()
+}
+
+// checkStats compares what the hub says of itself, when no session is on the move.
+func (m *model) checkStats(evicted uint64) {
+	m.t.Helper()
+	topics := make(map[string]bool)
+	for offset := evicted + 1; offset <= m.head(); offset++ {
+		topics[m.at(offset).topic] = true
+	}
+	present := make(map[string]int)
+	for at := range m.present {
+		present[at.topic]++
+	}
+	for _, s := range m.sessions {
+		for t := range s.follow {
+			topics[t] = true
+			if at := (modelPresence{s.member.Load(), t}); !m.present[at] && s.isOpened() {
+				s.failf("has not joined %s", t)
+			}
+		}
+	}
+	st := m.h.Stats()
+	if st.Topics != len(topics) || st.Members != len(m.sessions) || st.LogEvents != int(m.head()-evicted) || st.Published != m.head() {
+		m.failf("the hub has %+v, want %d topics, %d members, %d of %d events", st, len(topics), len(m.sessions), m.head()-evicted, m.head())
+	}
+	for _, r := range gapReasons {
+		if got := st.Gaps[r]; got < uint64(m.totals.Gaps[r]) {
+			m.failf("the hub has told of %v gaps, want %v", st.Gaps, m.totals.Gaps)
+		}
+	}
+	for _, t := range modelTopics {
+		if got := m.h.Count(t); got != present[t] {
+			m.failf("Count(%s) is %d, want %d", t, got, present[t])
+		}
+		if got := len(slices.Collect(m.h.Members(t))); got != present[t] {
+			m.failf("%d Members(%s), want %d", got, t, present[t])
+		}
+	}
+	for _, sh := range m.h.shards {
+		if sh.worker != nil || sh.queue.len() > 0 {
+			m.failf("a shard is at work")
+		}
+	}
+}
+
+// requireSound asserts that all parts of the hub say the same of its log.
+func requireSound(m *model) {
+	m.t.Helper()
+	h := m.h
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var size int64
+	own, inTopics := 0, 0
+	for i := range h.log.entries.len() {
+		e := h.log.entries.at(i)
+		size += e.size()
+		if e.Event.ID != "" {
+			own++
+		}
+		if h.topics[e.Topic] != e.topic {
+			m.failf("entry %v is of a topic that is forgotten", e.Position)
+		}
+	}
+	if size != h.log.size || own != len(h.log.own) {
+		m.failf("the log has a size of %d and %d ids of their own, want %d and %d", h.log.size, len(h.log.own), size, own)
+	}
+	if n := h.log.entries.len(); n > h.log.maxEvents || n > 1 && size > h.log.maxSize {
+		m.failf("the log has %d events, %d bytes", n, size)
+	}
+	for _, t := range h.topics {
+		t.mu.Lock()
+		inTopics += t.entries.len()
+		for _, p := range t.parts {
+			if p.queued || p.visited != 0 {
+				m.failf("topic %s has a pass under way", t.name)
+			}
+			for i, l := range p.links {
+				if l.i != i || l.topic != t {
+					m.failf("topic %s: link %d is at %d", t.name, l.i, i)
+				}
+			}
+		}
+		t.mu.Unlock()
+	}
+	if inTopics != h.log.entries.len() {
+		m.failf("the topics have %d entries, the log %d", inTopics, h.log.entries.len())
+	}
+}

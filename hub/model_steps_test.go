@@ -1,0 +1,260 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/chi-sse/sse"
+)
+
+func (m *model) step() {
+	m.before, m.beaten = m.state(), false
+	switch m.src.intn(20) {
+	case 0, 1, 2, 3, 4:
+		n := 1 + m.src.intn(3)
+		m.tracef("publish %d", n)
+		for range n {
+			m.publish(m.choice())
+		}
+	case 5, 6, 7, 8:
+		m.join(true)
+	case 9, 10:
+		m.leave()
+	case 11, 12:
+		m.stall()
+	case 13, 14:
+		m.letThrough()
+	case 15:
+		m.resubscribe()
+	case 16:
+		d := []time.Duration{20, 100, 1000, 5000}[m.src.intn(4)] * time.Millisecond
+		m.tracef("sleep %v", d)
+		time.Sleep(d)
+		m.beaten = m.beat > 0 && d > 2*m.beat
+	case 17:
+		n := m.logEvents + m.src.intn(5)
+		if m.logEvents > 100 {
+			n = 400 + m.src.intn(1000)
+		}
+		m.tracef("flood of %d", n)
+		c := m.choice()
+		for range n {
+			c.key = (c.key + 1) % 4
+			m.publish(c)
+		}
+	case 18, 19:
+		m.burst()
+	}
+}
+
+// burst does several things at once.
+func (m *model) burst() {
+	n := 2 + m.src.intn(4)
+	m.tracef("at once %d:", n)
+	var done sync.WaitGroup
+	for range n {
+		switch m.src.intn(8) {
+		case 0:
+			m.join(false)
+		case 1:
+			m.leave()
+		case 2:
+			m.stall()
+		case 3:
+			m.letThrough()
+		case 4:
+			if s := m.someSession(); s != nil {
+				m.tracef("kick %s", s)
+				s.mayEnd = true
+				done.Go(func() { s.member.Load().Kick(errors.New("out")) })
+			}
+		default:
+			c, count := m.choice(), 1+m.src.intn(6)
+			m.tracef("publish %d", count)
+			done.Go(func() {
+				for range count {
+					m.publish(c)
+				}
+			})
+		}
+	}
+	done.Wait()
+}
+
+// modelChoice is an event before it is published.
+type modelChoice struct {
+	topic, key       int
+	own, silent, big bool
+}
+
+func (m *model) choice() modelChoice {
+	return modelChoice{
+		topic: m.src.intn(len(modelTopics)), key: m.src.intn(4),
+		own: m.src.intn(6) == 0, silent: m.src.intn(12) == 0, big: m.src.intn(16) == 0,
+	}
+}
+
+func (m *model) publish(c modelChoice) {
+	m.mu.Lock()
+	m.own++
+	n := m.own
+	m.mu.Unlock()
+	e := modelEvent{topic: modelTopics[c.topic], key: "k" + strconv.Itoa(c.key), data: strconv.Itoa(n), at: time.Now()}
+	if c.big {
+		e.data += strings.Repeat("x", 12<<10)
+	}
+	ev := sse.Event{Name: e.key, Data: e.data}
+	if c.own {
+		ev.ID = fmt.Sprintf("own %d", n)
+	}
+	if c.silent {
+		e.key, e.data = "", ""
+		ev.Name, ev.Data, ev.Comment = "", "", strconv.Itoa(n)
+	}
+	pos, err := m.h.Publish(context.Background(), e.topic, ev)
+	if err != nil || pos.Epoch != m.h.epoch {
+		m.fault("published at %v: %v", pos, err)
+		return
+	}
+	e.id = ev.ID
+	if e.id == "" {
+		e.id = pos.String()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for uint64(len(m.events)) < pos.Offset {
+		m.events = append(m.events, modelEvent{})
+	}
+	if m.events[pos.Offset-1].id != "" {
+		m.faults = append(m.faults, fmt.Sprintf("two events at %v", pos))
+	}
+	m.events[pos.Offset-1] = e
+	m.ids[e.id] = pos.Offset
+}
+
+func (m *model) leave() {
+	s := m.someSession()
+	if s == nil {
+		return
+	}
+	m.tracef("%s leaves", s)
+	s.mayEnd = true
+	s.cancel()
+}
+
+func (m *model) stall() {
+	s := m.someSession()
+	if s == nil || s.client.stalls {
+		return
+	}
+	m.tracef("%s stalls", s)
+	s.client.stalls = true
+	gate := make(chan struct{})
+	s.gate.Store(&gate)
+}
+
+func (m *model) letThrough() {
+	from := m.src.intn(len(m.clients))
+	for i := range m.clients {
+		if c := m.clients[(from+i)%len(m.clients)]; c.session != nil && c.stalls {
+			m.tracef("%s reads on", c.name)
+			c.stalls = false
+			c.session.letThrough()
+			return
+		}
+	}
+}
+
+func (m *model) resubscribe() {
+	s := m.someSession()
+	if s == nil || !s.isOpened() {
+		return
+	}
+	topic, member := modelTopics[m.src.intn(len(modelTopics))], s.member.Load()
+	if _, ok := s.follow[topic]; ok {
+		m.tracef("%s unsubscribes %s", s, topic)
+		member.Unsubscribe(topic)
+		delete(s.follow, topic)
+		return
+	}
+	m.tracef("%s subscribes %s", s, topic)
+	if err := member.Subscribe(topic); err != nil {
+		m.failf("%s: subscribe: %v", s, err)
+	}
+	s.follow[topic] = m.head()
+}
+
+// shutdown ends the hub. Those who read, be it later, get all that is due.
+func (m *model) shutdown() {
+	m.t.Helper()
+	m.before = m.state()
+	stalled := 0
+	for _, s := range m.sessions {
+		if s.gate.Load() != nil {
+			stalled++
+		}
+	}
+	m.tracef("shutdown")
+	m.closed = true
+	late := make([]modelChoice, m.src.intn(4))
+	for i := range late {
+		late[i] = m.choice()
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		for _, c := range late {
+			m.publish(c)
+		}
+		ended <- m.h.Shutdown(ctx)
+	}()
+	m.quiesce()
+	m.settleEvents()
+	if _, err := m.h.Publish(context.Background(), "a", sse.Event{Data: "late"}); !errors.Is(err, sse.ErrShutdown) {
+		m.failf("published during the shutdown: %v", err)
+	}
+	for range m.src.intn(stalled + 1) {
+		m.letThrough()
+		stalled--
+	}
+	m.quiesce()
+	for _, s := range slices.Clone(m.sessions) {
+		if s.gate.Load() != nil {
+			continue
+		}
+		if !s.hasEnded() {
+			s.failf("survives the shutdown")
+		}
+		s.look(m.h.Stats().Evicted)
+	}
+	if err := <-ended; err != nil && stalled == 0 {
+		m.failf("Shutdown with %d that do not read: %v", stalled, err)
+	}
+	m.quiesce()
+	for _, s := range slices.Clone(m.sessions) {
+		if !s.hasEnded() {
+			s.failf("survives the end of the shutdown")
+		}
+		s.look(m.h.Stats().Evicted)
+	}
+	if m.join(true); len(m.sessions) > 0 { // too late
+		m.quiesce()
+		s := m.sessions[0]
+		s.follow = nil
+		if s.finish(0); !errors.Is(s.err, sse.ErrShutdown) || s.w.body.Len() > 0 && !s.hasEnded() {
+			s.failf("is served after the shutdown: %v", s.err)
+		}
+	}
+	m.checkStats(m.h.Stats().Evicted)
+	requireSound(m)
+	if m.h.expiry != nil {
+		m.h.expiry.Stop()
+	}
+}

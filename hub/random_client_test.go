@@ -1,0 +1,287 @@
+package hub_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/chi-sse/sse/client"
+	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/hub"
+)
+
+type randomClient struct {
+	run    *randomRun
+	name   string
+	topics []string
+	odd    bool // it wants half of the events
+	skip   bool // it takes a gap for being slow
+	slow   bool
+	http   *http.Client
+
+	mu   sync.Mutex
+	conn *net.TCPConn
+}
+
+func (run *randomRun) newClient(i int) *randomClient {
+	c := &randomClient{run: run, name: fmt.Sprint("client ", i), odd: rand.IntN(4) == 0, skip: rand.IntN(2) == 0, slow: i%6 == 0}
+	c.topics = slices.Clone(randomTopics)
+	rand.Shuffle(len(c.topics), func(i, j int) { c.topics[i], c.topics[j] = c.topics[j], c.topics[i] })
+	c.topics = c.topics[:[]int{1, 1, 2, 4}[rand.IntN(4)]]
+	c.http = &http.Client{Transport: c.transport()}
+	return c
+}
+
+// transport has a connection of its own, so that it can be cut.
+func (c *randomClient) transport() *http.Transport {
+	dialer := new(net.Dialer)
+	tr := &http.Transport{Protocols: c.run.tr.only(), DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, addr)
+		if err == nil {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.conn = conn.(*net.TCPConn)
+			if c.slow {
+				_ = c.conn.SetReadBuffer(8 << 10)
+			}
+		}
+		return conn, err
+	}}
+	if c.run.tr.tls {
+		tr.TLSClientConfig = c.run.srv.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	}
+	return tr
+}
+
+// cut ends the connection, if there is one, without a word or with the least.
+func (c *randomClient) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn == nil {
+		return
+	}
+	if rand.IntN(2) == 0 {
+		_ = c.conn.SetLinger(0) // a reset
+	}
+	_ = c.conn.Close()
+	c.conn = nil
+	c.run.cuts.Add(1)
+}
+
+func (c *randomClient) url() string {
+	q := url.Values{"topic": c.topics}
+	if c.odd {
+		q.Set("odd", "")
+	}
+	if c.skip {
+		q.Set("skip", "")
+	}
+	return c.run.srv.URL + "/?" + q.Encode()
+}
+
+// live connects again and again, until it has seen the end.
+func (c *randomClient) live(ctx context.Context) {
+	id := ""
+	for ctx.Err() == nil {
+		cn := &randomConn{who: c.name, topics: c.topics, odd: c.odd, skip: c.skip, exact: id != "", from: id, before: c.run.hub.Position().Offset}
+		next, done, err := c.connect(ctx, cn)
+		if err != nil && ctx.Err() == nil {
+			c.run.t.Errorf("%s: %v", c.name, err)
+			return
+		}
+		cn.to = next
+		c.run.keep(cn)
+		c.http.CloseIdleConnections()
+		if done {
+			return
+		}
+		id = next
+		select {
+		case <-c.run.stop:
+		case <-ctx.Done():
+		case <-time.After(rand.N(30 * time.Millisecond)):
+			if rand.IntN(12) == 0 {
+				time.Sleep(rand.N(time.Second)) // it may miss more than the log has
+			}
+			if rand.IntN(10) == 0 {
+				id = ""
+			}
+		}
+	}
+}
+
+// connect reads one stream. Its end is no error, whatever it was.
+func (c *randomClient) connect(ctx context.Context, cn *randomConn) (id string, done bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	resp, err := c.get(ctx, cn.from)
+	if err != nil {
+		return cn.from, false, err
+	}
+	defer resp.Body.Close()
+	c.run.conns.Add(1)
+	cn.after = c.run.hub.Position().Offset
+	if _, known := c.run.end(c.topics); known && cn.from == "" {
+		return "", true, nil // it begins behind the end
+	}
+	body := &randomReader{Reader: resp.Body, client: c, rest: -1}
+	switch rand.IntN(8) {
+	case 0: // it stays
+	case 1:
+		time.AfterFunc(rand.N(300*time.Millisecond), cancel)
+	default:
+		body.rest = int(rand.ExpFloat64() * 10_000)
+	}
+	d := event.NewDecoder(nil)
+	d.Reset(body, cn.from)
+	for {
+		e, err := d.Decode()
+		if err != nil {
+			return d.LastEventID(), false, nil
+		}
+		if c.take(cn, e) {
+			return d.LastEventID(), true, nil
+		}
+	}
+}
+
+func (c *randomClient) get(ctx context.Context, id string) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url(), http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	if id != "" {
+		r.Header.Set("Last-Event-ID", id)
+	}
+	resp, err := c.http.Do(r)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		err = errors.New(resp.Status)
+	}
+	return resp, err
+}
+
+// take takes note of an event, and reports whether it is the last.
+func (c *randomClient) take(cn *randomConn, e event.Event) bool {
+	item := randomItem{id: e.ID, sum: randomSum(e.ID, e.Data), evicted: c.run.hub.Stats().Evicted}
+	c.run.seen.Add(1)
+	if e.Name == hub.GapEvent {
+		c.run.gaps.Add(1)
+		if err := json.Unmarshal([]byte(e.Data), &item.gap); err != nil {
+			c.run.t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	cn.items = append(cn.items, item)
+	end, known := c.run.end(c.topics)
+	if !known {
+		return false
+	}
+	p, err := hub.ParsePosition(e.ID)
+	return err == nil && p.Offset >= end
+}
+
+// randomReader reads slowly, and cuts the connection off after some bytes.
+type randomReader struct {
+	io.Reader
+	client *randomClient
+	rest   int // negative: no end
+}
+
+func (r *randomReader) Read(p []byte) (int, error) {
+	select {
+	case <-r.client.run.stop: // it should come to an end
+	default:
+		if r.client.slow && rand.IntN(4) == 0 {
+			time.Sleep(rand.N(40 * time.Millisecond))
+			p = p[:min(len(p), 600)]
+		}
+	}
+	if r.rest == 0 {
+		r.client.cut()
+		return 0, io.ErrUnexpectedEOF
+	}
+	if r.rest > 0 {
+		p = p[:min(len(p), r.rest)]
+	}
+	n, err := r.Reader.Read(p)
+	if r.rest > 0 {
+		r.rest -= n
+	}
+	return n, err
+}
+
+// liveByClient has package client resume.
+func (c *randomClient) liveByClient(ctx context.Context) {
+	cn := &randomConn{who: c.name, topics: c.topics, odd: c.odd, skip: c.skip, exact: true, from: c.run.hub.Position().String()}
+	defer c.run.keep(cn)
+	by := client.Install(c.http, client.Config{
+		MaxReconnectionAttempts: client.Unlimited, ReconnectionTime: time.Millisecond, MaxBackoff: 5 * time.Millisecond,
+		Jitter: -1, MinRetry: -1, Logger: slog.New(slog.DiscardHandler),
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		for ctx.Err() == nil {
+			time.Sleep(rand.N(200 * time.Millisecond))
+			select {
+			case <-c.run.stop:
+				return
+			default:
+				c.cut()
+			}
+		}
+	}()
+	err := by.SSE(ctx, c.url(), func(s *client.Session) error {
+		for e, err := range s.Incoming() {
+			if err != nil {
+				return err
+			}
+			if c.slow && rand.IntN(20) == 0 {
+				select {
+				case <-c.run.stop:
+				case <-time.After(rand.N(40 * time.Millisecond)):
+				}
+			}
+			if c.take(cn, e) {
+				return nil
+			}
+		}
+		return errors.New("the stream has ended")
+	}, client.WithLastEventID(cn.from))
+	if err != nil && ctx.Err() == nil {
+		c.run.t.Errorf("%s: %v", c.name, err)
+	}
+}
+
+// playDead does not read.
+func (c *randomClient) playDead(ctx context.Context) {
+	c.slow = true
+	for ctx.Err() == nil {
+		resp, err := c.get(ctx, "")
+		if err != nil {
+			if ctx.Err() == nil {
+				c.run.t.Errorf("%s: %v", c.name, err)
+			}
+			return
+		}
+		select {
+		case <-c.run.stop:
+			<-ctx.Done()
+		case <-ctx.Done():
+		case <-time.After(time.Second + rand.N(2*time.Second)):
+		}
+		c.cut()
+		resp.Body.Close()
+		c.http.CloseIdleConnections()
+	}
+}

@@ -1,0 +1,142 @@
+package hub_test
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"strings"
+
+	"github.com/chi-sse/sse/hub"
+)
+
+// randomConn is what a client has seen over one connection, or over several where the
+// client resumes by itself.
+type randomConn struct {
+	who    string
+	topics []string
+	odd    bool
+	exact  bool // it came with an id: from
+	skip   bool
+	from   string // the id
+	to     string // that it left with
+	// Without one it begins somewhere between where the hub was before and after.
+	before, after uint64
+	items         []randomItem
+}
+
+type randomItem struct {
+	id      string
+	sum     uint64 // of the data
+	gap     *hub.Gap
+	evicted uint64 // when it was seen
+}
+
+// verify compares what was seen with what was published.
+func (run *randomRun) verify() {
+	ids := make(map[string]*randomEvent, len(run.events))
+	for i := range run.events {
+		ids[run.events[i].id] = &run.events[i]
+	}
+	for _, cn := range run.seenBy {
+		if err := cn.verify(run.events, ids); err != nil {
+			run.t.Errorf("%s, topics %q, odd %t, from %q (%d to %d), %d seen: %v", cn.who, cn.topics, cn.odd, cn.from, cn.before, cn.after, len(cn.items), err)
+			if run.errors++; run.errors > 5 {
+				return
+			}
+		}
+	}
+}
+
+// verify checks cn. The events are in their order: that at offset n is events[n-1].
+func (cn *randomConn) verify(events []randomEvent, ids map[string]*randomEvent) error {
+	pos, begun := cn.before, false
+	if cn.exact {
+		begun = true
+		if pos = randomOffset(cn.from, ids); pos == 0 && cn.from != "" && !strings.HasSuffix(cn.from, "-0") {
+			return errors.New("it has come with an id that nobody has published")
+		}
+	}
+	for i, item := range cn.items {
+		if item.gap != nil {
+			if err := cn.verifyGap(item, pos, events); err != nil {
+				return fmt.Errorf("item %d: %w", i, err)
+			}
+			pos, begun = item.gap.Position.Offset, true
+			continue
+		}
+		e, ok := ids[item.id]
+		switch {
+		case !ok:
+			return fmt.Errorf("item %d: id %q was not published", i, item.id)
+		case e.offset <= pos:
+			return fmt.Errorf("item %d: %d behind %d: doubled, or out of order", i, e.offset, pos)
+		case !cn.wants(e):
+			return fmt.Errorf("item %d: %d of topic %s is not for it", i, e.offset, e.topic)
+		case randomSum(item.id, e.data) != item.sum:
+			return fmt.Errorf("item %d: %d has other data", i, e.offset)
+		}
+		if !begun {
+			pos = max(pos, cn.after)
+			begun = true
+		}
+		if missing := cn.missing(pos, e.offset-1, events); len(missing) > 0 {
+			return fmt.Errorf("item %d: %d follows %d, without %d", i, e.offset, pos, missing)
+		}
+		pos = e.offset
+	}
+	if begun && cn.to != "" {
+		if missing := cn.missing(pos, randomOffset(cn.to, ids), events); len(missing) > 0 {
+			return fmt.Errorf("its id is %s, without %d", cn.to, missing)
+		}
+	}
+	return nil
+}
+
+// verifyGap checks that a gap is an honest one, of a client at pos.
+func (cn *randomConn) verifyGap(item randomItem, pos uint64, events []randomEvent) error {
+	g, to := item.gap, item.gap.Position.Offset
+	lost := slices.ContainsFunc(events[min(pos, to):to], func(e randomEvent) bool {
+		return slices.Contains(cn.topics, e.topic) && e.offset <= item.evicted
+	})
+	switch {
+	case g.Snapshot, g.Position.String() != item.id, to <= pos:
+	case g.Reason == hub.GapMalformed:
+		if pos <= item.evicted { // where the id of its own was
+			return nil
+		}
+	case !lost:
+	case g.Reason == hub.GapExpired:
+		if to <= item.evicted { // it gets all that is left
+			return nil
+		}
+	case g.Reason == hub.GapSlow && cn.skip:
+		return nil
+	}
+	return fmt.Errorf("at %d, a gap %+v with %d evicted", pos, *g, item.evicted)
+}
+
+func (cn *randomConn) wants(e *randomEvent) bool {
+	return slices.Contains(cn.topics, e.topic) && (e.odd || !cn.odd)
+}
+
+func (cn *randomConn) missing(from, to uint64, events []randomEvent) (offsets []uint64) {
+	for offset := from + 1; offset <= to; offset++ {
+		if cn.wants(&events[offset-1]) {
+			offsets = append(offsets, offset)
+		}
+	}
+	return offsets
+}
+
+func randomOffset(id string, ids map[string]*randomEvent) uint64 {
+	if e, ok := ids[id]; ok {
+		return e.offset
+	}
+	p, _ := hub.ParsePosition(id)
+	return p.Offset
+}
+
+func randomSum(id, data string) uint64 { return maphash.String(randomSeed, id+"\n"+data) }
+
+var randomSeed = maphash.MakeSeed()

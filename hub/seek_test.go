@@ -1,0 +1,110 @@
+package hub
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+)
+
+// Whatever a client comes with, it gets all behind it, or a gap with a reason.
+// EPOCH stands for the hub's.
+func FuzzServeLastEventID(f *testing.F) {
+	for _, id := range []string{
+		"", "EPOCH-0", "EPOCH-11", "EPOCH-12", "EPOCH-13", "EPOCH-19", "EPOCH-20", "EPOCH-21", "EPOCH-020", "EPOCH",
+		"EPOCH-18446744073709551615", "EPOCH-18446744073709551616", "0-0", "0-20", "zzzzzzzz-20", "ZZZZZZZZ-20",
+		"own 1", "own 18", "own 19", "own 21", "own 19 ", "OWN 18", "\x00", "a\nid: b", "é", "\xff\xfe", "42", "-", "null", strings.Repeat("9", 4000),
+	} {
+		f.Add(id, false)
+		f.Add(id, true)
+	}
+	f.Fuzz(func(t *testing.T, id string, inQuery bool) {
+		synctest.Test(t, func(t *testing.T) { serveLastEventID(t, id, inQuery) })
+	})
+}
+
+func serveLastEventID(t *testing.T, id string, inQuery bool) {
+	t.Helper()
+	const events, kept = 20, 8
+	h := newLogHub(t, Config{LogEvents: kept})
+	epoch, _, _ := strings.Cut(h.Position().String(), "-")
+	id = strings.ReplaceAll(id, "EPOCH", epoch)
+	ids := map[string]int{"": events}
+	for i := range events {
+		e := sse.Event{Data: "x"}
+		if i%3 == 0 {
+			e.ID = "own " + itoa(i) // the event at i+1
+		}
+		h.publish("ab"[i%2:i%2+1], e)
+		if e.ID != "" && i >= events-kept {
+			ids[e.ID] = i + 1
+		}
+	}
+	want, gap := events, GapReason("")
+	pos, err := ParsePosition(id)
+	from, own := ids[id]
+	switch {
+	case inQuery && strings.ContainsFunc(id, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }): // is none
+	case own:
+		want = from
+	case err != nil:
+		gap = GapMalformed
+	case pos.Epoch != h.epoch:
+		gap = GapEpoch
+	case pos.Offset > events:
+		gap = GapAhead
+	case pos.Offset < events-kept-1: // event 11, of topic a, is gone, and 12 is not of it
+		gap, want = GapExpired, events-kept-1
+	default:
+		want = int(pos.Offset)
+	}
+
+	s := h.serve(Subscription{Topics: []string{"a"}}, func(r *http.Request) {
+		if inQuery {
+			r.URL.RawQuery = url.Values{"lastEventId": {id}}.Encode()
+		} else {
+			r.Header.Set("Last-Event-ID", id)
+		}
+	})
+	got := s.events()
+	require.Equal(t, string(gap), s.w.header.Get(GapHeader), "%q", id)
+	if gap != "" {
+		require.NotEmpty(t, got)
+		require.Equal(t, GapEvent, got[0].Name)
+		var g Gap
+		require.NoError(t, json.Unmarshal([]byte(got[0].Data), &g))
+		require.Equal(t, Gap{Reason: gap, LastEventID: asJSON(t, id), Position: Position{h.epoch, uint64(want)}}, g)
+		require.Equal(t, g.Position.String(), got[0].ID)
+		got = got[1:]
+	}
+	var offsets []int
+	for _, e := range got {
+		p, err := ParsePosition(e.ID)
+		if err != nil {
+			p.Offset = uint64(ids[e.ID])
+		}
+		offsets = append(offsets, int(p.Offset))
+	}
+	var wanted []int
+	for offset := want + 1; offset <= events; offset++ {
+		if offset%2 == 1 {
+			wanted = append(wanted, offset)
+		}
+	}
+	require.Equal(t, wanted, offsets, "%q", id)
+}
+
+// asJSON returns what is left of text in JSON, which is UTF-8.
+func asJSON(t *testing.T, text string) (back string) {
+	t.Helper()
+	data, err := json.Marshal(text)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(data, &back))
+	return back
+}

@@ -1,0 +1,200 @@
+package hub_test
+
+import (
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/hub"
+)
+
+func TestServeRefuses(t *testing.T) {
+	for name, tt := range map[string]struct {
+		sub  hub.Subscription
+		text string
+	}{
+		"empty topic": {hub.Subscription{Topics: []string{"a", ""}}, "hub: serve: the topic must not be empty"},
+		"no policy":   {hub.Subscription{Slow: 3}, "hub: serve: Subscription.Slow is 3, but must be SlowEnd, SlowSkip or SlowLatest"},
+		"Key with SlowEnd": {
+			hub.Subscription{Key: func(*hub.Message) string { return "" }},
+			"hub: serve: Subscription.Key must be nil unless Slow is SlowLatest",
+		},
+		"Key with SlowSkip": {
+			hub.Subscription{Slow: hub.SlowSkip, Key: func(*hub.Message) string { return "" }},
+			"hub: serve: Subscription.Key must be nil unless Slow is SlowLatest",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			forEach(t, func(t *test) {
+				a := t.start(plan{serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
+					if s.Call().URL.Query().Has("status") {
+						return h.Serve(s, tt.sub)
+					}
+					assert.Equal(t, tt.text, fmt.Sprint(h.Serve(s, tt.sub)))
+					return h.Serve(s, sub) // the session is as it was
+				}})
+				require.Equal(t, 500, a.dial("/?status").StatusCode)
+				require.Equal(t, sse.EndHandlerError, a.end().Reason)
+				s := a.connect("/")
+				a.publish("a", sse.Event{Data: "1"})
+				s.expect("1")
+			})
+		})
+	}
+}
+
+// A session that has ended, or is open, is no reason to fail in any other way.
+func TestServeASessionThatIsNotNew(t *testing.T) {
+	forEach(t, func(t *test) {
+		errs := make(chan error, 1)
+		a := t.start(plan{serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
+			noError(t, s.Send(sse.Event{Data: "before"}))
+			if s.Call().URL.Query().Has("closed") {
+				s.Close()
+				err := h.Serve(s, sub)
+				errs <- err
+				return err
+			}
+			return h.Serve(s, sub)
+		}})
+		s := a.connect("/")
+		s.expect("before")
+		a.joined("a", 1)
+		a.publish("a", sse.Event{Data: "1"})
+		s.expect("1")
+
+		s = a.connect("/?closed")
+		s.expect("before")
+		s.expectEnd()
+		require.ErrorIs(t, receive(t, errs), sse.ErrClosed)
+		require.Equal(t, sse.EndClosed, a.end().Reason)
+
+		// After a gap its header would come too late, but the event does not.
+		s = a.resume("/", "nonsense")
+		s.expect("before")
+		s.expectGap()
+	})
+}
+
+func TestServeTwice(t *testing.T) {
+	forEach(t, func(t *test) {
+		errs := make(chan error, 2)
+		var h2 *hub.Hub
+		a := t.start(plan{
+			hub: hub.Config{},
+			serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
+				done := make(chan struct{})
+				sub.Snapshot = func(s *sse.ServerSession, at hub.Position) (hub.Position, error) {
+					defer close(done)
+					errs <- h.Serve(s, hub.Subscription{Topics: []string{"a"}})
+					errs <- h2.Serve(s, hub.Subscription{Topics: []string{"a"}})
+					return at, s.Send(sse.Event{Data: "1"})
+				}
+				return h.Serve(s, sub)
+			},
+		})
+		var err error
+		h2, err = hub.New(hub.Config{Detached: t.detached})
+		require.NoError(t, err)
+		s := a.connect("/")
+		s.expect("1")
+		for range 2 {
+			require.EqualError(t, receive(t, errs), "hub: serve: a hub already serves this session")
+		}
+		require.Zero(t, h2.Stats().Members)
+		a.publish("a", sse.Event{Data: "2"})
+		s.expect("2")
+	})
+}
+
+// Serve gives a session back when it fails before that is open.
+func TestServeAfterAFailure(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
+			bad := sub
+			bad.Snapshot = func(_ *sse.ServerSession, at hub.Position) (hub.Position, error) { return at, errOwn }
+			matches(t, h.Serve(s, bad), errOwn)
+			return h.Serve(s, sub)
+		}})
+		s := a.connect("/")
+		a.publish("a", sse.Event{Data: "1"})
+		s.expect("1")
+		a.joined("a", 1)
+	})
+}
+
+// Serve returns when the session has ended, with the cause; for a detached one at
+// once.
+func TestServeReturns(t *testing.T) {
+	forEach(t, func(t *test) {
+		errs := make(chan error, 1)
+		a := t.start(plan{serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
+			err := h.Serve(s, sub)
+			errs <- err
+			return err
+		}})
+		s := a.connect("/")
+		m := receiveMember(t, a, "a")
+		if t.detached {
+			require.NoError(t, receive(t, errs))
+		} else {
+			require.Empty(t, errs)
+		}
+		require.Equal(t, 1, a.plugin.Len())
+		m.Kick(errOwn)
+		s.expectEnd()
+		if !t.detached {
+			require.ErrorIs(t, receive(t, errs), errOwn)
+		}
+		require.Equal(t, sse.EndClosed, a.end().Reason)
+	})
+}
+
+// The handler may still send after Serve has returned for a detached session, and what
+// it returns then counts.
+func TestServeAndAnErrorOfTheHandlerBehindIt(t *testing.T) {
+	for name, tt := range map[string]struct {
+		end    func(s *sse.ServerSession) error
+		reason sse.EndReason
+	}{
+		"error": {func(*sse.ServerSession) error { return errOwn }, sse.EndHandlerError},
+		"panic": {func(*sse.ServerSession) error { panic("of the handler") }, sse.EndPanic},
+	} {
+		t.Run(name, func(t *testing.T) {
+			forEach(t, func(t *test) {
+				left := make(chan error, 1)
+				a := t.start(plan{
+					hub: hub.Config{OnLeave: func(_ *hub.Member, _ string, cause error) { left <- cause }},
+					serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
+						err := h.Serve(s, sub)
+						if t.detached {
+							noError(t, err)
+							noError(t, s.Send(sse.Event{Data: "last words"}))
+						}
+						return tt.end(s)
+					},
+					expects: []string{"of the handler"},
+				})
+				s := a.connect("/")
+				if !t.detached {
+					receiveMember(t, a, "a").Kick(nil)
+					_, err := s.rest()
+					require.Equal(t, name == "panic", err != nil)
+				} else {
+					s.expect("last words")
+					_, err := s.rest()
+					require.Equal(t, io.ErrUnexpectedEOF, err)
+				}
+				require.ErrorIs(t, receive(t, left), sse.ErrClosed)
+				e := a.end()
+				if t.detached || name == "panic" {
+					require.Equal(t, tt.reason, e.Reason)
+				}
+			})
+		})
+	}
+}
