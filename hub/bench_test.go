@@ -11,9 +11,9 @@ import (
 	"github.com/chi-sse/sse/internal/engine"
 )
 
-// The benchmarks have sessions that do nothing, so that the figures are the hub's own.
+// The sessions of the benchmarks do nothing, so the figures are the hub's alone.
 
-// benchSession is one. Its address is all that it is for.
+// benchSession is a session that counts the bytes that it is sent.
 type benchSession struct {
 	engine.Session
 	bytes int
@@ -53,7 +53,7 @@ func (h *Hub) benchPublish(topic string) {
 	}
 }
 
-// benchWait waits until so many events have been delivered in all.
+// benchWait waits until the hub has delivered the given number of events in all.
 func (h *Hub) benchWait(delivered uint64) {
 	for spins := 0; ; spins++ {
 		n := uint64(0)
@@ -63,13 +63,14 @@ func (h *Hub) benchWait(delivered uint64) {
 		if n >= delivered {
 			return
 		}
-		if runtime.Gosched(); spins > 100 { // leave the processor to those who deliver
+		if runtime.Gosched(); spins > 100 { // let the workers have the processor
 			time.Sleep(20 * time.Microsecond)
 		}
 	}
 }
 
-// perDelivery reports what a delivery costs when there are so many for each operation.
+// perDelivery reports the time and the allocations of one delivery, where each operation
+// makes n deliveries.
 func perDelivery(b *testing.B, n int, before *runtime.MemStats) {
 	b.Helper()
 	var after runtime.MemStats
@@ -79,7 +80,7 @@ func perDelivery(b *testing.B, n int, before *runtime.MemStats) {
 	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/all, "allocs/delivery")
 }
 
-// benchTopics returns names.
+// benchTopics returns n topic names.
 func benchTopics(n int) []string {
 	names := make([]string, n)
 	for i := range names {
@@ -88,12 +89,12 @@ func benchTopics(n int) []string {
 	return names
 }
 
-// Nobody follows what is published.
+// BenchmarkPublish publishes to topics that nobody follows.
 func BenchmarkPublish(b *testing.B) {
 	for _, n := range []int{1, 100_000} {
 		b.Run("topics="+itoa(n), func(b *testing.B) {
 			h, topics := benchHub(b), benchTopics(n)
-			for i := range 2 * DefaultLogEvents { // a full log
+			for i := range 2 * DefaultLogEvents { // until the log is full
 				h.benchPublish(topics[i%n])
 			}
 			b.ReportAllocs()
@@ -106,8 +107,8 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-// An event is published and delivered, before the next is. What the publisher waits is
-// ns/publish.
+// BenchmarkDeliver publishes an event and waits until all followers have it, again and
+// again. ns/publish is the time that Publish takes.
 func BenchmarkDeliver(b *testing.B) {
 	for _, n := range []int{1, 100, 10_000} {
 		b.Run("followers="+itoa(n), func(b *testing.B) {
@@ -120,7 +121,7 @@ func BenchmarkDeliver(b *testing.B) {
 	}
 }
 
-// benchRounds publishes and waits for n deliveries, again and again.
+// benchRounds publishes an event and waits for its n deliveries, again and again.
 func (h *Hub) benchRounds(b *testing.B, n int, topic func(i int) string) {
 	b.Helper()
 	delivered := uint64(0)
@@ -145,9 +146,9 @@ func (h *Hub) benchRounds(b *testing.B, n int, topic func(i int) string) {
 	perDelivery(b, n, &before)
 }
 
-// The same deliveries with one topic in the hub, and with many of one follower each:
-// one by one, or in bursts, as from several publishers, which one topic's follower gets
-// in few writes.
+// BenchmarkTopics makes the same deliveries with one topic in the hub, and with many that
+// have one follower each. Events are published one by one, or in bursts, as by several
+// publishers. The follower of a single topic gets a burst in few writes.
 func BenchmarkTopics(b *testing.B) {
 	const many, burst = 100_000, 1000
 	for _, n := range []int{1, many} {
@@ -193,7 +194,7 @@ func BenchmarkTopics(b *testing.B) {
 	})
 }
 
-// A million subscribers.
+// BenchmarkMillion has a million subscribers.
 func BenchmarkMillion(b *testing.B) {
 	const million = 1_000_000
 	for _, n := range []int{1, 1000, million} {
@@ -207,7 +208,7 @@ func BenchmarkMillion(b *testing.B) {
 			}
 			joined := time.Since(began)
 			size := heap() - before
-			broadcast := min(n, 1000) // so many topics are published to
+			broadcast := min(n, 1000) // number of topics that are published to
 			delivered := uint64(0)
 			for b.Loop() {
 				for _, topic := range topics[:broadcast] {

@@ -29,8 +29,8 @@ func TestDeliverInOrderWithPositionsAsIDs(t *testing.T) {
 	})
 }
 
-// What is published before the client has an event is not for it, what is published
-// after it has the head is.
+// A new client does not get events from before it connected. It gets every event that is
+// published after it has received the response header.
 func TestDeliverFromTheHeadOn(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{})
@@ -45,7 +45,7 @@ func TestDeliverOnlyTheTopicsOfTheSubscription(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{})
 		ab, b, none := a.connect("/?topic=a&topic=b&topic=a"), a.connect("/?topic=b"), a.connect("/?topic=none")
-		a.joined("a", 1) // and not two
+		a.joined("a", 1) // not 2: a topic that is named twice counts once
 		a.joined("b", 2)
 		for i, topic := range strings.Split("abcabcab", "") {
 			a.publish(topic, sse.Event{Data: topic + strconv.Itoa(i)})
@@ -91,11 +91,11 @@ func TestDeliverKindsOfEvents(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{})
 		s := a.connect("/")
-		require.True(t, s.block().silent, "an id to come back with")
+		require.True(t, s.block().silent, "an id from which the client can resume")
 		for _, tt := range []struct {
 			name  string
 			event sse.Event
-			want  string // %s is the position
+			want  string // %s stands for the position
 		}{
 			{"data", sse.Event{Data: "x"}, "data: x\nid: %s\n\n"},
 			{"all", sse.Event{Name: "n", Data: "x", Retry: time.Second, Comment: "c"}, "event: n\ndata: x\nid: %s\nretry: 1000\n: c\n\n"},
@@ -152,8 +152,8 @@ func TestDeliverABurstToAClientThatIsNotReading(t *testing.T) {
 	})
 }
 
-// A worker goes through the members in stints, and a topic's pass may begin again
-// before it is through.
+// A worker goes through the members in stints. Events that are published during a pass make
+// another one follow.
 func TestDeliverToManyMembers(t *testing.T) {
 	forEach(t, func(t *test) {
 		const members, events = 150, 20
@@ -172,17 +172,17 @@ func TestDeliverToManyMembers(t *testing.T) {
 			}
 			s.expect("end")
 		}
-		eventually(t, func() bool { return a.Stats().Delivered == members*(events+1)+members/3*2 }, "the number of deliveries")
+		eventually(t, func() bool { return a.Stats().Delivered == members*(events+1)+members/3*2 }, "the expected number of deliveries")
 	})
 }
 
-// Members move up when another one leaves, and must not be passed over by who is
-// underway through them.
+// When a member leaves, another one takes its place in the list of followers. The worker
+// must not skip that one if it is in the middle of a pass.
 func TestDeliverToMembersThatMove(t *testing.T) {
 	forEach(t, func(t *test) {
 		const members, leaving = 150, 8
 		a := t.start(plan{serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
-			if s.Call().URL.Query().Has("last") { // of those who leave
+			if s.Call().URL.Query().Has("last") { // it makes the members before it leave
 				sub.Filter = func(*hub.Message) bool {
 					left := 0
 					for m := range h.Members("leaving") {
@@ -263,7 +263,7 @@ func TestDeliverWhileMembersComeAndGo(t *testing.T) {
 			others.Wait()
 			close(done)
 		}()
-		for i := 1001; ; i++ { // the last ones may still wait for an event
+		for i := 1001; ; i++ { // the remaining clients may still wait for an event
 			select {
 			case <-done:
 				return
@@ -274,7 +274,7 @@ func TestDeliverWhileMembersComeAndGo(t *testing.T) {
 	})
 }
 
-// Other sends of the application stand between the hub's, whole.
+// The application's own sends and the hub's do not break each other's events.
 func TestDeliverBesideOtherSends(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{sub: hub.Subscription{Topics: []string{"a", "user/1"}}})

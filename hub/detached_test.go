@@ -19,8 +19,9 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
-// exchange is what goes over a connection of HTTP/1.x, without dates and epochs, and
-// without what becomes of the connection: a detached one is not used again.
+// exchange sends request over a new HTTP/1.x connection, runs script, and returns the
+// response's head and body, and whether the body is complete. It removes dates, epochs and
+// the Connection header, which differs: a detached connection is not used again.
 func exchange(t testing.TB, a *app, request string, script func()) (head, body string, whole bool) {
 	t.Helper()
 	conn := a.rawConn()
@@ -96,7 +97,7 @@ func TestDetachedLooksTheSame(t *testing.T) {
 					a.publish("a", sse.Event{Data: strings.Repeat("large\n", 5_000), ID: "own"})
 					a.publish("a", sse.Event{})
 					a.publish("a", sse.Event{Comment: "c", Retry: time.Second})
-					eventually(t, func() bool { return a.Stats().Delivered == before+13 }, "all of it")
+					eventually(t, func() bool { return a.Stats().Delivered == before+13 }, "the delivery of all 13 events")
 					tt.end(a)
 				})
 				require.Equal(t, !tt.broken, whole)
@@ -113,7 +114,7 @@ func TestDetachedLooksTheSame(t *testing.T) {
 	}
 }
 
-// An idle session that is detached has no goroutine.
+// A detached session that is idle has no goroutine.
 func TestDetachedSessionsHaveNoGoroutines(t *testing.T) {
 	const n = 200
 	for _, tr := range transports {
@@ -122,7 +123,7 @@ func TestDetachedSessionsHaveNoGoroutines(t *testing.T) {
 		}
 		t.Run(tr.name, func(t *testing.T) {
 			if runtime.GOOS != "linux" {
-				t.Skip("a goroutine waits for the client's leaving")
+				t.Skip("on this system a goroutine for each session waits for the client to leave")
 			}
 			a := tr.start(t, plan{})
 			before := runtime.NumGoroutine()
@@ -151,7 +152,7 @@ func TestDetachedSessionsHaveNoGoroutines(t *testing.T) {
 	}
 }
 
-// A detached client that leaves is noticed, whichever way it goes.
+// The hub notices that the client of a detached session leaves, however it does.
 func TestDetachedClientThatLeaves(t *testing.T) {
 	for name, leave := range map[string]func(conn net.Conn){
 		"closed":      func(conn net.Conn) { conn.Close() },
@@ -181,7 +182,7 @@ func TestDetachedClientThatLeaves(t *testing.T) {
 	}
 }
 
-// Serve does without detaching where it cannot.
+// Where Serve cannot take over the connection, it works without detaching.
 func TestDetachedIsNotWhereTheConnectionCannotBeHad(t *testing.T) {
 	forEach(t, func(t *test) {
 		if !t.detached && t.major == 1 {
@@ -204,7 +205,7 @@ func TestDetachedIsNotWhereTheConnectionCannotBeHad(t *testing.T) {
 		if t.detached {
 			p.server = func(_ *app, srv *http.Server) { srv.Handler = hide(srv.Handler) }
 		} else {
-			t.detached = true // of HTTP/2
+			t.detached = true // which HTTP/2 cannot be
 		}
 		a := t.start(p)
 		s := a.connect("/")

@@ -15,7 +15,7 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
-// get reads a stream until its body holds the text.
+// get reads a stream until its body contains the text until.
 func get(url, lastEventID, until string) (body string) {
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, http.NoBody)
 	if err != nil {
@@ -35,8 +35,8 @@ func get(url, lastEventID, until string) (body string) {
 	return body
 }
 
-// A client that was away gets what it has missed, and then what is new: it is the same
-// read of the log.
+// A client that reconnects gets the events that it missed, and then new ones. The hub reads
+// both from its log in the same way.
 func Example() {
 	h, err := hub.New(hub.Config{})
 	if err != nil {
@@ -63,14 +63,13 @@ func Example() {
 	// data: 42
 }
 
-// A new client gets the state, and then the changes to it: none is lost, none comes
-// twice.
+// A new client gets the state, and then each later change to it, once.
 func ExampleSubscription_snapshot() {
 	h, err := hub.New(hub.Config{})
 	if err != nil {
 		panic(err)
 	}
-	var board struct { // events are changes of it, published under its lock
+	var board struct { // each event is a change of the board, published under its lock
 		sync.Mutex
 		lines []string
 	}
@@ -107,7 +106,7 @@ func ExampleSubscription_snapshot() {
 	// data: two
 }
 
-// A topic of its own lets other requests find a user's sessions.
+// Each user has a topic, so that other requests can find that user's sessions.
 func ExampleHub_Members() {
 	joined := make(chan struct{}, 2)
 	h, err := hub.New(hub.Config{
@@ -126,7 +125,7 @@ func ExampleHub_Members() {
 	})
 	r.Post("/rooms/{room}", func(_ http.ResponseWriter, r *http.Request) {
 		for m := range h.Members("user/" + r.URL.Query().Get("user")) {
-			_ = m.Subscribe("room/" + chi.URLParam(r, "room")) // one that has left meanwhile
+			_ = m.Subscribe("room/" + chi.URLParam(r, "room")) // fails only if the session has ended
 		}
 	})
 	srv := httptest.NewServer(r)

@@ -13,7 +13,7 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
-// gapCase is a way to come with an id that is of no use.
+// gapCase is a client that connects with an id from which it cannot resume.
 type gapCase struct {
 	reason hub.GapReason
 	id     func(a *app, first hub.Position) string
@@ -38,13 +38,13 @@ var gapCases = []gapCase{
 	{hub.GapMalformed, func(*app, hub.Position) string { return "own" }},
 }
 
-// After a gap the stream goes on with what is left of what the client has missed, if
-// that is known, else where Start says.
+// After a gap the stream continues with those of the missed events that the log still
+// holds, if the hub can know which the client missed, and otherwise where Start says.
 func TestGapIsToldAndWhatFollows(t *testing.T) {
 	for name, tt := range map[string]struct {
 		start    func(h *hub.Hub, eighth hub.Position) hub.Start
 		snapshot bool
-		from     int // which event is the next
+		from     int // number of the next event that the client gets
 	}{
 		"Now":       {func(*hub.Hub, hub.Position) hub.Start { return hub.Now }, false, 11},
 		"Beginning": {func(*hub.Hub, hub.Position) hub.Start { return hub.Beginning }, false, 6},
@@ -80,7 +80,7 @@ func TestGapIsToldAndWhatFollows(t *testing.T) {
 					s := a.resume("/", id)
 					require.Equal(t, []string{string(c.reason)}, s.Header.Values(hub.GapHeader), id)
 					b := s.block()
-					require.Equal(t, hub.GapEvent, b.Name, "it comes first")
+					require.Equal(t, hub.GapEvent, b.Name, "the gap comes first")
 					from := tt.from
 					if c.reason == hub.GapExpired && !tt.snapshot {
 						from = 6
@@ -90,7 +90,7 @@ func TestGapIsToldAndWhatFollows(t *testing.T) {
 					if !tt.snapshot {
 						require.Equal(t, position.String(), b.ID)
 					} else {
-						require.Empty(t, b.ID, "the client has not got the state yet")
+						require.Empty(t, b.ID, "the client does not have the state yet")
 						require.Equal(t, head, receive(t, snapshots))
 						require.Equal(t, sse.Event{Name: "state", Data: "all"}, s.event())
 						require.Equal(t, head.String(), s.block().ID)
@@ -99,7 +99,7 @@ func TestGapIsToldAndWhatFollows(t *testing.T) {
 					s.expectN(from, 10)
 					s.leave()
 
-					// The gap is over for a client that has been told of it.
+					// A client that has been told of the gap resumes without one.
 					s = a.resume("/", told)
 					requireNoGap(t, s)
 					s.expectN(from, 10)
@@ -118,7 +118,7 @@ func TestGapIsToldAndWhatFollows(t *testing.T) {
 	}
 }
 
-// A gap is one of the client's topics, not of the log.
+// A client has a gap only if its own topics have lost events.
 func TestGapOnlyWhereSomethingIsMissing(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{hub: hub.Config{LogEvents: 10}})
@@ -148,7 +148,7 @@ func TestGapOnlyWhereSomethingIsMissing(t *testing.T) {
 	})
 }
 
-// A topic that has been forgotten does not pass for one that never was.
+// The hub does not mistake a topic that it has dropped for a new one.
 func TestGapOfATopicThatIsForgotten(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{hub: hub.Config{LogEvents: 5}})
@@ -173,7 +173,7 @@ func TestGapByAge(t *testing.T) {
 		a.publishN("a", 1, 3)
 		s.expect("1")
 		s.leave()
-		eventually(t, func() bool { return a.Stats().LogEvents == 0 }, "an empty log, though nothing is published")
+		eventually(t, func() bool { return a.Stats().LogEvents == 0 }, "an empty log, although nothing is published")
 		last := a.Position()
 		s = a.resume("/", s.id)
 		require.Equal(t, "expired", s.Header.Get(hub.GapHeader))
@@ -203,13 +203,13 @@ func TestGapBySize(t *testing.T) {
 	})
 }
 
-// What is due to a client may leave the log while the session opens. Whether it is in
-// time for the header, or not, the client is told.
+// Unsent events can leave the log while its session opens. The client is told of the gap by
+// the event, and by the header if that has not been sent yet.
 func TestGapWhileTheSessionOpens(t *testing.T) {
-	for name, passes := range map[string]bool{"before the head": false, "after it": true} {
+	for name, accepts := range map[string]bool{"before the head": false, "after it": true} {
 		t.Run(name, func(t *testing.T) {
 			forEach(t, func(t *test) {
-				const log = 700 // more than is looked at in one go
+				const log = 700 // more than the hub collects at a time
 				a := t.start(plan{
 					hub: hub.Config{LogEvents: log},
 					serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
@@ -222,14 +222,14 @@ func TestGapWhileTheSessionOpens(t *testing.T) {
 									noError(t, err)
 								}
 							})
-							return passes || m.Event.Name == "new"
+							return accepts || m.Event.Name == "new"
 						}
 						return h.Serve(s, sub)
 					},
 				})
 				a.publishN("a", 1, log)
 				s := a.connect("/")
-				if passes {
+				if accepts {
 					requireNoGap(t, s)
 				} else {
 					require.Equal(t, "expired", s.Header.Get(hub.GapHeader))
@@ -240,7 +240,7 @@ func TestGapWhileTheSessionOpens(t *testing.T) {
 						require.Equal(t, a.Position().Offset-log, parse(t, e.ID).Offset)
 						break
 					}
-					require.True(t, passes)
+					require.True(t, accepts)
 					require.Equal(t, strconv.Itoa(n), e.Data)
 				}
 				s.expectN(10, log+9)

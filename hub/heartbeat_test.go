@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A heartbeat that comes just when an event is due leaves it to those who send it.
+// A heartbeat does not send a position while an event is unsent: a delivery sends the
+// event.
 func TestHeartbeatBeforeDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newLogHub(t, Config{})
@@ -17,7 +18,7 @@ func TestHeartbeatBeforeDue(t *testing.T) {
 		defer m.leave(nil)
 		m.placeCursor("", Now)
 		h.publishTo("b", "a", "b")
-		synctest.Wait() // it is not sent, since m is not free
+		synctest.Wait() // nothing is sent, since the test has claimed m
 		m.state.Store(stateIdle)
 
 		frame, ok := (*owner)(m).BeginHeartbeat(nil)
@@ -35,6 +36,6 @@ func TestHeartbeatBeforeDue(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, []string{h.at(2).String(), h.at(4).String()}, s.ids)
 		frame, ok = (*owner)(m).BeginHeartbeat(nil)
-		require.False(t, ok, "it knows that: %s", frame)
+		require.False(t, ok, "the client knows the position: %s", frame)
 	})
 }

@@ -18,7 +18,7 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// logHub is a hub and its sessions, all in a bubble.
+// logHub is a hub and its sessions, all in one synctest bubble.
 type logHub struct {
 	*Hub
 	t      *testing.T
@@ -47,7 +47,7 @@ func (h *logHub) publish(topic string, e sse.Event) Position {
 	return pos
 }
 
-// publishTo publishes once to each topic.
+// publishTo publishes one event to each of topics, with the data "to TOPIC".
 func (h *logHub) publishTo(topics ...string) {
 	h.t.Helper()
 	for _, topic := range topics {
@@ -60,7 +60,7 @@ type logSession struct {
 	leave func()
 }
 
-// serve returns when the session has got what was due.
+// serve opens a session and returns when no event is unsent.
 func (h *logHub) serve(sub Subscription, edit func(r *http.Request)) *logSession {
 	h.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -78,7 +78,7 @@ func (h *logHub) serve(sub Subscription, edit func(r *http.Request)) *logSession
 	return s
 }
 
-// resume is serve for a client that comes with an id.
+// resume is serve for a client that has a last event id.
 func (h *logHub) resume(id string, topics ...string) *logSession {
 	h.t.Helper()
 	return h.serve(Subscription{Topics: topics}, func(r *http.Request) { r.Header.Set("Last-Event-ID", id) })
@@ -95,14 +95,14 @@ func (s *logSession) events() (events []event.Event) {
 	defer s.w.mu.Unlock()
 	for e, err := range event.NewDecoder(bytes.NewReader(s.w.body.Bytes())).All() {
 		if err != nil {
-			panic(err) // of a buffer
+			panic(err) // a buffer has no read errors
 		}
 		events = append(events, e)
 	}
 	return events
 }
 
-// data returns the data of the events, and the reason of a gap.
+// data returns the data of the events, and the reason of the gap if there is one.
 func (s *logSession) data() (data []string, gap string) {
 	for _, e := range s.events() {
 		if e.Name == GapEvent {
@@ -115,7 +115,7 @@ func (s *logSession) data() (data []string, gap string) {
 
 func (h *logHub) at(offset int) Position { return Position{h.epoch, uint64(offset)} }
 
-// requireLog asserts which events are in the log.
+// requireLog asserts that the log holds the events at offsets, and no others.
 func (h *logHub) requireLog(offsets ...uint64) {
 	h.t.Helper()
 	h.mu.Lock()

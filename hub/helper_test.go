@@ -31,13 +31,13 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
-// patience is how long a test waits for what must happen. Nothing takes that long.
+// patience is how long a test waits for something that must happen. Nothing takes so long.
 const patience = 20 * time.Second
 
-// transport is a way for a hub's events to get to a client.
+// transport is a protocol, with or without TLS and detached sessions.
 type transport struct {
 	name     string
-	major    int // of HTTP
+	major    int // major version of HTTP
 	tls      bool
 	detached bool
 	set      func(*http.Protocols, bool)
@@ -52,7 +52,7 @@ var transports = []transport{
 	{"detached-tls", 1, true, true, (*http.Protocols).SetHTTP1},
 }
 
-// test is a test over a transport.
+// test is a test and the transport that it uses.
 type test struct {
 	*testing.T
 	transport
@@ -70,7 +70,7 @@ func forEach(t *testing.T, f func(t *test)) {
 	}
 }
 
-// start runs an app until the test ends.
+// start starts an app over t's transport. It runs until the test ends.
 func (t *test) start(p plan) *app {
 	t.Helper()
 	return t.transport.start(t.T, p)
@@ -82,21 +82,21 @@ func (tr transport) protocols() *http.Protocols {
 	return p
 }
 
-// plan is what an app is made of. Its zero value serves topic "a".
+// plan configures an app. Its zero value serves topic "a".
 type plan struct {
 	hub     hub.Config
-	sse     sse.Config       // without heartbeats, unless it sets some
-	sub     hub.Subscription // of requests for "/"; their parameters "topic" are its Topics
+	sse     sse.Config       // Heartbeat.Period 0 means no heartbeats
+	sub     hub.Subscription // for requests to "/"; their query parameters "topic" replace its Topics
 	serve   func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error
 	route   []sse.RouteOption
 	use     []func(http.Handler) http.Handler
 	mount   func(a *app, r *sse.Router)
 	server  func(a *app, srv *http.Server)
-	small   bool     // the server notices soon that a client does not read
-	expects []string // what http.Server may complain of
+	small   bool     // small buffers: writes soon block if a client does not read
+	expects []string // texts that http.Server may log
 }
 
-// app is a hub behind a server.
+// app is a hub and the server that serves it.
 type app struct {
 	*hub.Hub
 	t      testing.TB
@@ -105,10 +105,11 @@ type app struct {
 	srv    *httptest.Server
 	client *http.Client
 	ends   chan sse.End
-	log    *syncBuffer // of the hub and the plugin
+	log    *syncBuffer // what the hub and the plugin log
 }
 
-// start runs an app until the test ends, at which nothing must be left of it.
+// start starts an app over tr. When the test ends it stops the app, and asserts that no
+// session and no member is left.
 func (tr transport) start(t testing.TB, p plan) *app {
 	t.Helper()
 	a := &app{t: t, tr: tr, ends: make(chan sse.End, 10_000), log: new(syncBuffer)}
@@ -179,12 +180,13 @@ func (tr transport) start(t testing.TB, p plan) *app {
 		a.srv.Close()
 		eventually(t, func() bool { return a.plugin.Len() == 0 }, "the end of all sessions")
 		eventually(t, func() bool { return a.Stats().Members == 0 }, "the end of all members")
-		complaints.check(t, append(p.expects, "TLS handshake error")) // of a test's end
+		complaints.check(t, append(p.expects, "TLS handshake error")) // a client that stops at the end of a test causes it
 	})
 	return a
 }
 
-// newClient returns a client, of which a slow one holds little that it does not read.
+// newClient returns a client. A slow one has small buffers, so it takes little more than it
+// reads.
 func (a *app) newClient(slow bool) *http.Client {
 	t := &http.Transport{Protocols: a.tr.protocols(), TLSClientConfig: a.tlsConfig()}
 	if slow {
@@ -201,7 +203,7 @@ func (a *app) newClient(slow bool) *http.Client {
 	return &http.Client{Transport: t}
 }
 
-// rawConn is a connection that nobody reads from but the test.
+// rawConn returns a connection to the server, without an HTTP client.
 func (a *app) rawConn() net.Conn {
 	a.t.Helper()
 	var conn net.Conn
@@ -226,7 +228,7 @@ func (a *app) tlsConfig() *tls.Config {
 	return config
 }
 
-// publish publishes in the test's goroutine.
+// publish publishes an event, from the test's goroutine.
 func (a *app) publish(topic string, e sse.Event) hub.Position {
 	a.t.Helper()
 	pos, err := a.Publish(a.t.Context(), topic, e)
@@ -234,7 +236,7 @@ func (a *app) publish(topic string, e sse.Event) hub.Position {
 	return pos
 }
 
-// publishN publishes numbers from the first to the last one as data.
+// publishN publishes events with the numbers from first to last as data.
 func (a *app) publishN(topic string, first, last int) {
 	a.t.Helper()
 	for i := first; i <= last; i++ {
@@ -242,29 +244,29 @@ func (a *app) publishN(topic string, first, last int) {
 	}
 }
 
-// joined waits until so many follow topic.
+// joined waits until n members have joined topic.
 func (a *app) joined(topic string, n int) {
 	a.t.Helper()
 	eventually(a.t, func() bool { return a.Count(topic) == n && len(slices.Collect(a.Members(topic))) == n },
 		fmt.Sprintf("%d members of %s", n, topic))
 }
 
-// end waits for the end of a session.
+// end waits until a session has ended, and returns how.
 func (a *app) end() sse.End {
 	a.t.Helper()
 	return receive(a.t, a.ends)
 }
 
-// stream is a client's end of a session.
+// stream is a client's side of a session.
 type stream struct {
 	*http.Response
 	t      testing.TB
 	r      *bufio.Reader
-	id     string // the last event id
+	id     string // the client's last event id
 	cancel context.CancelFunc
 }
 
-// dial opens a stream, whatever its status. The header is pairs of name and value.
+// dial sends a request, whatever the response's status. header alternates names and values.
 func (a *app) dial(path string, header ...string) *stream {
 	a.t.Helper()
 	return a.dialBy(a.client, path, header...)
@@ -278,7 +280,7 @@ func (a *app) dialBy(c *http.Client, path string, header ...string) *stream {
 }
 
 func (a *app) try(c *http.Client, path string, header ...string) (*stream, error) {
-	ctx, cancel := context.WithTimeout(a.t.Context(), patience) // a test that fails should not hang
+	ctx, cancel := context.WithTimeout(a.t.Context(), patience) // so that a failing test does not hang
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.srv.URL+path, http.NoBody)
 	if err == nil {
 		for pair := range slices.Chunk(header, 2) {
@@ -295,13 +297,14 @@ func (a *app) try(c *http.Client, path string, header ...string) (*stream, error
 	return nil, err
 }
 
-// connect opens a stream that must be one.
+// connect opens a stream, and asserts that the response is one.
 func (a *app) connect(path string, header ...string) *stream {
 	a.t.Helper()
 	return a.connectBy(a.client, path, header...)
 }
 
-// connectSlow opens a stream of which the server notices soon that it is not read.
+// connectSlow is connect with small buffers: the server's writes soon block if the test
+// does not read.
 func (a *app) connectSlow(path string, header ...string) *stream {
 	a.t.Helper()
 	return a.connectBy(a.newClient(true), path, header...)
@@ -316,27 +319,27 @@ func (a *app) connectBy(c *http.Client, path string, header ...string) *stream {
 	return s
 }
 
-// resume connects as a client that comes back.
+// resume connects with the last event id id.
 func (a *app) resume(path, id string) *stream {
 	a.t.Helper()
 	return a.connect(path, "Last-Event-ID", id)
 }
 
-// reconnect leaves and comes back.
+// reconnect closes s, and connects again with its last event id.
 func (a *app) reconnect(s *stream) *stream {
 	a.t.Helper()
 	s.leave()
 	return a.resume(s.Request.URL.RequestURI(), s.id)
 }
 
-// block is what stands between blank lines.
+// block is the lines of a stream up to a blank line: an event, or less.
 type block struct {
 	sse.Event
 	text   string
-	silent bool // no client shows it
+	silent bool // it has no data, so no client shows it
 }
 
-// block returns the next one.
+// block returns the next block.
 func (s *stream) block() block {
 	s.t.Helper()
 	b, err := s.tryBlock()
@@ -344,8 +347,8 @@ func (s *stream) block() block {
 	return b
 }
 
-// tryBlock reads as a client does, but from one that encodes as package event does it
-// takes nothing else.
+// tryBlock reads the next block as a client does, but it accepts only what package event
+// writes.
 func (s *stream) tryBlock() (block, error) {
 	b := block{silent: true}
 	var data []string
@@ -396,7 +399,7 @@ func (s *stream) event() sse.Event {
 	}
 }
 
-// expect expects events with these data, in this order, and no others among them.
+// expect asserts that the next events have these data.
 func (s *stream) expect(data ...string) {
 	s.t.Helper()
 	for _, want := range data {
@@ -404,7 +407,7 @@ func (s *stream) expect(data ...string) {
 	}
 }
 
-// expectN expects the numbers from the first to the last one as data.
+// expectN asserts that the next events have the numbers from first to last as data.
 func (s *stream) expectN(first, last int) {
 	s.t.Helper()
 	for i := first; i <= last; i++ {
@@ -412,8 +415,8 @@ func (s *stream) expectN(first, last int) {
 	}
 }
 
-// expectGap expects the event that tells of a gap, with its id, unless a snapshot is
-// to come first.
+// expectGap asserts that the next event tells of a gap, and returns the gap. The event's id
+// must be the gap's position, unless a snapshot follows.
 func (s *stream) expectGap() hub.Gap {
 	s.t.Helper()
 	e := s.event()
@@ -428,22 +431,22 @@ func (s *stream) expectGap() hub.Gap {
 	return gap
 }
 
-// expectEnd expects the stream to end in order, without another event.
+// expectEnd asserts that the stream ends in an orderly way, without another event.
 func (s *stream) expectEnd() {
 	s.t.Helper()
 	for {
 		b, err := s.tryBlock()
 		if err != nil {
 			require.Equal(s.t, io.EOF, err)
-			require.Empty(s.t, b.text, "half an event")
+			require.Empty(s.t, b.text, "an incomplete event")
 			return
 		}
 		require.True(s.t, b.silent, "%q", b.text)
 	}
 }
 
-// endOf ends all sessions, of which s is the only one with a client, when all that is
-// due has been sent, and expects nothing more.
+// endOf ends all sessions once no event is unsent, and asserts that s gets no more events.
+// s must be the only stream.
 func (a *app) endOf(s *stream) {
 	a.t.Helper()
 	topics := s.Request.URL.Query()["topic"]
@@ -457,31 +460,31 @@ func (a *app) endOf(s *stream) {
 	s.expectEnd()
 }
 
-// rest reads to the end of the stream.
+// rest reads the rest of the stream.
 func (s *stream) rest() (string, error) {
 	b, err := io.ReadAll(s.r)
 	return string(b), err
 }
 
-// leave goes without a word.
+// leave cancels the request and closes the connection.
 func (s *stream) leave() {
 	s.cancel()
 	s.Body.Close()
 }
 
-// receive waits for a value.
+// receive waits for a value from c.
 func receive[T any](t testing.TB, c <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-c:
 		return v
 	case <-time.After(patience):
-		require.FailNow(t, "nothing came")
+		require.FailNow(t, "received nothing in time")
 		panic("unreachable")
 	}
 }
 
-// within expects f to return in time.
+// within calls f, and asserts that it returns in time.
 func within(t testing.TB, f func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -492,12 +495,12 @@ func within(t testing.TB, f func()) {
 	receive(t, done)
 }
 
-// eventually waits until f is true.
+// eventually waits until f returns true.
 func eventually(t testing.TB, f func() bool, what string) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !f(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			require.FailNow(t, "in vain waited for: "+what)
+			require.FailNow(t, "waited in vain for: "+what)
 		}
 	}
 }
@@ -514,8 +517,8 @@ func goroutinesBackTo(t testing.TB, n int) {
 	}
 }
 
-// In handlers, and in all goroutines but the test's own, require would end the wrong
-// one. noError and matches are for there.
+// require must not be used in handlers and other goroutines, since it would end the
+// goroutine it is called from, not the test. noError and matches are for those.
 
 func noError(t testing.TB, err error) bool {
 	t.Helper()
@@ -527,7 +530,7 @@ func matches(t testing.TB, err, target error, about ...any) {
 	assert.ErrorIs(t, err, target, about...)
 }
 
-// complaints are what http.Server prints.
+// complaints collects what http.Server logs.
 type complaints struct {
 	mu  sync.Mutex
 	all []string
@@ -540,18 +543,18 @@ func (c *complaints) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// check expects those that hold one of some texts, and no others.
+// check asserts that each complaint contains one of the expected texts.
 func (c *complaints) check(t testing.TB, expected []string) {
 	t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, complaint := range c.all {
 		assert.True(t, slices.ContainsFunc(expected, func(text string) bool { return strings.Contains(complaint, text) }),
-			"http.Server has something to say: %s", complaint)
+			"http.Server has logged: %s", complaint)
 	}
 }
 
-// syncBuffer is a buffer for more than one goroutine.
+// syncBuffer is a buffer that is safe for concurrent use.
 type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

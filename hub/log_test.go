@@ -40,10 +40,11 @@ func TestLogSize(t *testing.T) {
 		}
 		h.requireLog(3, 4, 5)
 		assert.Equal(t, 3*one, h.Stats().LogSize)
-		h.publish("a", sse.Event{Data: "123456"}) // larger by a byte, or two
+		h.publish("a", sse.Event{Data: "123456"}) // longer by one digit
 		h.requireLog(5, 6)
 
-		// The newest stays, however large; beyond the bound it is refused.
+		// The newest event stays, however large it is. One larger than the bound is
+		// refused.
 		h.publish("a", sse.Event{Data: string(make([]byte, 3*one-100))})
 		h.requireLog(7)
 		_, err := h.Publish(t.Context(), "a", sse.Event{Data: string(make([]byte, 3*one))})
@@ -63,7 +64,7 @@ func TestLogSize(t *testing.T) {
 		} {
 			sizes.publish("a", e)
 			after := sizes.Stats().LogSize
-			assert.GreaterOrEqual(t, after-before, int64(2000), "an event is there twice: as it was published, and as it is sent")
+			assert.GreaterOrEqual(t, after-before, int64(2000), "an event takes its size twice: as it was published, and as it is sent")
 			before = after
 		}
 	})
@@ -78,7 +79,7 @@ func TestLogAge(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		h.publishTo("c")
 
-		// Nobody publishes anymore.
+		// Nothing is published any longer.
 		time.Sleep(20*time.Second - time.Nanosecond)
 		h.requireLog(1, 2, 3, 4)
 		time.Sleep(time.Nanosecond)
@@ -95,7 +96,7 @@ func TestLogAge(t *testing.T) {
 		assert.Nil(t, h.expiry, "an empty log has no timer")
 		h.mu.Unlock()
 
-		// It goes on.
+		// The hub still works.
 		h.publishTo("a")
 		h.requireLog(5)
 		time.Sleep(time.Minute)
@@ -104,7 +105,7 @@ func TestLogAge(t *testing.T) {
 	})
 }
 
-// The timer was set for an event that has left the log for another reason.
+// The timer is set for an event that leaves the log early, because of LogEvents.
 func TestLogAgeAndCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newLogHub(t, Config{LogAge: time.Minute, LogEvents: 1})
@@ -143,7 +144,7 @@ func TestLogDefaults(t *testing.T) {
 	}
 }
 
-// Ids of their own are known as long as their events are.
+// The hub knows an own id as long as its event is in the log.
 func TestLogOwnIDs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newLogHub(t, Config{LogEvents: 4})
@@ -153,8 +154,8 @@ func TestLogOwnIDs(t *testing.T) {
 		assert.Equal(t, []string{"to a", "to a"}, data)
 		assert.Empty(t, gap)
 
-		// It should not repeat, but if it does the newest counts, also when the older one
-		// leaves the log.
+		// An own id should not repeat. If it does, it stands for the newest event, also
+		// after the older one has left the log.
 		h.publish("a", sse.Event{ID: "x", Data: "4"})
 		h.publishTo("a")
 		h.requireLog(2, 3, 4, 5)

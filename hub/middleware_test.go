@@ -16,8 +16,8 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
-// What stands around the handler has seen a request that was answered with status 200
-// and what was written by then.
+// To middleware, a stream is a request with status 200. It counts the bytes that were
+// written until the handler returned.
 func TestMiddlewareSeesAnAnswer(t *testing.T) {
 	forEach(t, func(t *test) {
 		type answer struct{ status, bytes int }
@@ -49,12 +49,12 @@ func TestMiddlewareSeesAnAnswer(t *testing.T) {
 			a.Kick("a", nil)
 		}
 		require.Equal(t, answer{http.StatusOK, read}, receive(t, answers))
-		eventually(t, func() bool { return access.String() != "" }, "a line of the log")
+		eventually(t, func() bool { return access.String() != "" }, "a line in the access log")
 		require.Contains(t, access.String(), fmt.Sprintf(" - 200 %dB in ", read))
 	})
 }
 
-// printer is a middleware.LoggerInterface.
+// printer implements middleware.LoggerInterface.
 type printer struct{ w io.Writer }
 
 func (p *printer) Print(v ...any) { fmt.Fprintln(p.w, v...) }
@@ -92,13 +92,13 @@ func TestMiddlewareAround(t *testing.T) {
 				for m := range a.Members("a") {
 					require.Equal(t, "/", chi.RouteContext(m.Session().Call().Context()).RoutePattern())
 					if !t.detached {
-						require.NotEmpty(t, middleware.GetReqID(m.Session().Context()), "it has the values of middleware")
+						require.NotEmpty(t, middleware.GetReqID(m.Session().Context()), "the context has the values of middleware")
 					}
 					_, ok := m.Session().Context().Deadline()
 					require.False(t, ok)
 				}
 				for i := 4; i < 20; i++ {
-					time.Sleep(time.Millisecond) // past the Timeout's end
+					time.Sleep(time.Millisecond) // longer in all than the Timeout
 					a.publish("a", sse.Event{Data: strconv.Itoa(i)})
 					s.expect(strconv.Itoa(i))
 				}

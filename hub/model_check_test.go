@@ -15,7 +15,7 @@ import (
 // check compares the hub with the model.
 func (m *model) check() {
 	m.t.Helper()
-	m.settleEvents()
+	m.copyEvents()
 	m.mu.Lock()
 	faults := m.faults
 	m.mu.Unlock()
@@ -26,17 +26,17 @@ func (m *model) check() {
 		m.failf("the hub is at %v, want %v", got, want)
 	}
 	evicted := m.evicted()
-	m.noteDeaths(evicted)
+	m.noteDropped(evicted)
 	for _, s := range slices.Clone(m.sessions) {
-		s.look(evicted)
+		s.checkSent(evicted)
 	}
 	m.checkStats(evicted)
-	requireSound(m)
+	requireConsistent(m)
 }
 
-// noteDeaths takes note of the topics that the hub may have forgotten since the step
-// began.
-func (m *model) noteDeaths(evicted uint64) {
+// noteDropped notes which topics the hub may have dropped since the step began: those that
+// had neither events nor followers at some time.
+func (m *model) noteDropped(evicted uint64) {
 	for _, t := range modelTopics {
 		alive := false
 		for offset := evicted + 1; offset <= m.before.head && !alive; offset++ {
@@ -47,18 +47,18 @@ func (m *model) noteDeaths(evicted uint64) {
 			alive = alive || follows && slices.Contains(m.before.follows[s], t) && !s.hasEnded()
 		}
 		if !alive {
-			m.died[t] = m.head()
+			m.dropped[t] = m.head()
 		}
 	}
 }
 
 func (s *modelSession) failf(format string, args ...any) {
 	s.model.t.Helper()
-	s.model.failf("%s (follows %v, sent %d, at %d, settled %d of %d, %d evicted): %s", s, s.follow, s.sent, s.pos, s.upTo, s.model.head(), s.model.h.Stats().Evicted, fmt.Sprintf(format, args...))
+	s.model.failf("%s (follows %v, sent %d, at %d, checked up to %d of %d, %d evicted): %s", s, s.follow, s.sent, s.pos, s.upTo, s.model.head(), s.model.h.Stats().Evicted, fmt.Sprintf(format, args...))
 }
 
-// look compares what s has been sent with what it should have been.
-func (s *modelSession) look(evicted uint64) {
+// checkSent compares what s has been sent with what it should have been sent.
+func (s *modelSession) checkSent(evicted uint64) {
 	s.model.t.Helper()
 	s.mu.Lock()
 	items, ended, opened := s.items, s.ended, s.opened
@@ -70,26 +70,26 @@ func (s *modelSession) look(evicted uint64) {
 	}
 	switch {
 	case ended:
-		s.finish(evicted)
+		s.checkEnd(evicted)
 	case s.gate.Load() != nil:
 	case !opened:
-		s.failf("does not get through its opening")
+		s.failf("is not opened")
 	case s.mustGap:
 		s.failf("has a gap that it is not told of")
 	case s.snapshot:
 		s.failf("is not sent a snapshot")
 	case s.vague && !s.begun:
-		s.failf("is not told where it begins")
+		s.failf("is not told where it starts")
 	default:
-		s.settle(s.model.head())
+		s.requireUpTo(s.model.head())
 		if s.owed {
-			s.failf("is not sent the snapshot that it was promised, before it came back")
+			s.failf("is not sent the snapshot that an earlier session promised")
 		}
 		if id, _ := s.w.lastID(s.lastEventID(), nil); id == "" {
-			s.failf("has no id to come back with")
+			s.failf("has no id from which to resume")
 		}
 		if s.model.beaten && s.sent < s.model.head() {
-			s.failf("is not moved on by its heartbeat")
+			s.failf("is not sent the hub's position by its heartbeat")
 		}
 		if st := s.member.Load().state.Load(); st != stateIdle {
 			s.failf("is in state %d", st)
@@ -97,7 +97,7 @@ func (s *modelSession) look(evicted uint64) {
 	}
 }
 
-// accept takes the next item.
+// accept checks the next item, and moves what is expected past it.
 func (s *modelSession) accept(item modelItem, evicted uint64) {
 	s.model.t.Helper()
 	if item.kind == modelIsGap {
@@ -106,10 +106,10 @@ func (s *modelSession) accept(item modelItem, evicted uint64) {
 		return
 	}
 	if s.mustGap {
-		s.failf("is sent %+v in place of a gap", item)
+		s.failf("is sent %+v instead of a gap", item)
 	}
 	if s.snapshot != (item.kind == modelIsSnapshot) {
-		s.failf("is sent %+v, snapshot due: %t", item, s.snapshot)
+		s.failf("is sent %+v, want a snapshot: %t", item, s.snapshot)
 	}
 	s.gap, s.old = "", false
 	switch item.kind {
@@ -124,13 +124,13 @@ func (s *modelSession) accept(item modelItem, evicted uint64) {
 	default:
 		p, _ := ParsePosition(item.id)
 		if p.Epoch != s.model.h.epoch || p.Offset < s.sent || p.Offset > s.model.head() {
-			s.failf("is told %q", item.id)
+			s.failf("is sent the id %q", item.id)
 		}
 		if s.vague {
 			s.follows(p.Offset)
 			s.vague = false
 		}
-		s.settle(p.Offset)
+		s.requireUpTo(p.Offset)
 		s.sent = p.Offset
 	}
 	s.begun = true
@@ -140,16 +140,16 @@ func (s *modelSession) acceptEvent(item modelItem) {
 	s.model.t.Helper()
 	offset, ok := s.model.ids[item.id]
 	if !ok {
-		s.failf("is sent %+v, which nobody has published", item)
+		s.failf("is sent %+v, which was not published", item)
 	}
 	e := s.model.at(offset)
 	switch {
 	case e.key != item.key || e.data != item.data:
 		s.failf("is sent %+v, want %+v", item, e)
 	case offset <= s.pos:
-		s.failf("is sent %d behind %d", offset, s.pos)
+		s.failf("is sent %d after %d", offset, s.pos)
 	case !s.wants(offset):
-		s.failf("is sent %d, which is not for it: %+v", offset, e)
+		s.failf("is sent %d, which it should not be sent: %+v", offset, e)
 	}
 	if s.client.slow == SlowLatest {
 		s.got[s.keyOf(e)] = offset
@@ -178,7 +178,7 @@ func (s *modelSession) acceptGap(item modelItem, evicted uint64) {
 		s.failf("is told of a gap %s", item.data)
 	}
 	if (item.id == "") != g.Snapshot {
-		s.failf("is told of a gap with id %q: %s", item.id, item.data) // it must not come back behind the snapshot without it
+		s.failf("is told of a gap with id %q: %s", item.id, item.data) // without the snapshot, the client must not resume after it
 	}
 	if item.id != "" {
 		defer func() { s.sent = to }()
@@ -188,7 +188,7 @@ func (s *modelSession) acceptGap(item modelItem, evicted uint64) {
 		return
 	}
 	if g.Reason == GapMalformed && s.gap == GapExpired && m.ids[s.id] > m.before.evicted && m.ids[s.id] <= evicted {
-		s.gap = GapMalformed // it has left the log just before the client came
+		s.gap = GapMalformed // the event with that id left the log just before the client connected
 		s.follows(s.wasHead)
 		s.vague = true
 	}
@@ -213,7 +213,7 @@ func (s *modelSession) acceptGap(item modelItem, evicted uint64) {
 			s.failf("is told of a gap %s", item.data)
 		}
 		s.follows(to)
-	case to < s.pos || to > max(s.pos, evicted): // what has left the log comes on top
+	case to < s.pos || to > max(s.pos, evicted): // or a later offset, up to which events have left the log
 		s.failf("is told of a gap %s, want it up to %d", item.data, s.pos)
 	case to > s.pos:
 		s.follows(to)
@@ -222,8 +222,8 @@ func (s *modelSession) acceptGap(item modelItem, evicted uint64) {
 	s.gap, s.mustGap, s.vague, s.old = "", false, false, false
 }
 
-// acceptSlow is for a client that was too slow, but is not cut off: in its opening
-// none is.
+// acceptSlow checks a gap of a client that was too slow and is not cut off. While a session
+// opens, none is cut off, whatever its SlowPolicy.
 func (s *modelSession) acceptSlow(g Gap, evicted uint64, late bool) {
 	s.model.t.Helper()
 	to := g.Position.Offset
@@ -232,7 +232,7 @@ func (s *modelSession) acceptSlow(g Gap, evicted uint64, late bool) {
 		s.failf("is told of the gap %+v", g)
 	case !s.mayHaveMissed(max(s.pos, s.upTo), evicted, false):
 		s.failf("is told of the gap %+v, but nothing it could miss has left the log", g)
-	case (g.Snapshot || late && s.client.slow == SlowSkip) && to < s.model.before.head: // it goes on with the present
+	case (g.Snapshot || late && s.client.slow == SlowSkip) && to < s.model.before.head: // it continues with the present
 		s.failf("is told of the gap %+v, want it up to %d", g, s.model.before.head)
 	case to <= s.pos, !g.Snapshot && (!late || s.client.slow == SlowLatest) && to > evicted:
 		s.failf("is told of the gap %+v", g)
@@ -245,8 +245,9 @@ func (s *modelSession) acceptSlow(g Gap, evicted uint64, late bool) {
 	s.gap, s.mustGap, s.vague = "", false, false
 }
 
-// settle takes note that nothing more comes up to an offset.
-func (s *modelSession) settle(to uint64) {
+// requireUpTo checks that s has been sent every event up to the offset to. Later events
+// start after it.
+func (s *modelSession) requireUpTo(to uint64) {
 	s.model.t.Helper()
 	if s.client.slow != SlowLatest {
 		if missing := s.wanted(s.pos, to); len(missing) > 0 {
@@ -266,8 +267,8 @@ func (s *modelSession) settle(to uint64) {
 	s.pos, s.upTo = max(s.pos, to), max(s.upTo, to)
 }
 
-// finish is for a session that has ended.
-func (s *modelSession) finish(evicted uint64) {
+// checkEnd checks the end of a session, and removes it from the model.
+func (s *modelSession) checkEnd(evicted uint64) {
 	s.model.t.Helper()
 	m, cause := s.model, context.Cause(s.server.Context())
 	if s.opened && !s.detached && s.err != cause {
@@ -289,20 +290,20 @@ func (s *modelSession) finish(evicted uint64) {
 		m.totals.Slow++
 	case m.closed && errors.Is(cause, sse.ErrShutdown):
 		if s.gate.Load() == nil {
-			s.settle(m.head())
+			s.requireUpTo(m.head())
 		}
 	case !s.mayEnd:
 		s.failf("has ended: %v, %v", cause, s.err)
 	}
 	cut := s.inFlight
-	if len(cut) > 0 { // some of it has arrived
+	if len(cut) > 0 { // how much of the last write the client has received: nothing, all or a part
 		cut = cut[:[]int{0, len(cut), m.src.intn(len(cut) + 1)}[m.src.intn(3)]]
 		m.totals.Cut++
 	}
 	c := s.client
 	var owed bool
 	c.seen, owed = s.w.lastID(s.lastEventID(), cut)
-	c.session, c.stalls, c.owed = nil, false, nil
+	c.session, c.blocked, c.owed = nil, false, nil
 	if owed {
 		c.owed = slices.Collect(maps.Keys(s.follow))
 	}
@@ -311,7 +312,7 @@ func (s *modelSession) finish(evicted uint64) {
 	s.cancel()
 }
 
-// checkStats compares what the hub says of itself, when no session is on the move.
+// checkStats compares Stats, Count and Members with the model, while nothing happens.
 func (m *model) checkStats(evicted uint64) {
 	m.t.Helper()
 	topics := make(map[string]bool)
@@ -349,13 +350,14 @@ func (m *model) checkStats(evicted uint64) {
 	}
 	for _, sh := range m.h.shards {
 		if sh.worker != nil || sh.queue.len() > 0 {
-			m.failf("a shard is at work")
+			m.failf("a shard has a worker or a queue")
 		}
 	}
 }
 
-// requireSound asserts that all parts of the hub say the same of its log.
-func requireSound(m *model) {
+// requireConsistent asserts that the hub's log and topics agree, and that no pass is in
+// progress.
+func requireConsistent(m *model) {
 	m.t.Helper()
 	h := m.h
 	h.mu.Lock()
@@ -369,11 +371,11 @@ func requireSound(m *model) {
 			own++
 		}
 		if h.topics[e.Topic] != e.topic {
-			m.failf("entry %v is of a topic that is forgotten", e.Position)
+			m.failf("entry %v is of a topic that has been dropped", e.Position)
 		}
 	}
 	if size != h.log.size || own != len(h.log.own) {
-		m.failf("the log has a size of %d and %d ids of their own, want %d and %d", h.log.size, len(h.log.own), size, own)
+		m.failf("the log has the size %d and %d own ids, want %d and %d", h.log.size, len(h.log.own), size, own)
 	}
 	if n := h.log.entries.len(); n > h.log.maxEvents || n > 1 && size > h.log.maxSize {
 		m.failf("the log has %d events, %d bytes", n, size)
@@ -383,7 +385,7 @@ func requireSound(m *model) {
 		inTopics += t.entries.len()
 		for _, p := range t.parts {
 			if p.queued || p.visited != 0 {
-				m.failf("topic %s has a pass under way", t.name)
+				m.failf("topic %s has a pass in progress", t.name)
 			}
 			for i, l := range p.links {
 				if l.i != i || l.topic != t {

@@ -8,7 +8,7 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// modelClient is somebody who comes and goes.
+// modelClient is a client that connects and disconnects.
 type modelClient struct {
 	name     string
 	mode     modelMode
@@ -18,17 +18,17 @@ type modelClient struct {
 	byKey    bool
 	snapshot bool
 	seen     string   // its last event id
-	owed     []string // of which topics it was promised a snapshot, before it was cut off
-	stalls   bool     // it does not read
+	owed     []string // topics for which a gap event promised a snapshot, which it has not received
+	blocked  bool     // it does not read
 	session  *modelSession
 }
 
-// modelMode is how writes to a session behave when its client does not read.
+// modelMode says what a write to a session does if the client does not read.
 type modelMode int
 
 const (
-	modelBlocks  modelMode = iota // like those through net/http
-	modelPending                  // like those to a connection that is the hub's
+	modelBlocks  modelMode = iota // it waits, as through net/http
+	modelPending                  // it returns with pending, as in a detached session
 )
 
 func (m *model) newClient(i int) *modelClient {
@@ -49,7 +49,7 @@ func (m *model) newClient(i int) *modelClient {
 
 func (m *model) someTopics() (topics []string) {
 	for range []int{1, 1, 1, 2, 3, 5, 0}[m.src.intn(7)] {
-		topics = append(topics, modelTopics[m.src.intn(len(modelTopics))]) // one may be there twice
+		topics = append(topics, modelTopics[m.src.intn(len(modelTopics))]) // perhaps a topic twice
 	}
 	return topics
 }
@@ -64,7 +64,8 @@ func (m *model) someClient(absent bool) *modelClient {
 	return nil
 }
 
-// someSession returns one that is not about to end.
+// someSession returns the session of a random client, or nil if there is none or it may be
+// about to end.
 func (m *model) someSession() *modelSession {
 	if c := m.someClient(false); c != nil && !c.session.mayEnd && c.session.member.Load() != nil {
 		return c.session
@@ -72,8 +73,8 @@ func (m *model) someSession() *modelSession {
 	return nil
 }
 
-// join has a client come. Unless it is alone in what happens, it comes with the id
-// that it has.
+// join connects a client that is not connected. If nothing else happens in this step
+// (alone), the client may use another id than its own, and other topics.
 func (m *model) join(alone bool) {
 	c := m.someClient(true)
 	if c == nil {
@@ -87,7 +88,7 @@ func (m *model) join(alone bool) {
 	if alone {
 		switch m.src.intn(10) {
 		case 0, 1:
-			s.id = "" // it begins anew
+			s.id = "" // it starts as a new client
 		case 2:
 			s.id = []string{"what", "own 0", Position{m.h.epoch, s.wasHead + 1}.String(), Position{m.h.epoch + 1, 1}.String()}[m.src.intn(4)]
 		}
@@ -98,7 +99,7 @@ func (m *model) join(alone bool) {
 	if s.id != "" {
 		m.totals.Resumed++
 	}
-	if c.stalls = m.src.intn(8) == 0; c.stalls {
+	if c.blocked = m.src.intn(8) == 0; c.blocked {
 		gate := make(chan struct{})
 		s.gate.Store(&gate)
 	}
@@ -106,7 +107,7 @@ func (m *model) join(alone bool) {
 	if filter := c.filter; filter != nil {
 		s.sub.Filter = func(msg *Message) bool {
 			if s.asking.Add(1) != 1 {
-				m.fault("%s: Filter is called twice at a time", s)
+				m.fault("%s: two calls of Filter at a time", s)
 			}
 			defer s.asking.Add(-1)
 			return filter(&modelEvent{topic: msg.Topic, key: msg.Event.Name})
@@ -127,7 +128,7 @@ func (m *model) join(alone bool) {
 	id := s.id
 	m.expect(s, start)
 	s.owed = c.owed != nil && !slices.ContainsFunc(c.owed, func(t string) bool { return !slices.Contains(c.topics, t) })
-	m.tracef("%s joins with id %q, start %s, stalled %t, topics %q: from %d, gap %q must %t", c.name, s.id, startName, c.stalls, c.topics, s.pos, s.gap, s.mustGap)
+	m.tracef("%s joins with id %q, start %s, blocked %t, topics %q: from %d, gap %q must %t", c.name, s.id, startName, c.blocked, c.topics, s.pos, s.gap, s.mustGap)
 
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), modelKey{}, s))
 	s.cancel, c.session = cancel, s

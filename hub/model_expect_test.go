@@ -1,8 +1,6 @@
 package hub
 
-import ()
-
-// expect says where the session is going to begin, and whether with a gap.
+// expect sets where the session should start, and whether with a gap.
 func (m *model) expect(s *modelSession, start Start) {
 	evicted, head := m.before.evicted, s.wasHead
 	id := s.id
@@ -12,7 +10,7 @@ func (m *model) expect(s *modelSession, start Start) {
 	}
 	if id == "" {
 		s.snapshot = s.sub.Snapshot != nil
-		m.begin(s, start, evicted)
+		m.expectStart(s, start, evicted)
 		return
 	}
 	var offset uint64
@@ -31,15 +29,16 @@ func (m *model) expect(s *modelSession, start Start) {
 	}
 	if s.gap != "" {
 		s.mustGap, s.snapshot = true, s.sub.Snapshot != nil
-		m.begin(s, start, evicted)
+		m.expectStart(s, start, evicted)
 		return
 	}
 	s.follows(offset)
 	s.vague, s.gap, s.mustGap = false, GapExpired, len(s.wanted(offset, evicted)) > 0
 }
 
-// begin is for those that have no id, or one of no use.
-func (m *model) begin(s *modelSession, start Start, evicted uint64) {
+// expectStart is expect for a client without an id, or with one from which it cannot
+// resume.
+func (m *model) expectStart(s *modelSession, start Start, evicted uint64) {
 	head := s.wasHead
 	switch {
 	case s.sub.Snapshot != nil:
@@ -65,7 +64,7 @@ func (m *model) begin(s *modelSession, start Start, evicted uint64) {
 	}
 }
 
-// follows makes all topics be followed from offset on.
+// follows sets that s is sent the events after offset, of all its topics.
 func (s *modelSession) follows(offset uint64) {
 	for t := range s.follow {
 		s.follow[t] = offset
@@ -74,14 +73,14 @@ func (s *modelSession) follows(offset uint64) {
 	clear(s.got)
 }
 
-// wants reports whether an event is to be sent.
+// wants reports whether s should be sent the event at offset.
 func (s *modelSession) wants(offset uint64) bool {
 	e := s.model.at(offset)
 	behind, ok := s.follow[e.topic]
 	return ok && offset > behind && (s.client.filter == nil || s.client.filter(e))
 }
 
-// wanted returns the events in (from, to] that are to be sent.
+// wanted returns the offsets in (from, to] of the events that s should be sent.
 func (s *modelSession) wanted(from, to uint64) (offsets []uint64) {
 	for offset := from + 1; offset <= to; offset++ {
 		if s.wants(offset) {
@@ -91,19 +90,20 @@ func (s *modelSession) wanted(from, to uint64) (offsets []uint64) {
 	return offsets
 }
 
-// mayHaveMissed reports whether the log has lost an event of a topic that s follows
-// or, if one was forgotten in the meantime, any.
-func (s *modelSession) mayHaveMissed(from, evicted uint64, forgotten bool) bool {
+// mayHaveMissed reports whether the log has lost an event after from of a topic that s
+// follows. With dropped it also reports whether such a topic may have been dropped, since
+// the hub does not know what that one has lost.
+func (s *modelSession) mayHaveMissed(from, evicted uint64, dropped bool) bool {
 	for offset := from + 1; offset <= evicted; offset++ {
 		if behind, ok := s.follow[s.model.at(offset).topic]; ok && offset > behind {
 			return true
 		}
 	}
-	if !forgotten || from >= evicted {
+	if !dropped || from >= evicted {
 		return false
 	}
 	for t := range s.follow {
-		if s.model.died[t] > from {
+		if s.model.dropped[t] > from {
 			return true
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// FuzzHub lets the input choose what is done.
+// FuzzHub runs the model with the choices that the input makes.
 func FuzzHub(f *testing.F) {
 	for seed := range uint64(8) {
 		r := rand.New(rand.NewPCG(seed, 1))

@@ -15,11 +15,11 @@ import (
 	"github.com/chi-sse/sse/internal/engine"
 )
 
-// modelKey finds a modelSession in the context of a request.
+// modelKey is the key of a modelSession in the context of its request.
 type modelKey struct{}
 
-// modelSession stands between the hub and a session: it keeps what the hub sends,
-// and has writes wait for the client.
+// modelSession wraps a session: it records what the hub sends, and makes writes wait while
+// its client does not read. It also holds what the model expects.
 type modelSession struct {
 	engine.Session
 	model   *model
@@ -27,45 +27,46 @@ type modelSession struct {
 	server  *sse.ServerSession
 	w       modelWriter
 	sub     Subscription
-	cancel  context.CancelFunc // the client leaves
-	gate    atomic.Pointer[chan struct{}]
+	cancel  context.CancelFunc            // disconnects the client
+	gate    atomic.Pointer[chan struct{}] // writes wait until it is closed; nil: they do not
 	member  atomic.Pointer[Member]
-	sending atomic.Int32
-	asking  atomic.Int32
+	sending atomic.Int32 // writes in progress; at most 1
+	asking  atomic.Int32 // calls of Filter in progress; at most 1
 
 	mu       sync.Mutex
-	items    []modelItem // that have not been looked at
-	inFlight []byte
+	items    []modelItem // that have not been checked
+	inFlight []byte      // of the write in progress
 	pending  *engine.Frames
 	detached bool
 	ended    bool
-	opened   bool // the handler has got through the opening
+	opened   bool // the hub has opened the session, and may detach it
 	err      error
 
-	// What the model expects. The test's goroutine has it for itself.
-	follow   map[string]uint64 // behind which offset
-	sent     uint64            // the last offset that it was told
-	pos      uint64            // likewise, or up to where nothing was for it
-	upTo     uint64            // up to which nothing is missing
-	got      map[string]uint64 // the newest by key, for SlowLatest
-	id       string            // that the client came with
-	wasHead  uint64            // when it came
-	vague    bool              // it came while others published
-	mustGap  bool
-	gap      GapReason // the only one that may be
-	snapshot bool      // one is due
-	owed     bool      // the client has been promised one earlier
-	old      bool      // the snapshot may be older than the log
-	begun    bool      // there was an item
-	mayEnd   bool
+	// What the model expects. Only the test's goroutine uses these.
+	follow   map[string]uint64 // by topic: the offset after which it is followed
+	sent     uint64            // offset of the last id that the client was sent
+	pos      uint64            // offset of the last event, or a later one up to which there was none for it
+	upTo     uint64            // offset up to which no event is missing
+	got      map[string]uint64 // by key: offset of the newest event, for SlowLatest
+	id       string            // the last event id with which the client connected
+	wasHead  uint64            // the head when the client connected
+	vague    bool              // it connected while events were published, so its start is not known
+	mustGap  bool              // the next item must be a gap
+	gap      GapReason         // the only reason that a gap may have
+	snapshot bool              // the next item must be a snapshot
+	owed     bool              // an earlier session has promised a snapshot
+	old      bool              // the snapshot may be of before the log's oldest event
+	begun    bool              // there was an item
+	mayEnd   bool              // a step has ended it
 }
 
+// modelItem is something that the hub has sent.
 type modelItem struct {
 	kind     modelKind
 	id, data string
 	key      string
 	pos      Position // of a snapshot
-	late     bool     // it was sent after the opening
+	late     bool     // it was sent after the session was opened
 }
 
 type modelKind int
@@ -91,7 +92,7 @@ func init() {
 	}
 }
 
-// serve is the handler.
+// serve is the handler of all requests.
 func (m *model) serve(server *sse.ServerSession) error {
 	s := server.Context().Value(modelKey{}).(*modelSession)
 	err := m.h.Serve(server, s.sub)
@@ -101,7 +102,7 @@ func (m *model) serve(server *sse.ServerSession) error {
 	s.mu.Unlock()
 	if detached {
 		if err != nil {
-			m.fault("%s: Serve has detached the session and returned %v", s, err)
+			m.fault("%s: Serve has detached the session, but returned %v", s, err)
 		}
 		<-server.Done()
 		(*owner)(s.member.Load()).Ended(context.Cause(server.Context()))
@@ -119,7 +120,7 @@ func (s *modelSession) Attach(o engine.Owner) bool {
 func (s *modelSession) Detach() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.opened = true // the hub asks when that is done
+	s.opened = true // the hub calls Detach when the session is open
 	s.detached = s.client.mode == modelPending && s.server.Context().Err() == nil
 	return s.detached
 }
@@ -132,9 +133,9 @@ func (s *modelSession) MayBlock() bool {
 
 func (s *modelSession) TryWrite(f *engine.Frames) (pending bool, err error) {
 	if s.sending.Add(1) != 1 {
-		s.model.fault("%s: two send at a time", s)
+		s.model.fault("%s: two writes at a time", s)
 	}
-	s.keep(f)
+	s.record(f)
 	if gate := s.gate.Load(); gate != nil {
 		if !s.MayBlock() {
 			s.mu.Lock()
@@ -150,7 +151,7 @@ func (s *modelSession) TryWrite(f *engine.Frames) (pending bool, err error) {
 		s.wait(*gate)
 	}
 	defer s.sending.Add(-1)
-	return false, s.pass(f)
+	return false, s.forward(f)
 }
 
 func (s *modelSession) Finish() error {
@@ -159,14 +160,14 @@ func (s *modelSession) Finish() error {
 	s.pending = nil
 	s.mu.Unlock()
 	if f == nil {
-		s.model.fault("%s: Finish without anything to finish", s)
+		s.model.fault("%s: Finish is called, but no write is pending", s)
 		return nil
 	}
 	if gate := s.gate.Load(); gate != nil {
 		s.wait(*gate)
 	}
 	defer s.sending.Add(-1)
-	return s.pass(f)
+	return s.forward(f)
 }
 
 func (s *modelSession) wait(gate chan struct{}) {
@@ -176,7 +177,7 @@ func (s *modelSession) wait(gate chan struct{}) {
 	}
 }
 
-func (s *modelSession) pass(f *engine.Frames) error {
+func (s *modelSession) forward(f *engine.Frames) error {
 	if pending, err := s.Session.TryWrite(f); err != nil || pending {
 		return err
 	}
@@ -186,11 +187,11 @@ func (s *modelSession) pass(f *engine.Frames) error {
 	return nil
 }
 
-// keep takes note of what is sent.
-func (s *modelSession) keep(f *engine.Frames) {
+// record records what the hub sends.
+func (s *modelSession) record(f *engine.Frames) {
 	items := modelParse(f.Bytes())
 	if len(items) != f.Events {
-		s.model.fault("%s: %d events are said to be %d", s, len(items), f.Events)
+		s.model.fault("%s: a write has %d events, but Frames.Events is %d", s, len(items), f.Events)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -201,14 +202,14 @@ func (s *modelSession) keep(f *engine.Frames) {
 	s.inFlight = bytes.Clone(f.Bytes())
 }
 
-// letThrough ends a stall.
-func (s *modelSession) letThrough() {
+// openGate lets the writes continue.
+func (s *modelSession) openGate() {
 	if gate := s.gate.Swap(nil); gate != nil {
 		close(*gate)
 	}
 }
 
-// modelOwner listens to the heartbeats.
+// modelOwner wraps the session's owner, and records the heartbeats.
 type modelOwner struct {
 	s *modelSession
 	engine.Owner
@@ -242,7 +243,7 @@ func (m *model) addTo(n *int) {
 	*n++
 }
 
-// modelParse reads frames of the hub's, of which it knows the form.
+// modelParse parses frames as the hub writes them.
 func modelParse(frames []byte) (items []modelItem) {
 	for block := range strings.SplitSeq(strings.TrimSuffix(string(frames), "\n\n"), "\n\n") {
 		item := modelItem{kind: modelIsPosition}
@@ -269,7 +270,7 @@ func modelParse(frames []byte) (items []modelItem) {
 	return items
 }
 
-// modelWriter is a response in memory.
+// modelWriter is an http.ResponseWriter in memory.
 type modelWriter struct {
 	mu     sync.Mutex
 	header http.Header
@@ -289,8 +290,9 @@ func (w *modelWriter) Write(p []byte) (int, error) {
 	return w.body.Write(p)
 }
 
-// lastID returns the last event id of a client that has read the body, and rest. owed
-// says that it has been promised a snapshot, and not been told where that stands.
+// lastID returns the last event id of a client that had the id before and has read the body
+// and rest. owed reports whether a gap event has promised it a snapshot, and no position
+// has followed.
 func (w *modelWriter) lastID(before string, rest []byte) (id string, owed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -298,8 +300,8 @@ func (w *modelWriter) lastID(before string, rest []byte) (id string, owed bool) 
 	for block := range strings.SplitSeq(string(body[:bytes.LastIndex(body, []byte("\n\n"))+1]), "\n\n") {
 		switch {
 		case strings.HasPrefix(block, "event: "+GapEvent+"\n"):
-			// An id of the future, which nobody had from the hub, is one of the past when it
-			// comes again.
+			// An id ahead of the hub's is not one of its own. By the time the client sends
+			// it again, it may be one from the past, without a gap.
 			owed = strings.Contains(block, `"snapshot":true`) && !strings.Contains(block, `"reason":"ahead"`)
 		case strings.HasPrefix(block, "id: "), strings.Contains(block, "\nid: "):
 			owed = false
@@ -314,8 +316,8 @@ func (w *modelWriter) lastID(before string, rest []byte) (id string, owed bool) 
 	}
 }
 
-// isOpened reports whether the session is beyond its opening, which a client that
-// does not read can delay.
+// isOpened reports whether the hub has opened the session. A client that does not read can
+// delay that.
 func (s *modelSession) isOpened() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

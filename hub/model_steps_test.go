@@ -14,7 +14,7 @@ import (
 )
 
 func (m *model) step() {
-	m.before, m.beaten = m.state(), false
+	m.before, m.beaten = m.stateBefore(), false
 	switch m.src.intn(20) {
 	case 0, 1, 2, 3, 4:
 		n := 1 + m.src.intn(3)
@@ -27,9 +27,9 @@ func (m *model) step() {
 	case 9, 10:
 		m.leave()
 	case 11, 12:
-		m.stall()
+		m.stopReading()
 	case 13, 14:
-		m.letThrough()
+		m.resumeReading()
 	case 15:
 		m.resubscribe()
 	case 16:
@@ -53,7 +53,7 @@ func (m *model) step() {
 	}
 }
 
-// burst does several things at once.
+// burst does several things concurrently.
 func (m *model) burst() {
 	n := 2 + m.src.intn(4)
 	m.tracef("at once %d:", n)
@@ -65,9 +65,9 @@ func (m *model) burst() {
 		case 1:
 			m.leave()
 		case 2:
-			m.stall()
+			m.stopReading()
 		case 3:
-			m.letThrough()
+			m.resumeReading()
 		case 4:
 			if s := m.someSession(); s != nil {
 				m.tracef("kick %s", s)
@@ -87,7 +87,7 @@ func (m *model) burst() {
 	done.Wait()
 }
 
-// modelChoice is an event before it is published.
+// modelChoice describes an event that is to be published.
 type modelChoice struct {
 	topic, key       int
 	own, silent, big bool
@@ -132,7 +132,7 @@ func (m *model) publish(c modelChoice) {
 		m.events = append(m.events, modelEvent{})
 	}
 	if m.events[pos.Offset-1].id != "" {
-		m.faults = append(m.faults, fmt.Sprintf("two events at %v", pos))
+		m.faults = append(m.faults, fmt.Sprintf("two events have position %v", pos))
 	}
 	m.events[pos.Offset-1] = e
 	m.ids[e.id] = pos.Offset
@@ -148,24 +148,24 @@ func (m *model) leave() {
 	s.cancel()
 }
 
-func (m *model) stall() {
+func (m *model) stopReading() {
 	s := m.someSession()
-	if s == nil || s.client.stalls {
+	if s == nil || s.client.blocked {
 		return
 	}
-	m.tracef("%s stalls", s)
-	s.client.stalls = true
+	m.tracef("%s stops reading", s)
+	s.client.blocked = true
 	gate := make(chan struct{})
 	s.gate.Store(&gate)
 }
 
-func (m *model) letThrough() {
+func (m *model) resumeReading() {
 	from := m.src.intn(len(m.clients))
 	for i := range m.clients {
-		if c := m.clients[(from+i)%len(m.clients)]; c.session != nil && c.stalls {
+		if c := m.clients[(from+i)%len(m.clients)]; c.session != nil && c.blocked {
 			m.tracef("%s reads on", c.name)
-			c.stalls = false
-			c.session.letThrough()
+			c.blocked = false
+			c.session.openGate()
 			return
 		}
 	}
@@ -190,14 +190,15 @@ func (m *model) resubscribe() {
 	s.follow[topic] = m.head()
 }
 
-// shutdown ends the hub. Those who read, be it later, get all that is due.
+// shutdown shuts the hub down. Clients that read, even if only later, must get every unsent
+// event.
 func (m *model) shutdown() {
 	m.t.Helper()
-	m.before = m.state()
-	stalled := 0
+	m.before = m.stateBefore()
+	blocked := 0
 	for _, s := range m.sessions {
 		if s.gate.Load() != nil {
-			stalled++
+			blocked++
 		}
 	}
 	m.tracef("shutdown")
@@ -216,13 +217,13 @@ func (m *model) shutdown() {
 		ended <- m.h.Shutdown(ctx)
 	}()
 	m.quiesce()
-	m.settleEvents()
+	m.copyEvents()
 	if _, err := m.h.Publish(context.Background(), "a", sse.Event{Data: "late"}); !errors.Is(err, sse.ErrShutdown) {
-		m.failf("published during the shutdown: %v", err)
+		m.failf("Publish during the shutdown returned %v", err)
 	}
-	for range m.src.intn(stalled + 1) {
-		m.letThrough()
-		stalled--
+	for range m.src.intn(blocked + 1) {
+		m.resumeReading()
+		blocked--
 	}
 	m.quiesce()
 	for _, s := range slices.Clone(m.sessions) {
@@ -230,30 +231,30 @@ func (m *model) shutdown() {
 			continue
 		}
 		if !s.hasEnded() {
-			s.failf("survives the shutdown")
+			s.failf("has not ended by the shutdown")
 		}
-		s.look(m.h.Stats().Evicted)
+		s.checkSent(m.h.Stats().Evicted)
 	}
-	if err := <-ended; err != nil && stalled == 0 {
-		m.failf("Shutdown with %d that do not read: %v", stalled, err)
+	if err := <-ended; err != nil && blocked == 0 {
+		m.failf("Shutdown, with %d clients that do not read: %v", blocked, err)
 	}
 	m.quiesce()
 	for _, s := range slices.Clone(m.sessions) {
 		if !s.hasEnded() {
-			s.failf("survives the end of the shutdown")
+			s.failf("has not ended although the shutdown is over")
 		}
-		s.look(m.h.Stats().Evicted)
+		s.checkSent(m.h.Stats().Evicted)
 	}
-	if m.join(true); len(m.sessions) > 0 { // too late
+	if m.join(true); len(m.sessions) > 0 { // a client that connects after the shutdown
 		m.quiesce()
 		s := m.sessions[0]
 		s.follow = nil
-		if s.finish(0); !errors.Is(s.err, sse.ErrShutdown) || s.w.body.Len() > 0 && !s.hasEnded() {
-			s.failf("is served after the shutdown: %v", s.err)
+		if s.checkEnd(0); !errors.Is(s.err, sse.ErrShutdown) || s.w.body.Len() > 0 && !s.hasEnded() {
+			s.failf("is served after the shutdown; Serve returned %v", s.err)
 		}
 	}
 	m.checkStats(m.h.Stats().Evicted)
-	requireSound(m)
+	requireConsistent(m)
 	if m.h.expiry != nil {
 		m.h.expiry.Stop()
 	}

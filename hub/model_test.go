@@ -19,14 +19,19 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// The model of a hub is a list of all events that were ever published. A run does
-// the same to it and to a hub, by chance, and asks after each step what every session
-// has been sent: the events of the list that are the session's, in order, each once.
-// Where the hub told of a gap the list must know of an event that had left the log;
-// where it did not, nothing may be missing.
+// The model of a hub is a list of all events that have been published. A run does the same
+// random steps with the model and with a hub. After each step it compares what every
+// session has been sent with the list: the session's events, in order, each once. Where the
+// hub has told a client of a gap, the list must contain an event of the session that has
+// left the log. Where it has not, no event may be missing.
+//
+// The files: model_test.go has the model and its runs, model_steps_test.go what a step
+// does, model_client_test.go the clients, model_session_test.go the sessions that record
+// what the hub sends, model_expect_test.go what a session should be sent,
+// model_check_test.go the comparison, and model_fuzz_test.go the fuzz target.
 
 var (
-	modelSeed = os.Getenv("SSE_HUB_MODEL_SEED") // runs this one only
+	modelSeed = os.Getenv("SSE_HUB_MODEL_SEED") // runs only this seed
 	soak, _   = time.ParseDuration(os.Getenv("SSE_HUB_SOAK"))
 )
 
@@ -58,7 +63,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// modelSource makes the choices of a run.
+// modelSource makes the choices of a run: by chance, or from a fuzz input.
 type modelSource interface {
 	more() bool
 	intn(n int) int
@@ -72,7 +77,7 @@ type modelChance struct {
 func (c *modelChance) more() bool     { c.steps--; return c.steps >= 0 }
 func (c *modelChance) intn(n int) int { return c.IntN(n) }
 
-// modelTotals tells whether the runs have come across what they are for.
+// modelTotals counts what happened in runs. The runs must cover all of it.
 type modelTotals struct {
 	Steps, Published, Evicted, Sessions, Resumed, Items int
 	Gaps                                                map[GapReason]int
@@ -107,12 +112,12 @@ func (a *modelTotals) requireAll(t *testing.T) {
 		"heartbeats with a position": a.Beats, "pending writes": a.Pending, "writes that held up a worker": a.Held, "cut off in mid-write": a.Cut,
 	} {
 		if n == 0 {
-			t.Errorf("the runs had none of these: %s", what)
+			t.Errorf("no run had any of these: %s", what)
 		}
 	}
 	for _, r := range gapReasons {
 		if a.Gaps[r] == 0 {
-			t.Errorf("the runs had no gap of reason %s", r)
+			t.Errorf("no run had a gap with reason %s", r)
 		}
 	}
 }
@@ -129,20 +134,20 @@ type model struct {
 	logEvents int
 	logAge    time.Duration
 	beat      time.Duration
-	beaten    bool // heartbeats have been sent in this step, and nothing since
-	bySize    bool // the log is bounded by size as well, which the hub is believed
+	beaten    bool // heartbeats have been sent in this step, and nothing was published after them
+	bySize    bool // the log is also bounded by size; the model then takes Stats.Evicted from the hub
 
 	mu      sync.Mutex
 	events  []modelEvent // events[i] has offset i+1
 	ids     map[string]uint64
 	own     int
-	faults  []string // of other goroutines
+	faults  []string // that other goroutines have found
 	present map[modelPresence]bool
 
 	clients  []*modelClient
-	sessions []*modelSession // that have not been seen to end
-	died     map[string]uint64
-	settled  []modelEvent // events, up to some length
+	sessions []*modelSession   // without those whose end has been checked
+	dropped  map[string]uint64 // for each topic, the head when it may have been dropped last
+	readable []modelEvent      // a copy of events, for the test's goroutine
 	before   modelState
 	closed   bool
 }
@@ -157,7 +162,7 @@ type modelPresence struct {
 	topic string
 }
 
-// modelState is what a step began with.
+// modelState is the state before a step.
 type modelState struct {
 	evicted, head uint64
 	follows       map[*modelSession][]string
@@ -165,7 +170,7 @@ type modelState struct {
 
 var modelTopics = []string{"a", "b", "c", "d", "e"}
 
-// runModel runs until src has no more.
+// runModel makes steps until src has no more choices.
 func runModel(t *testing.T, src modelSource, name string) (totals modelTotals) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -190,7 +195,7 @@ func newModel(t *testing.T, src modelSource, name string) *model {
 	t.Helper()
 	m := &model{
 		t: t, name: name, src: src, ids: make(map[string]uint64), present: make(map[modelPresence]bool),
-		died: make(map[string]uint64), totals: modelTotals{Gaps: make(map[GapReason]int)},
+		dropped: make(map[string]uint64), totals: modelTotals{Gaps: make(map[GapReason]int)},
 	}
 	m.logEvents = []int{1, 2, 5, 8, 20, 60, 2000}[src.intn(7)]
 	m.logAge = []time.Duration{-1, 100 * time.Millisecond, time.Second, time.Minute}[src.intn(4)]
@@ -220,7 +225,7 @@ func (m *model) tracef(format string, args ...any) {
 	m.trace = append(m.trace, fmt.Sprintf("%4d ", m.totals.Steps)+fmt.Sprintf(format, args...))
 }
 
-// failf fails with what led there.
+// failf fails the test, and logs the last 60 steps.
 func (m *model) failf(format string, args ...any) {
 	m.t.Helper()
 	for _, line := range m.trace[max(0, len(m.trace)-60):] {
@@ -229,17 +234,17 @@ func (m *model) failf(format string, args ...any) {
 	m.t.Fatalf("%s: %s", m.name, fmt.Sprintf(format, args...))
 }
 
-// fault is failf for other goroutines.
+// fault is failf for other goroutines: check fails the test.
 func (m *model) fault(format string, args ...any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.faults = append(m.faults, fmt.Sprintf(format, args...))
 }
 
-// tearDown lets everything go, so that the bubble can end.
+// tearDown ends all sessions and the hub, so that the synctest bubble can end.
 func (m *model) tearDown() {
 	for _, s := range m.sessions {
-		s.letThrough()
+		s.openGate()
 		s.cancel()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -248,8 +253,8 @@ func (m *model) tearDown() {
 	synctest.Wait()
 }
 
-// quiesce waits until the hub does nothing but wait for clients. The time is for the
-// watch of a shard, which replaces workers that wait.
+// quiesce waits until the hub does nothing but wait for clients. It sleeps first, so that
+// the watch of each shard can replace a worker that waits.
 func (m *model) quiesce() {
 	time.Sleep(5 * watchPeriod)
 	synctest.Wait()
@@ -261,15 +266,15 @@ func (m *model) head() uint64 {
 	return uint64(len(m.events))
 }
 
-// at returns an event that was there when the step began, or, if nothing is going on
-// now, any.
-func (m *model) at(offset uint64) *modelEvent { return &m.settled[offset-1] }
+// at returns the event at offset. It must be in readable: copyEvents has been called since
+// it was published.
+func (m *model) at(offset uint64) *modelEvent { return &m.readable[offset-1] }
 
-// settleEvents lets the test's goroutine read all that has been published.
-func (m *model) settleEvents() {
+// copyEvents makes all published events readable for the test's goroutine.
+func (m *model) copyEvents() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.settled = m.events
+	m.readable = m.events
 }
 
 func (m *model) offsetOf(id string) uint64 {
@@ -278,7 +283,8 @@ func (m *model) offsetOf(id string) uint64 {
 	return m.ids[id]
 }
 
-// evicted returns how many of the first events are not in the log anymore.
+// evicted returns how many events have left the log. It fails if the hub has another number
+// than the model, where the model can tell.
 func (m *model) evicted() uint64 {
 	st := m.h.Stats()
 	if m.bySize || m.closed {
@@ -309,13 +315,13 @@ func (m *model) onLeave(member *Member, topic string, _ error) {
 	defer m.mu.Unlock()
 	at := modelPresence{member, topic}
 	if !m.present[at] {
-		m.faults = append(m.faults, fmt.Sprintf("%s leaves %s, where it is not", member.Info(), topic))
+		m.faults = append(m.faults, fmt.Sprintf("%s leaves %s, which it has not joined", member.Info(), topic))
 	}
 	delete(m.present, at)
 }
 
-func (m *model) state() modelState {
-	m.settleEvents()
+func (m *model) stateBefore() modelState {
+	m.copyEvents()
 	st := modelState{evicted: m.evicted(), head: m.head(), follows: make(map[*modelSession][]string)}
 	for _, s := range m.sessions {
 		st.follows[s] = slices.Collect(maps.Keys(s.follow))

@@ -50,7 +50,7 @@ func TestPositionText(t *testing.T) {
 	}
 }
 
-// A second spelling of a position would be an id that looks like none.
+// A position has one spelling. ParsePosition refuses every other.
 func TestPositionCanonical(t *testing.T) {
 	for _, text := range []string{
 		"", "-", "0", "0-", "-0", "a", "a1", "1-2-3", "1--2", "--", "a-b", "a-1b", "a-1 ", " a-1", "a -1", "a- 1",

@@ -15,7 +15,7 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
-// presence is what the hooks have told: who is where.
+// presence records the calls of the hooks: which member has joined which topic.
 type presence struct {
 	t      testing.TB
 	mu     sync.Mutex
@@ -31,21 +31,21 @@ func (p *presence) config() hub.Config {
 		OnJoin: func(m *hub.Member, topic string) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			assert.False(p.t, p.in[key(m, topic)], "twice")
+			assert.False(p.t, p.in[key(m, topic)], "the member joins twice")
 			p.in[key(m, topic)] = true
 			p.joins++
 		},
 		OnLeave: func(m *hub.Member, topic string, cause error) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			assert.True(p.t, p.in[key(m, topic)], "it has not joined")
+			assert.True(p.t, p.in[key(m, topic)], "the member has not joined")
 			delete(p.in, key(m, topic))
 			p.causes = append(p.causes, cause)
 		},
 	}
 }
 
-// left waits until so many have left, and returns the causes.
+// left waits until OnLeave has been called n times, and returns the causes.
 func (p *presence) left(n int) []error {
 	p.t.Helper()
 	eventually(p.t, func() bool {
@@ -59,7 +59,7 @@ func (p *presence) left(n int) []error {
 func TestPresenceCauses(t *testing.T) {
 	for name, tt := range map[string]struct {
 		leave  func(a *app, s *stream, m *hub.Member)
-		cause  []error // nil: none
+		cause  []error // errors that OnLeave's cause matches; nil: it is nil
 		reason sse.EndReason
 		broken bool
 	}{
@@ -120,7 +120,7 @@ func TestPresenceIsConsistent(t *testing.T) {
 		onJoin, onLeave := cfg.OnJoin, cfg.OnLeave
 		cfg.OnJoin = func(m *hub.Member, topic string) {
 			onJoin(m, topic)
-			assert.Positive(t, h.Load().Count(topic), "it has joined")
+			assert.Positive(t, h.Load().Count(topic), "the member counts itself")
 			_, err := h.Load().Publish(t.Context(), "presence", sse.Event{Data: "join"})
 			noError(t, err)
 		}
@@ -133,7 +133,7 @@ func TestPresenceIsConsistent(t *testing.T) {
 		a := t.start(plan{hub: cfg})
 		h.Store(a.Hub)
 		watcher := a.connect("/?topic=presence")
-		watcher.expect("join") // of itself: it was a follower before it had joined
+		watcher.expect("join") // its own event: it followed the topic before it joined
 		var all sync.WaitGroup
 		for i := range 20 {
 			all.Go(func() {
@@ -158,7 +158,7 @@ func TestPresenceIsConsistent(t *testing.T) {
 			})
 		}
 		all.Wait()
-		eventually(t, func() bool { return a.Stats().Members == 1 }, "the end of all but one")
+		eventually(t, func() bool { return a.Stats().Members == 1 }, "all members but one to leave")
 		p.mu.Lock()
 		require.Len(t, p.in, 1)
 		joins, leaves := p.joins, len(p.causes)
@@ -174,8 +174,8 @@ func TestPresenceIsConsistent(t *testing.T) {
 	})
 }
 
-// Who has joined is counted and listed when OnJoin is called, and neither when OnLeave
-// is.
+// A member is counted and listed when OnJoin is called, and no longer when OnLeave is
+// called.
 func TestPresenceInTheHooks(t *testing.T) {
 	forEach(t, func(t *test) {
 		type seen struct {
@@ -231,10 +231,10 @@ func TestPresenceOfAClientThatLeavesWhileItJoins(t *testing.T) {
 	})
 }
 
-// joined waits for the end of all members, and returns how often one had joined.
+// joined waits until all members have left, and returns how often OnJoin was called.
 func (p *presence) joined(t testing.TB, a *app) int {
 	t.Helper()
-	eventually(t, func() bool { return a.Stats().Members == 0 && a.plugin.Len() == 0 }, "the end of all")
+	eventually(t, func() bool { return a.Stats().Members == 0 && a.plugin.Len() == 0 }, "all members to leave")
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.joins
@@ -272,7 +272,7 @@ func TestPresenceHooksMayDoAnything(t *testing.T) {
 		s := a.connect("/")
 		var got []string
 		for len(got) < 4 {
-			if e := s.event(); e.Data != "joined b" { // it may have been sent before it left
+			if e := s.event(); e.Data != "joined b" { // it was sent only if it came before Unsubscribe
 				got = append(got, e.Data)
 			}
 		}
@@ -310,7 +310,7 @@ func TestPresenceHookThatPanics(t *testing.T) {
 				s := a.connect("/?topic=a&topic=b&topic=c")
 				if name == "OnJoin" {
 					_, err := s.rest()
-					require.Error(t, err, "it must not look whole")
+					require.Error(t, err, "the stream must not look complete")
 					e := a.end()
 					require.Equal(t, sse.EndPanic, e.Reason)
 				} else {
@@ -320,7 +320,7 @@ func TestPresenceHookThatPanics(t *testing.T) {
 				a.joined("a", 1)
 				a.joined("b", 0)
 				a.joined("c", 0)
-				eventually(t, func() bool { return a.Stats().Members == 1 && a.plugin.Len() == 1 }, "the end")
+				eventually(t, func() bool { return a.Stats().Members == 1 && a.plugin.Len() == 1 }, "one session to end")
 				require.Equal(t, 1, a.Stats().Topics)
 				require.Contains(t, a.log.String(), "level=ERROR")
 				a.publish("a", sse.Event{Data: "1"})

@@ -13,7 +13,7 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
-// What is refused leaves no trace.
+// An event that Publish refuses leaves the hub unchanged.
 func TestPublishRefuses(t *testing.T) {
 	t.Parallel()
 	canceled, cancel := context.WithCancel(t.Context())
@@ -26,7 +26,7 @@ func TestPublishRefuses(t *testing.T) {
 		ctx   context.Context
 		topic string
 		event sse.Event
-		field string // of an *event.FieldError
+		field string // Field of the *event.FieldError
 		is    error
 		text  string
 	}{
@@ -93,11 +93,11 @@ func TestPublishRefuses(t *testing.T) {
 
 	for _, id := range []string{"x", "x-", "-1", "1", "x-01", "X-1", "x-1-1", "x 1", "ö-1", "x-1", "order-17"} {
 		_, err := h.Publish(t.Context(), "a", sse.Event{ID: id})
-		require.NoError(t, err, "%q is no position", id)
+		require.NoError(t, err, "%q is not a position", id)
 	}
 }
 
-// A hub of the largest events has one.
+// A hub can hold one event of the largest size.
 func TestPublishTheLargestEvent(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{hub: hub.Config{LogSize: 5000}})

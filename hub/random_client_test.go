@@ -24,8 +24,8 @@ type randomClient struct {
 	run    *randomRun
 	name   string
 	topics []string
-	odd    bool // it wants half of the events
-	skip   bool // it takes a gap for being slow
+	odd    bool // its filter accepts only odd numbers
+	skip   bool // SlowSkip in place of SlowEnd
 	slow   bool
 	http   *http.Client
 
@@ -42,7 +42,7 @@ func (run *randomRun) newClient(i int) *randomClient {
 	return c
 }
 
-// transport has a connection of its own, so that it can be cut.
+// transport returns a transport that remembers the client's connection, for cut.
 func (c *randomClient) transport() *http.Transport {
 	dialer := new(net.Dialer)
 	tr := &http.Transport{Protocols: c.run.tr.only(), DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -63,7 +63,7 @@ func (c *randomClient) transport() *http.Transport {
 	return tr
 }
 
-// cut ends the connection, if there is one, without a word or with the least.
+// cut closes the connection, if there is one, with a reset or an ordinary close.
 func (c *randomClient) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -89,7 +89,7 @@ func (c *randomClient) url() string {
 	return c.run.srv.URL + "/?" + q.Encode()
 }
 
-// live connects again and again, until it has seen the end.
+// live connects again and again, until the client has seen the last event.
 func (c *randomClient) live(ctx context.Context) {
 	id := ""
 	for ctx.Err() == nil {
@@ -111,7 +111,7 @@ func (c *randomClient) live(ctx context.Context) {
 		case <-ctx.Done():
 		case <-time.After(rand.N(30 * time.Millisecond)):
 			if rand.IntN(12) == 0 {
-				time.Sleep(rand.N(time.Second)) // it may miss more than the log has
+				time.Sleep(rand.N(time.Second)) // it may miss more events than the log holds
 			}
 			if rand.IntN(10) == 0 {
 				id = ""
@@ -120,7 +120,8 @@ func (c *randomClient) live(ctx context.Context) {
 	}
 }
 
-// connect reads one stream. Its end is no error, whatever it was.
+// connect reads one stream, and returns the client's last event id then, and whether it has
+// seen the last event. The end of the stream is not an error.
 func (c *randomClient) connect(ctx context.Context, cn *randomConn) (id string, done bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -132,11 +133,11 @@ func (c *randomClient) connect(ctx context.Context, cn *randomConn) (id string, 
 	c.run.conns.Add(1)
 	cn.after = c.run.hub.Position().Offset
 	if _, known := c.run.end(c.topics); known && cn.from == "" {
-		return "", true, nil // it begins behind the end
+		return "", true, nil // it starts after the last event
 	}
 	body := &randomReader{Reader: resp.Body, client: c, rest: -1}
 	switch rand.IntN(8) {
-	case 0: // it stays
+	case 0: // it stays connected
 	case 1:
 		time.AfterFunc(rand.N(300*time.Millisecond), cancel)
 	default:
@@ -171,7 +172,7 @@ func (c *randomClient) get(ctx context.Context, id string) (*http.Response, erro
 	return resp, err
 }
 
-// take takes note of an event, and reports whether it is the last.
+// take records an event in cn, and reports whether it is the last.
 func (c *randomClient) take(cn *randomConn, e event.Event) bool {
 	item := randomItem{id: e.ID, sum: randomSum(e.ID, e.Data), evicted: c.run.hub.Stats().Evicted}
 	c.run.seen.Add(1)
@@ -190,16 +191,17 @@ func (c *randomClient) take(cn *randomConn, e event.Event) bool {
 	return err == nil && p.Offset >= end
 }
 
-// randomReader reads slowly, and cuts the connection off after some bytes.
+// randomReader reads slowly if its client is slow, and cuts the connection after rest
+// bytes.
 type randomReader struct {
 	io.Reader
 	client *randomClient
-	rest   int // negative: no end
+	rest   int // negative: it does not cut
 }
 
 func (r *randomReader) Read(p []byte) (int, error) {
 	select {
-	case <-r.client.run.stop: // it should come to an end
+	case <-r.client.run.stop: // from now on it reads fast, so that the run ends
 	default:
 		if r.client.slow && rand.IntN(4) == 0 {
 			time.Sleep(rand.N(40 * time.Millisecond))
@@ -220,7 +222,7 @@ func (r *randomReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// liveByClient has package client resume.
+// liveByClient is live with package client, which reconnects by itself.
 func (c *randomClient) liveByClient(ctx context.Context) {
 	cn := &randomConn{who: c.name, topics: c.topics, odd: c.odd, skip: c.skip, exact: true, from: c.run.hub.Position().String()}
 	defer c.run.keep(cn)
@@ -263,7 +265,7 @@ func (c *randomClient) liveByClient(ctx context.Context) {
 	}
 }
 
-// playDead does not read.
+// playDead connects again and again, and does not read.
 func (c *randomClient) playDead(ctx context.Context) {
 	c.slow = true
 	for ctx.Err() == nil {

@@ -27,12 +27,13 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
-// TestRandom has many clients come and go over real sockets, by chance, and cut off
-// in mid-event, while several publish. All that each has seen is compared with what
-// was published: nothing lost, nothing doubled, all in order, or a gap that is told of
-// events that had left the log.
+// TestRandom publishes from several goroutines, while many clients connect and disconnect
+// at random over real sockets. Connections are also cut in the middle of an event. The test
+// compares what each client has seen with what was published: no event is lost, sent twice
+// or out of order, unless the client was told of a gap, and the missing events had left the
+// log.
 //
-// SSE_HUB_SOAK=5m makes it longer.
+// With SSE_HUB_SOAK=5m it runs for 5 minutes.
 func TestRandom(t *testing.T) {
 	for _, tr := range randomTransports {
 		t.Run(tr.name, func(t *testing.T) { newRandomRun(t, tr).run() })
@@ -64,10 +65,10 @@ type randomRun struct {
 	tr   randomTransport
 	hub  *hub.Hub
 	srv  *httptest.Server
-	stop chan struct{} // closed when no more is going to be published
+	stop chan struct{} // closed before the last events are published
 
 	mu     sync.Mutex
-	events []randomEvent // in no order, until all are there
+	events []randomEvent // by offset once all are published, and unordered before
 	ends   map[string]uint64
 	seenBy []*randomConn
 	errors int
@@ -175,7 +176,7 @@ func (run *randomRun) run() {
 	select {
 	case <-done:
 	case <-time.After(randomPatience):
-		t.Errorf("clients wait in vain: %+v", run.hub.Stats())
+		t.Errorf("clients still wait for their last events: %+v", run.hub.Stats())
 		cancel()
 		<-done
 	}
@@ -201,7 +202,7 @@ func randomOdd(data string) bool {
 	return number == "end" || number != "" && number[len(number)-1]&1 == 1
 }
 
-// publish publishes in bursts.
+// publish publishes in bursts until run.stop is closed.
 func (run *randomRun) publish(by int) {
 	for n := by; ; {
 		select {
@@ -248,8 +249,8 @@ func (run *randomRun) note(pos hub.Position, topic string, e sse.Event) {
 	run.events = append(run.events, randomEvent{pos.Offset, topic, cmp.Or(e.ID, pos.String()), e.Data, randomOdd(e.Data)})
 }
 
-// publishEnds publishes the last event of each topic. Clients that see one wait for mu,
-// to know whether it is their last.
+// publishEnds publishes the last event of each topic. It holds mu meanwhile, so a client
+// that sees one of them waits until all are known.
 func (run *randomRun) publishEnds() {
 	run.mu.Lock()
 	defer run.mu.Unlock()
@@ -259,7 +260,7 @@ func (run *randomRun) publishEnds() {
 	slices.SortFunc(run.events, func(a, b randomEvent) int { return cmp.Compare(a.offset, b.offset) })
 	for i, e := range run.events {
 		if e.offset != uint64(i+1) {
-			run.t.Errorf("there is no event %d", i+1)
+			run.t.Errorf("event %d is missing", i+1)
 			break
 		}
 	}
@@ -271,8 +272,8 @@ func (run *randomRun) keep(cn *randomConn) {
 	run.seenBy = append(run.seenBy, cn)
 }
 
-// end returns the offset of the last event that is to be looked at. It is not known
-// before all are published.
+// end returns the offset of the last event of topics. It is not known before all events are
+// published.
 func (run *randomRun) end(topics []string) (offset uint64, known bool) {
 	run.mu.Lock()
 	defer run.mu.Unlock()

@@ -10,29 +10,30 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
-// randomConn is what a client has seen over one connection, or over several where the
-// client resumes by itself.
+// randomConn records what a client has seen over one connection, or over several if the
+// client reconnects by itself.
 type randomConn struct {
 	who    string
 	topics []string
 	odd    bool
-	exact  bool // it came with an id: from
+	exact  bool // the client had an id
 	skip   bool
-	from   string // the id
-	to     string // that it left with
-	// Without one it begins somewhere between where the hub was before and after.
+	from   string // that id
+	to     string // its last event id at the end
+	// A client without an id starts between these two offsets: the hub's before and after
+	// it connected.
 	before, after uint64
 	items         []randomItem
 }
 
 type randomItem struct {
 	id      string
-	sum     uint64 // of the data
+	sum     uint64 // hash of the id and the data
 	gap     *hub.Gap
-	evicted uint64 // when it was seen
+	evicted uint64 // Stats.Evicted when it was seen
 }
 
-// verify compares what was seen with what was published.
+// verify compares what all clients have seen with what was published.
 func (run *randomRun) verify() {
 	ids := make(map[string]*randomEvent, len(run.events))
 	for i := range run.events {
@@ -48,7 +49,8 @@ func (run *randomRun) verify() {
 	}
 }
 
-// verify checks cn. The events are in their order: that at offset n is events[n-1].
+// verify returns an error if cn is not what its client should have seen. The event at
+// offset n is events[n-1].
 func (cn *randomConn) verify(events []randomEvent, ids map[string]*randomEvent) error {
 	pos, begun := cn.before, false
 	if cn.exact {
@@ -70,9 +72,9 @@ func (cn *randomConn) verify(events []randomEvent, ids map[string]*randomEvent) 
 		case !ok:
 			return fmt.Errorf("item %d: id %q was not published", i, item.id)
 		case e.offset <= pos:
-			return fmt.Errorf("item %d: %d behind %d: doubled, or out of order", i, e.offset, pos)
+			return fmt.Errorf("item %d: %d after %d: sent twice or out of order", i, e.offset, pos)
 		case !cn.wants(e):
-			return fmt.Errorf("item %d: %d of topic %s is not for it", i, e.offset, e.topic)
+			return fmt.Errorf("item %d: %d of topic %s is not for this client", i, e.offset, e.topic)
 		case randomSum(item.id, e.data) != item.sum:
 			return fmt.Errorf("item %d: %d has other data", i, e.offset)
 		}
@@ -81,19 +83,20 @@ func (cn *randomConn) verify(events []randomEvent, ids map[string]*randomEvent) 
 			begun = true
 		}
 		if missing := cn.missing(pos, e.offset-1, events); len(missing) > 0 {
-			return fmt.Errorf("item %d: %d follows %d, without %d", i, e.offset, pos, missing)
+			return fmt.Errorf("item %d: %d follows %d, but %d are missing", i, e.offset, pos, missing)
 		}
 		pos = e.offset
 	}
 	if begun && cn.to != "" {
 		if missing := cn.missing(pos, randomOffset(cn.to, ids), events); len(missing) > 0 {
-			return fmt.Errorf("its id is %s, without %d", cn.to, missing)
+			return fmt.Errorf("the last event id is %s, but %d are missing", cn.to, missing)
 		}
 	}
 	return nil
 }
 
-// verifyGap checks that a gap is an honest one, of a client at pos.
+// verifyGap returns an error if a client at pos was told of a gap without having missed an
+// event.
 func (cn *randomConn) verifyGap(item randomItem, pos uint64, events []randomEvent) error {
 	g, to := item.gap, item.gap.Position.Offset
 	lost := slices.ContainsFunc(events[min(pos, to):to], func(e randomEvent) bool {
@@ -102,18 +105,18 @@ func (cn *randomConn) verifyGap(item randomItem, pos uint64, events []randomEven
 	switch {
 	case g.Snapshot, g.Position.String() != item.id, to <= pos:
 	case g.Reason == hub.GapMalformed:
-		if pos <= item.evicted { // where the id of its own was
+		if pos <= item.evicted { // the event of its own id has left the log
 			return nil
 		}
 	case !lost:
 	case g.Reason == hub.GapExpired:
-		if to <= item.evicted { // it gets all that is left
+		if to <= item.evicted { // it continues with what the log still holds
 			return nil
 		}
 	case g.Reason == hub.GapSlow && cn.skip:
 		return nil
 	}
-	return fmt.Errorf("at %d, a gap %+v with %d evicted", pos, *g, item.evicted)
+	return fmt.Errorf("the client at %d was told of the gap %+v, with %d events evicted", pos, *g, item.evicted)
 }
 
 func (cn *randomConn) wants(e *randomEvent) bool {

@@ -17,7 +17,7 @@ import (
 	"github.com/chi-sse/sse/internal/engine"
 )
 
-// readerSession keeps the ids of what it is sent.
+// readerSession records the ids of the events that it is sent.
 type readerSession struct {
 	engine.Session
 	ids []string
@@ -33,8 +33,8 @@ func (s *readerSession) TryWrite(f *engine.Frames) (bool, error) {
 	return false, nil
 }
 
-// A reader gives the bytes that it has to the next member, if they are what is due to
-// that one: whoever was served before, and whatever has come in between.
+// One reader serves members of several kinds in turn, while events are published. Each
+// member gets its own events, although the reader reuses its frames where it can.
 func TestReaderShared(t *testing.T) {
 	for seed := range uint64(120) {
 		r := rand.New(rand.NewPCG(seed, 4))
@@ -74,7 +74,7 @@ func TestReaderShared(t *testing.T) {
 		deliver := func(m *Member) {
 			before := h.head.Load()
 			if r.IntN(3) == 0 {
-				publish() // behind what is asked for
+				publish() // after the offset that deliver is asked for
 			}
 			require.Equal(t, statusDone, m.deliver(before, &shared))
 		}
@@ -91,12 +91,12 @@ func TestReaderShared(t *testing.T) {
 	}
 }
 
-// What is said to be in the log is there.
+// Every event up to the head is in the log when a reader looks for it.
 func TestReadWhatIsPublished(t *testing.T) {
 	h, err := New(Config{})
 	require.NoError(t, err)
 	s := new(readerSession)
-	m := newMember(h, s, Subscription{}) // nobody else sends to it
+	m := newMember(h, s, Subscription{}) // the test has claimed it, so no worker sends to it
 	require.True(t, h.admit(m, []string{"a", "b"}))
 	m.placeCursor("", Now)
 	var publishers sync.WaitGroup
@@ -104,7 +104,7 @@ func TestReadWhatIsPublished(t *testing.T) {
 	for i := range 2 {
 		publishers.Go(func() {
 			for n := range each {
-				_, _ = h.Publish(context.Background(), "ab"[(n+i)%2:][:1], sse.Event{Data: "x"}) // the head will tell
+				_, _ = h.Publish(context.Background(), "ab"[(n+i)%2:][:1], sse.Event{Data: "x"}) // a failure would show in the head
 			}
 		})
 	}
@@ -112,7 +112,7 @@ func TestReadWhatIsPublished(t *testing.T) {
 	for head := uint64(0); head < 2*each; {
 		head = h.head.Load()
 		require.Equal(t, statusDone, m.deliver(head, r))
-		if n := len(s.ids); n > 0 { // it may have got more
+		if n := len(s.ids); n > 0 { // the member follows all topics, so its nth id is n
 			require.Equal(t, Position{h.epoch, uint64(n)}.String(), s.ids[n-1])
 		}
 		require.GreaterOrEqual(t, len(s.ids), int(head))
@@ -120,15 +120,16 @@ func TestReadWhatIsPublished(t *testing.T) {
 	publishers.Wait()
 }
 
-// Many topics in one session are in the hub's order, whatever the batches are.
+// A session of many topics gets its events in the hub's order, although the reader collects
+// them in batches.
 func TestMergedBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newLogHub(t, Config{LogEvents: 10_000})
 		r := rand.New(rand.NewPCG(3, 3))
 		var want []string
 		for i := range 3*batchEvents + 100 {
-			// The second topic has all of its events beyond the first batch of the first one,
-			// the third all of them within.
+			// Topic b has all its events after the first batch of topic a, topic c has all
+			// of them within it.
 			topic := "a"
 			switch {
 			case i > batchEvents+50 && r.IntN(2) == 0:

@@ -14,7 +14,7 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
-// requireNoGap expects a stream without a gap, so far.
+// requireNoGap asserts that the stream has no GapHeader.
 func requireNoGap(t testing.TB, s *stream) {
 	t.Helper()
 	require.NotContains(t, s.Header, hub.GapHeader)
@@ -82,8 +82,8 @@ func TestResumeFromEachEvent(t *testing.T) {
 	})
 }
 
-// What is looked at in one go is bounded for each topic, and does not come to the same
-// place in all of them.
+// The hub collects a bounded number of entries of each topic at a time. Those end at
+// different offsets.
 func TestResumeFarBehindOnTopicsOfUnlikeTraffic(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{sub: hub.Subscription{Start: hub.Beginning}})
@@ -103,7 +103,7 @@ func TestResumeFarBehindOnTopicsOfUnlikeTraffic(t *testing.T) {
 	})
 }
 
-// The position of an event with an id of its own is as good as that.
+// A client can resume from the position of an event that has an own id.
 func TestResumeFromThePositionOfAnOwnID(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{})
@@ -118,7 +118,7 @@ func TestResumeFromThePositionOfAnOwnID(t *testing.T) {
 func TestResumeBeforeTheFirstEvent(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{})
-		for i := range 3 { // the log is empty the first time
+		for i := range 3 { // the first time, the log is empty
 			s := a.connect("/")
 			b := s.block()
 			require.True(t, b.silent)
@@ -134,7 +134,7 @@ func TestResumeBeforeTheFirstEvent(t *testing.T) {
 	})
 }
 
-// A client is told an id once.
+// A new client is sent an id alone only if no event gives it one.
 func TestResumeIDIsToldOnce(t *testing.T) {
 	for name, sub := range map[string]hub.Subscription{
 		"Now":       {},
@@ -156,7 +156,7 @@ func TestResumeIDIsToldOnce(t *testing.T) {
 					require.Equal(t, "data: end\nid: "+pos.String()+"\n\n", s.block().text)
 					s.leave()
 					if name == "Beginning" || name == "Latest" || name == "Filter" {
-						return // with an event in the log it begins there
+						return // it would start with the event that is in the log now
 					}
 				}
 			})
@@ -164,8 +164,8 @@ func TestResumeIDIsToldOnce(t *testing.T) {
 	}
 }
 
-// A client of a quiet topic has not missed anything when it comes back, however far
-// the log has moved on: while it is connected, heartbeats bring its id along.
+// A client of a quiet topic resumes without a gap, however many events of other topics have
+// left the log: while it is connected, heartbeats send it the hub's position.
 func TestResumeAfterHeartbeatsOfAQuietTopic(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{
@@ -185,9 +185,9 @@ func TestResumeAfterHeartbeatsOfAQuietTopic(t *testing.T) {
 				require.True(t, b.silent, "%q", b.text)
 			}
 		}
-		for { // once it knows the position a comment will do
+		for { // once the client knows the position, the heartbeat is a comment
 			b := s.block()
-			require.Empty(t, b.ID, "it is told what it knows")
+			require.Empty(t, b.ID, "the client knows the position already")
 			if b.Comment == "heartbeat" {
 				break
 			}
@@ -201,8 +201,8 @@ func TestResumeAfterHeartbeatsOfAQuietTopic(t *testing.T) {
 		s.expect("3")
 		s.leave()
 
-		// An id that is not brought along is not good enough, which the above would
-		// not show if it were.
+		// The first id, without the heartbeats, is good as long as the topic has lost
+		// nothing after it. It leads to a gap once the topic has.
 		s = a.resume("/?topic=quiet", first.ID)
 		requireNoGap(t, s)
 		s.expect("2")
@@ -214,7 +214,7 @@ func TestResumeAfterHeartbeatsOfAQuietTopic(t *testing.T) {
 	})
 }
 
-// What heartbeats say of the position, and when, must lose nothing.
+// The positions that heartbeats send never make a client skip an event.
 func TestResumeLosesNothingBesideHeartbeats(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{sse: sse.Config{Heartbeat: sse.Heartbeat{Period: time.Microsecond}}})
@@ -247,7 +247,7 @@ func TestResumeLosesNothingBesideHeartbeats(t *testing.T) {
 	})
 }
 
-// An event that a filter keeps back is behind the client all the same.
+// The cursor also moves past events that the filter does not accept.
 func TestResumeBehindWhatIsFiltered(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{

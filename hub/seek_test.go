@@ -13,8 +13,8 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// Whatever a client comes with, it gets all behind it, or a gap with a reason.
-// EPOCH stands for the hub's.
+// Whatever last event id a client sends, it gets every event after it, or it is told of a
+// gap. EPOCH stands for the hub's epoch.
 func FuzzServeLastEventID(f *testing.F) {
 	for _, id := range []string{
 		"", "EPOCH-0", "EPOCH-11", "EPOCH-12", "EPOCH-13", "EPOCH-19", "EPOCH-20", "EPOCH-21", "EPOCH-020", "EPOCH",
@@ -39,7 +39,7 @@ func serveLastEventID(t *testing.T, id string, inQuery bool) {
 	for i := range events {
 		e := sse.Event{Data: "x"}
 		if i%3 == 0 {
-			e.ID = "own " + itoa(i) // the event at i+1
+			e.ID = "own " + itoa(i) // of the event at offset i+1
 		}
 		h.publish("ab"[i%2:i%2+1], e)
 		if e.ID != "" && i >= events-kept {
@@ -50,7 +50,7 @@ func serveLastEventID(t *testing.T, id string, inQuery bool) {
 	pos, err := ParsePosition(id)
 	from, own := ids[id]
 	switch {
-	case inQuery && strings.ContainsFunc(id, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }): // is none
+	case inQuery && strings.ContainsFunc(id, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }): // such a query parameter is ignored
 	case own:
 		want = from
 	case err != nil:
@@ -59,7 +59,7 @@ func serveLastEventID(t *testing.T, id string, inQuery bool) {
 		gap = GapEpoch
 	case pos.Offset > events:
 		gap = GapAhead
-	case pos.Offset < events-kept-1: // event 11, of topic a, is gone, and 12 is not of it
+	case pos.Offset < events-kept-1: // topic a has lost event 11; 12 is of topic b
 		gap, want = GapExpired, events-kept-1
 	default:
 		want = int(pos.Offset)
@@ -100,7 +100,7 @@ func serveLastEventID(t *testing.T, id string, inQuery bool) {
 	require.Equal(t, wanted, offsets, "%q", id)
 }
 
-// asJSON returns what is left of text in JSON, which is UTF-8.
+// asJSON returns text as it is after encoding to JSON and back, which makes it UTF-8.
 func asJSON(t *testing.T, text string) (back string) {
 	t.Helper()
 	data, err := json.Marshal(text)

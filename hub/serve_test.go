@@ -35,7 +35,7 @@ func TestServeRefuses(t *testing.T) {
 						return h.Serve(s, tt.sub)
 					}
 					assert.Equal(t, tt.text, fmt.Sprint(h.Serve(s, tt.sub)))
-					return h.Serve(s, sub) // the session is as it was
+					return h.Serve(s, sub) // the error has left the session unchanged
 				}})
 				require.Equal(t, 500, a.dial("/?status").StatusCode)
 				require.Equal(t, sse.EndHandlerError, a.end().Reason)
@@ -47,7 +47,8 @@ func TestServeRefuses(t *testing.T) {
 	}
 }
 
-// A session that has ended, or is open, is no reason to fail in any other way.
+// Serve works with a session that is open already, and returns the session's error for one
+// that has ended.
 func TestServeASessionThatIsNotNew(t *testing.T) {
 	forEach(t, func(t *test) {
 		errs := make(chan error, 1)
@@ -73,7 +74,7 @@ func TestServeASessionThatIsNotNew(t *testing.T) {
 		require.ErrorIs(t, receive(t, errs), sse.ErrClosed)
 		require.Equal(t, sse.EndClosed, a.end().Reason)
 
-		// After a gap its header would come too late, but the event does not.
+		// It is too late for the header of a gap, but not for the event.
 		s = a.resume("/", "nonsense")
 		s.expect("before")
 		s.expectGap()
@@ -111,7 +112,8 @@ func TestServeTwice(t *testing.T) {
 	})
 }
 
-// Serve gives a session back when it fails before that is open.
+// If Serve fails before the session is open, it releases the session, and can be called
+// again.
 func TestServeAfterAFailure(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
@@ -127,8 +129,8 @@ func TestServeAfterAFailure(t *testing.T) {
 	})
 }
 
-// Serve returns when the session has ended, with the cause; for a detached one at
-// once.
+// Serve returns when the session has ended, with the cause. If the session is detached it
+// returns at once.
 func TestServeReturns(t *testing.T) {
 	forEach(t, func(t *test) {
 		errs := make(chan error, 1)
@@ -154,8 +156,8 @@ func TestServeReturns(t *testing.T) {
 	})
 }
 
-// The handler may still send after Serve has returned for a detached session, and what
-// it returns then counts.
+// After Serve has returned for a detached session, the handler can still send, and an error
+// that it returns ends the session.
 func TestServeAndAnErrorOfTheHandlerBehindIt(t *testing.T) {
 	for name, tt := range map[string]struct {
 		end    func(s *sse.ServerSession) error

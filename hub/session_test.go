@@ -35,7 +35,7 @@ func TestSessionsAreLimited(t *testing.T) {
 				require.NotZero(t, refused.block().Retry)
 				refused.expectEnd()
 				s1.leave()
-				eventually(t, func() bool { return a.plugin.Len() == 1 }, "room for one")
+				eventually(t, func() bool { return a.plugin.Len() == 1 }, "one session")
 				s3 := a.connect("/")
 				a.joined("a", 2)
 				require.Equal(t, http.StatusServiceUnavailable, a.dial("/").StatusCode)
@@ -43,7 +43,7 @@ func TestSessionsAreLimited(t *testing.T) {
 				s2.expect("1")
 				s3.expect("1")
 				require.Equal(t, 2, a.Kick("a", nil))
-				eventually(t, func() bool { return a.plugin.Len() == 0 }, "the end")
+				eventually(t, func() bool { return a.plugin.Len() == 0 }, "the session to end")
 			})
 		})
 	}
@@ -86,7 +86,7 @@ func TestSessionHeartbeats(t *testing.T) {
 					}
 					require.Equal(t, tt.want, b.text)
 				}
-				require.Equal(t, tt.want, s.block().text, "and on it goes")
+				require.Equal(t, tt.want, s.block().text, "and the next one")
 			})
 		})
 	}
@@ -114,8 +114,8 @@ func TestSessionHeartbeatProviderThatPanics(t *testing.T) {
 	})
 }
 
-// What the sends of a session are called with adds up to what its end says, and to
-// what the client gets.
+// The bytes of all OnSend calls are the bytes in the session's End, and those that the
+// client gets.
 func TestSessionHooksAndNumbers(t *testing.T) {
 	forEach(t, func(t *test) {
 		var mu sync.Mutex
@@ -155,7 +155,7 @@ func TestSessionHooksAndNumbers(t *testing.T) {
 		s.expectEnd()
 		e := a.end()
 		require.Equal(t, got, e.Bytes)
-		require.EqualValues(t, 101, e.Events, "the id at the beginning is one")
+		require.EqualValues(t, 101, e.Events, "the id at the beginning counts as an event")
 		require.True(t, e.Opened)
 		require.NoError(t, e.Err)
 		require.Positive(t, e.Duration)
@@ -166,9 +166,9 @@ func TestSessionHooksAndNumbers(t *testing.T) {
 	})
 }
 
-// A hook that panics ends the session, wherever the hub happens to call it.
+// A hook that panics ends the session, whichever goroutine of the hub calls it.
 func TestSessionHookThatPanics(t *testing.T) {
-	for name, stall := range map[string]bool{"at once": false, "of a slow client": true} {
+	for name, slow := range map[string]bool{"at once": false, "of a slow client": true} {
 		t.Run(name, func(t *testing.T) {
 			forEach(t, func(t *test) {
 				var armed atomic.Bool
@@ -179,8 +179,8 @@ func TestSessionHookThatPanics(t *testing.T) {
 					}
 				}}})
 				s := a.connectSlow("/")
-				if stall {
-					a.stall("a", s)
+				if slow {
+					a.blockWrite("a", s)
 					armed.Store(true)
 				} else {
 					a.joined("a", 1)
@@ -225,7 +225,7 @@ func TestNothingIsLeft(t *testing.T) {
 							}
 						}
 						if i%4 == 0 && n == 5 {
-							<-stop // it does not read
+							<-stop // the client does not read meanwhile
 						}
 						s.leave()
 					}

@@ -16,10 +16,11 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
-// browser are the headers by which a browser's EventSource is known.
+// browser is the headers by which the server knows a browser's EventSource.
 var browser = []string{"Accept", "text/event-stream", "Sec-Fetch-Mode", "cors"}
 
-// farewell expects the end of a stream by a shutdown, and returns when to come back.
+// farewell asserts that a shutdown ends the stream, and returns the reconnection time that
+// the client is sent.
 func (s *stream) farewell() time.Duration {
 	s.t.Helper()
 	b := s.block()
@@ -57,7 +58,7 @@ func TestShutdownAfterAllThatIsDue(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{small: true, sub: hub.Subscription{Topics: []string{"a", "b"}}})
 		slow := []*stream{a.connectSlow("/"), a.connectSlow("/"), a.connectSlow("/")}
-		a.stall("a", slow[0])
+		a.blockWrite("a", slow[0])
 		for i := range 50 {
 			a.publish([]string{"a", "b"}[i%2], numbered(i))
 		}
@@ -66,7 +67,7 @@ func TestShutdownAfterAllThatIsDue(t *testing.T) {
 		eventually(t, func() bool {
 			_, err := a.Publish(t.Context(), "a", sse.Event{Data: "too late"})
 			return err != nil
-		}, "its beginning")
+		}, "the shutdown to begin")
 		require.Empty(t, down)
 		for _, s := range slow {
 			require.Equal(t, "large", s.event().Name)
@@ -74,7 +75,7 @@ func TestShutdownAfterAllThatIsDue(t *testing.T) {
 				require.Equal(t, i, number(t, s.event()))
 			}
 			for {
-				b, err := s.tryBlock() // those that were published until it had begun
+				b, err := s.tryBlock() // events that were published before the shutdown had begun
 				require.NoError(t, err)
 				if b.Retry != 0 {
 					break
@@ -94,7 +95,7 @@ func TestShutdownDoesNotWaitForEver(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{small: true, sse: sse.Config{WriteTimeout: time.Hour}})
 		s := a.connectSlow("/")
-		a.stall("a", s)
+		a.blockWrite("a", s)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		var err error
@@ -103,11 +104,11 @@ func TestShutdownDoesNotWaitForEver(t *testing.T) {
 		require.EqualError(t, err, "hub: shutdown with 1 members left: context deadline exceeded")
 		require.Equal(t, sse.EndShutdown, a.end().Reason)
 		_, err = s.rest()
-		require.Error(t, err, "half an event must not look like an end")
+		require.Error(t, err, "an incomplete event must not look like an orderly end")
 
 		canceled, cancelNow := context.WithCancel(t.Context())
 		cancelNow()
-		eventually(t, func() bool { return a.Stats().Members == 0 }, "the end")
+		eventually(t, func() bool { return a.Stats().Members == 0 }, "the member to leave")
 		require.NoError(t, a.Shutdown(canceled), "nothing is left to wait for")
 	})
 }
@@ -155,7 +156,7 @@ func TestShutdownRefusesWhoComesLater(t *testing.T) {
 
 		s := a.connect("/", browser...)
 		b := s.block()
-		require.NotZero(t, b.Retry, "it comes back")
+		require.NotZero(t, b.Retry, "the client is told when to reconnect")
 		require.True(t, b.silent)
 		s.expectEnd()
 		s = a.dial("/")
@@ -174,7 +175,8 @@ func TestShutdownRefusesWhoComesLater(t *testing.T) {
 	})
 }
 
-// Whatever is accepted at the time of a shutdown is delivered, and whoever is.
+// During a shutdown, every event that Publish accepts reaches every client that Serve
+// accepts.
 func TestShutdownBesidePublishersAndClients(t *testing.T) {
 	forEach(t, func(t *test) {
 		var joins, leaves atomic.Int32
@@ -226,7 +228,7 @@ func TestShutdownBesidePublishersAndClients(t *testing.T) {
 						last[b.Name] = b.Data
 						once()
 					}
-					if len(last) == 0 { // one that was not served
+					if len(last) == 0 { // Serve has refused the client
 						return
 					}
 					ends <- last
@@ -286,7 +288,7 @@ func TestShutdownOfTheServer(t *testing.T) {
 	})
 }
 
-// The order that is advised.
+// This is the recommended order.
 func TestShutdownOfHubPluginAndServer(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{})
@@ -302,8 +304,8 @@ func TestShutdownOfHubPluginAndServer(t *testing.T) {
 	})
 }
 
-// A retry of the application's own is what the client is told first, and that it is to
-// wait longer in the end.
+// The client is sent Config.Retry when the stream opens, and at least that time again at
+// the end.
 func TestShutdownAfterARetryOnOpen(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{sse: sse.Config{Retry: 10 * time.Second}})

@@ -14,14 +14,14 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
-// padding makes an event so large that a hundred of them are more than what is between
-// a server and a client that do not have large buffers.
+// padding makes an event so large that a hundred of them do not fit into the buffers
+// between a server and a client, if those are small.
 var padding = strings.Repeat(".", 16<<10)
 
-// numbered is an event that is known by its name.
+// numbered returns a large event with i as its name.
 func numbered(i int) sse.Event { return sse.Event{Name: strconv.Itoa(i), Data: padding} }
 
-// number is the number of such an event.
+// number returns the number of such an event.
 func number(t testing.TB, e sse.Event) int {
 	t.Helper()
 	n, err := strconv.Atoi(e.Name)
@@ -30,11 +30,11 @@ func number(t testing.TB, e sse.Event) int {
 	return n
 }
 
-// stall makes s a client that is in the middle of an event, named "large", which it
-// does not get to the end of until it reads on.
-func (a *app) stall(topic string, s *stream) {
+// blockWrite publishes an event named "large", of 4 MiB, and returns when s has begun to
+// receive it. The server's write to s then waits until s reads on.
+func (a *app) blockWrite(topic string, s *stream) {
 	a.t.Helper()
-	require.NotEmpty(a.t, s.block().ID, "it has an id to come back with")
+	require.NotEmpty(a.t, s.block().ID, "an id from which the client can resume")
 	a.publish(topic, sse.Event{Name: "large", Data: strings.Repeat(".", 4<<20)})
 	_, err := s.r.Peek(1)
 	require.NoError(a.t, err)
@@ -44,11 +44,11 @@ func TestSlowEnd(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{small: true, hub: hub.Config{LogEvents: 10}})
 		s := a.connectSlow("/?topic=a&topic=b")
-		a.stall("a", s)
+		a.blockWrite("a", s)
 		a.publishN("b", 1, 3)
 		a.publishN("a", 4, 20)
 		require.Equal(t, "large", s.event().Name)
-		s.expectEnd() // not in the middle of an event
+		s.expectEnd() // only after the complete event
 		e := a.end()
 		require.Equal(t, sse.EndSlow, e.Reason)
 		require.ErrorIs(t, e.Err, sse.ErrSlow)
@@ -67,27 +67,26 @@ func TestSlowEnd(t *testing.T) {
 	})
 }
 
-// What the log loses of other topics makes nobody slow.
+// A client is not slow because the log loses events of other topics.
 func TestSlowEndIsNotOfAnotherTopic(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{small: true, hub: hub.Config{LogEvents: 10}})
 		s := a.connectSlow("/")
-		a.stall("a", s)
+		a.blockWrite("a", s)
 		a.publishN("busy", 1, 20)
 		a.publishN("a", 1, 3)
 		require.Equal(t, "large", s.event().Name)
 		s.expectN(1, 3)
-		require.Zero(t, a.Stats().Ended, "nothing of its topic is lost")
+		require.Zero(t, a.Stats().Ended, "its topic has lost no event")
 	})
 }
 
-// A client that is slow, but not so slow that the log loses what is due to it, gets
-// all.
+// A slow client gets every event, as long as the log loses none of them.
 func TestSlowButInTime(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{small: true})
 		s := a.connectSlow("/")
-		a.stall("a", s)
+		a.blockWrite("a", s)
 		for i := range 100 {
 			a.publish("a", numbered(i))
 		}
@@ -119,14 +118,14 @@ func TestSlowSkip(t *testing.T) {
 				if snapshot {
 					require.Equal(t, a.Position().String(), s.event().Data)
 				}
-				a.stall("a", s)
+				a.blockWrite("a", s)
 				large := a.Position()
 				a.publishN("a", 1, 20)
 				head := a.Position()
 				require.Equal(t, "large", s.event().Name)
 				require.Equal(t, hub.Gap{Reason: hub.GapSlow, LastEventID: large.String(), Position: head, Snapshot: snapshot}, s.expectGap())
 				if snapshot {
-					require.Equal(t, large.String(), s.id, "the client has not got the state yet")
+					require.Equal(t, large.String(), s.id, "the client does not have the state yet")
 					require.Equal(t, sse.Event{Name: "state", Data: head.String()}, s.event())
 					require.Equal(t, head.String(), s.block().ID)
 				}
@@ -161,12 +160,12 @@ func TestSlowSkipWithASnapshotThatFails(t *testing.T) {
 					},
 				}})
 				s := a.connectSlow("/")
-				a.stall("a", s)
+				a.blockWrite("a", s)
 				a.publishN("a", 1, 20)
 				require.Equal(t, "large", s.event().Name)
 				s.expectGap()
 				_, err := s.rest()
-				require.Error(t, err, "it must not look whole")
+				require.Error(t, err, "the stream must not look complete")
 				if e := a.end(); panics {
 					require.Equal(t, sse.EndPanic, e.Reason)
 				} else {
@@ -177,7 +176,7 @@ func TestSlowSkipWithASnapshotThatFails(t *testing.T) {
 	}
 }
 
-// While a client is behind, only the newest event of each topic is worth its time.
+// With SlowLatest, a client that is behind gets only the newest event of each topic.
 func TestSlowLatest(t *testing.T) {
 	for name, log := range map[string]int{"whole log": 0, "short log": 10} {
 		t.Run(name, func(t *testing.T) {
@@ -187,7 +186,7 @@ func TestSlowLatest(t *testing.T) {
 					Slow:   hub.SlowLatest,
 				}})
 				s := a.connectSlow("/")
-				a.stall("a", s)
+				a.blockWrite("a", s)
 				for i := range 300 {
 					a.publish([]string{"a", "b"}[i/3%2], sse.Event{Data: strconv.Itoa(i)})
 				}
@@ -195,7 +194,7 @@ func TestSlowLatest(t *testing.T) {
 				s.expect("296", "299")
 				require.Empty(t, a.Stats().Gaps)
 
-				// One that keeps up gets all.
+				// A client that keeps up gets every event.
 				for i := range 20 {
 					a.publish([]string{"a", "b", "c"}[i%3], sse.Event{Data: strconv.Itoa(i)})
 					s.expect(strconv.Itoa(i))
@@ -205,7 +204,7 @@ func TestSlowLatest(t *testing.T) {
 	}
 }
 
-// What a topic had last may be lost.
+// The log may have lost a topic's newest event too.
 func TestSlowLatestOfATopicThatIsLost(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{small: true, hub: hub.Config{LogEvents: 10}, sub: hub.Subscription{
@@ -213,7 +212,7 @@ func TestSlowLatestOfATopicThatIsLost(t *testing.T) {
 			Slow:   hub.SlowLatest,
 		}})
 		s := a.connectSlow("/")
-		a.stall("a", s)
+		a.blockWrite("a", s)
 		a.publishN("b", 1, 3)
 		a.publishN("a", 4, 23)
 		require.Equal(t, "large", s.event().Name)
@@ -240,7 +239,7 @@ func TestSlowLatestByKey(t *testing.T) {
 			},
 		}})
 		s := a.connectSlow("/")
-		a.stall("a", s)
+		a.blockWrite("a", s)
 		for i := range 300 {
 			a.publish([]string{"a", "b"}[i%2], sse.Event{Data: strconv.Itoa(i), Comment: "key " + strconv.Itoa(i/2%5)})
 		}
@@ -251,7 +250,7 @@ func TestSlowLatestByKey(t *testing.T) {
 	})
 }
 
-// With a Key, what the log has lost may have been the last of one.
+// With a Key, the log may have lost the newest event of a key.
 func TestSlowLatestByKeyBehindTheLog(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{small: true, hub: hub.Config{LogEvents: 10}, sub: hub.Subscription{
@@ -259,13 +258,13 @@ func TestSlowLatestByKeyBehindTheLog(t *testing.T) {
 			Key:  func(m *hub.Message) string { return m.Event.Comment },
 		}})
 		s := a.connectSlow("/")
-		a.stall("a", s)
+		a.blockWrite("a", s)
 		for i := range 300 {
 			a.publish("a", sse.Event{Data: strconv.Itoa(i), Comment: "key " + strconv.Itoa(i%5)})
 		}
 		require.Equal(t, "large", s.event().Name)
 		require.Equal(t, a.Position().Offset-10, s.expectGap().Position.Offset)
-		s.expectN(295, 299) // the last of each key that is left
+		s.expectN(295, 299) // the newest event of each key that the log still holds
 		require.Equal(t, map[hub.GapReason]uint64{hub.GapSlow: 1}, a.Stats().Gaps)
 		a.publish("a", sse.Event{Data: "300"})
 		s.expect("300")
@@ -287,7 +286,7 @@ func TestSlowLatestOnTheFirstConnection(t *testing.T) {
 	})
 }
 
-// All that is due at a time may be more than goes into a write.
+// The newest events may be more than fit into one write.
 func TestSlowLatestOfManyLargeEvents(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{small: true, sub: hub.Subscription{
@@ -295,7 +294,7 @@ func TestSlowLatestOfManyLargeEvents(t *testing.T) {
 			Key:  func(m *hub.Message) string { return m.Event.Comment },
 		}})
 		s := a.connectSlow("/")
-		a.stall("a", s)
+		a.blockWrite("a", s)
 		for i := range 50 {
 			e := numbered(i)
 			e.Comment = strconv.Itoa(i % 20)
@@ -308,8 +307,8 @@ func TestSlowLatestOfManyLargeEvents(t *testing.T) {
 	})
 }
 
-// Clients that never read delay neither the publisher nor the other clients, of their
-// topic or not, nor Shutdown beyond its context.
+// Clients that never read delay neither the publisher nor the other clients, whatever their
+// topics. They delay Shutdown no longer than its context allows.
 func TestSlowClientsDelayNobody(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{small: true, sse: sse.Config{WriteTimeout: time.Hour}})
@@ -359,7 +358,7 @@ func TestSlowClientsDelayNobody(t *testing.T) {
 			require.Equal(t, sse.EndShutdown, a.end().Reason)
 		}
 		within(t, func() { err = a.Shutdown(t.Context()) })
-		require.NoError(t, err, "none is left")
+		require.NoError(t, err, "no member is left")
 	})
 }
 
@@ -386,7 +385,7 @@ func TestSlowClientIsCutOffByTheWriteTimeout(t *testing.T) {
 		for {
 			b, err := s.tryBlock()
 			if err != nil {
-				require.NotEqual(t, io.EOF, err, "it must not look whole")
+				require.NotEqual(t, io.EOF, err, "the stream must not look complete")
 				break
 			}
 			if !b.silent {
@@ -404,34 +403,34 @@ func TestSlowClientIsCutOffByTheWriteTimeout(t *testing.T) {
 	})
 }
 
-// A client that leaves in the middle of an event is gone at once, whatever the write
-// timeout.
+// If a client leaves in the middle of an event, its session ends at once, whatever the
+// write timeout is.
 func TestSlowClientThatLeaves(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{small: true, sse: sse.Config{WriteTimeout: time.Hour}})
 		s := a.connectSlow("/")
-		a.stall("a", s)
+		a.blockWrite("a", s)
 		s.leave()
 		require.Equal(t, sse.EndClientGone, a.end().Reason)
 		a.joined("a", 0)
 	})
 }
 
-// A client that takes its time while it is kicked gets what it has been sent.
+// A slow client that is kicked gets the event that is being written, complete.
 func TestSlowClientThatIsKicked(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{small: true})
 		s := a.connectSlow("/")
-		a.stall("a", s)
+		a.blockWrite("a", s)
 		a.publishN("a", 1, 3)
 		require.Equal(t, 1, a.Kick("a", errOwn))
 		require.Equal(t, "large", s.event().Name)
-		s.expectEnd() // not in the middle of an event
+		s.expectEnd() // only after the complete event
 		require.Equal(t, sse.EndClosed, a.end().Reason)
 	})
 }
 
-// Heartbeats of a client that does not read wait for it with the rest.
+// Heartbeats wait like events for a client that does not read.
 func TestSlowClientAndHeartbeats(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{small: true, sse: sse.Config{

@@ -25,7 +25,7 @@ func TestSnapshotIsTakenWhenItIsNeeded(t *testing.T) {
 		a := t.start(plan{
 			hub: hub.Config{LogEvents: 5},
 			sub: hub.Subscription{
-				Start: hub.Beginning, // the snapshot comes in place of it
+				Start: hub.Beginning, // the snapshot replaces it
 				Snapshot: func(s *sse.ServerSession, at hub.Position) (hub.Position, error) {
 					taken.Add(1)
 					return at, s.Send(sse.Event{Name: "state", Data: at.String()})
@@ -35,8 +35,8 @@ func TestSnapshotIsTakenWhenItIsNeeded(t *testing.T) {
 		a.publishN("a", 1, 3)
 		s := a.connect("/")
 		requireNoGap(t, s)
-		require.Equal(t, sse.Event{Name: "state", Data: a.Position().String()}, s.event(), "the first of all")
-		require.Equal(t, a.Position().String(), s.block().ID, "the client can come back to it")
+		require.Equal(t, sse.Event{Name: "state", Data: a.Position().String()}, s.event(), "the snapshot comes first")
+		require.Equal(t, a.Position().String(), s.block().ID, "the client can resume from there")
 		require.EqualValues(t, 1, taken.Load())
 		a.publishN("a", 4, 5)
 		s.expectN(4, 5)
@@ -46,7 +46,7 @@ func TestSnapshotIsTakenWhenItIsNeeded(t *testing.T) {
 		s = a.resume("/", s.id)
 		requireNoGap(t, s)
 		s.expectN(6, 7)
-		require.EqualValues(t, 1, taken.Load(), "what is missed is in the log")
+		require.EqualValues(t, 1, taken.Load(), "the log holds the missed events")
 		s.leave()
 
 		a.publishN("a", 8, 17)
@@ -74,7 +74,8 @@ func TestSnapshotWithoutAnEvent(t *testing.T) {
 	})
 }
 
-// The state and the events behind it are taken under one lock, and so add up.
+// The state and its position are taken under one lock. So the state and the events after it
+// add up to the final state.
 func TestSnapshotAndEventsAddUp(t *testing.T) {
 	forEach(t, func(t *test) {
 		const publishers, each, clients = 3, 60, 12
@@ -86,7 +87,7 @@ func TestSnapshotAndEventsAddUp(t *testing.T) {
 				mu.Lock()
 				state, pos := sum, h.Position()
 				mu.Unlock()
-				time.Sleep(time.Millisecond) // time goes by until it is sent
+				time.Sleep(time.Millisecond) // more events are published before the state is sent
 				return pos, s.Send(sse.Event{Name: "state", Data: strconv.Itoa(state)})
 			}
 			return h.Serve(s, sub)
@@ -111,7 +112,7 @@ func TestSnapshotAndEventsAddUp(t *testing.T) {
 			all.Go(func() {
 				time.Sleep(time.Duration(i) * time.Millisecond)
 				got, id := 0, ""
-				for { // a client that goes away and comes back after each few events
+				for { // the client reconnects after each few events
 					var header []string
 					if id != "" {
 						header = []string{"Last-Event-ID", id}
@@ -152,7 +153,7 @@ func TestSnapshotAndEventsAddUp(t *testing.T) {
 			all.Wait()
 			close(done)
 		}()
-		for { // for those that take their first snapshot only now
+		for { // for clients that connect for the first time only now
 			select {
 			case <-done:
 				return
@@ -163,7 +164,7 @@ func TestSnapshotAndEventsAddUp(t *testing.T) {
 	})
 }
 
-// A snapshot may be older than where the hub stands.
+// A snapshot may be of a position before the hub's newest event.
 func TestSnapshotOfAnOlderPosition(t *testing.T) {
 	forEach(t, func(t *test) {
 		var old hub.Position
@@ -183,7 +184,8 @@ func TestSnapshotOfAnOlderPosition(t *testing.T) {
 		s.expectN(2, 4)
 		s.leave()
 
-		// One that the log does not reach back to leaves a gap, of which the client is told.
+		// If the log no longer holds every event after that position, the client is told of
+		// a gap.
 		a.publishN("a", 5, 10)
 		s = a.connect("/")
 		require.Equal(t, "state", s.event().Name)
@@ -194,8 +196,7 @@ func TestSnapshotOfAnOlderPosition(t *testing.T) {
 	})
 }
 
-// What is published while a snapshot is on its way, to a client that takes its time,
-// comes after it.
+// Events that are published while Snapshot runs come after the snapshot.
 func TestSnapshotWhileEventsGoOn(t *testing.T) {
 	forEach(t, func(t *test) {
 		entered, leave := make(chan struct{}), make(chan struct{})
@@ -214,7 +215,7 @@ func TestSnapshotWhileEventsGoOn(t *testing.T) {
 		}()
 		receive(t, entered)
 		a.publishN("a", 1, 100)
-		require.Zero(t, a.Count("a"), "it has not joined yet")
+		require.Zero(t, a.Count("a"), "the member has not joined yet")
 		close(leave)
 		s := receive(t, streams)
 		require.Equal(t, "state", s.event().Name)
@@ -229,7 +230,7 @@ func TestSnapshotThatFails(t *testing.T) {
 	send := func(s *sse.ServerSession) { _ = s.Send(sse.Event{Name: "state"}) }
 	for name, tt := range map[string]struct {
 		snapshot snapshot
-		status   int // 0: the stream breaks off
+		status   int // 0: the stream is open, and is cut off
 		reason   sse.EndReason
 		is       error
 	}{
@@ -284,7 +285,7 @@ func TestSnapshotThatFails(t *testing.T) {
 				a.publish("a", sse.Event{Data: "1"})
 				s, err := a.try(a.client, "/")
 				switch {
-				case tt.reason == sse.EndPanic && tt.status != 0: // net/http's answer to a panic: none
+				case tt.reason == sse.EndPanic && tt.status != 0: // net/http closes the connection
 					require.Error(t, err)
 				case tt.status != 0:
 					require.NoError(t, err)
@@ -293,7 +294,7 @@ func TestSnapshotThatFails(t *testing.T) {
 					require.NoError(t, err)
 					require.Equal(t, "state", s.event().Name)
 					_, err := s.rest()
-					require.Error(t, err, "it must not look whole")
+					require.Error(t, err, "the stream must not look complete")
 					require.NotEqual(t, io.EOF, err)
 				}
 				e := a.end()
@@ -307,7 +308,7 @@ func TestSnapshotThatFails(t *testing.T) {
 					require.ErrorAs(t, e.Err, &snapshotError)
 					require.Contains(t, e.Err.Error(), snapshotError.Position.String())
 				}
-				require.Zero(t, joins.Load(), "it never was one of them")
+				require.Zero(t, joins.Load(), "the member has never joined")
 				require.Zero(t, a.Count("a"))
 				require.Equal(t, 1, a.Stats().Topics)
 			})
@@ -315,7 +316,7 @@ func TestSnapshotThatFails(t *testing.T) {
 	}
 }
 
-// The snapshot after a gap fails when the session is open.
+// After a gap the session is open, so a Snapshot that fails cuts the stream off.
 func TestSnapshotThatFailsAfterAGap(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{sub: hub.Subscription{

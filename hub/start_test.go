@@ -60,7 +60,7 @@ func TestStartOfAFirstConnection(t *testing.T) {
 			}
 			a.endOf(s)
 		}
-		// Whoever has an id begins there.
+		// A client with an id starts there, whatever Start says.
 		for _, start := range []string{"", "now", "beginning", "latest", "after"} {
 			s := a.resume("/?start="+start, after.String())
 			requireNoGap(t, s)

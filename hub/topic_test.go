@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A topic without events and followers costs nothing.
+// The hub drops a topic that has neither events nor followers.
 func TestTopicsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newLogHub(t, Config{LogEvents: 10})
@@ -26,7 +26,7 @@ func TestTopicsForgotten(t *testing.T) {
 		for i := range 20 {
 			h.publishTo(fmt.Sprint("topic ", 2000+i))
 		}
-		assert.Equal(t, 12, h.Stats().Topics, "those that are followed stay")
+		assert.Equal(t, 12, h.Stats().Topics, "topics with followers stay")
 		s.leave()
 		assert.Equal(t, 10, h.Stats().Topics)
 
@@ -37,12 +37,13 @@ func TestTopicsForgotten(t *testing.T) {
 	})
 }
 
-// What a forgotten topic had is not known anymore: a client whose id is older than
-// what it may have lost is told of a gap, and no other is.
+// The hub does not know any longer which events a dropped topic had. It tells a client of a
+// gap if the client's id is older than the last event that such a topic may have lost, and
+// only then.
 func TestForgottenFloor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newLogHub(t, Config{LogEvents: 4})
-		h.publishTo("a", "a", "b", "b", "b", "b") // a's are gone, and so is it
+		h.publishTo("a", "a", "b", "b", "b", "b") // the events of a are evicted, and a is dropped
 		h.requireLog(3, 4, 5, 6)
 		require.NotContains(t, h.topics, "a")
 		for _, tt := range []struct {
@@ -54,9 +55,9 @@ func TestForgottenFloor(t *testing.T) {
 			{1, "a", GapExpired},
 			{2, "a", ""},
 			{6, "a", ""},
-			{0, "b", ""}, // it is known that it has lost none
+			{0, "b", ""}, // the topic is still there, and has lost no event
 			{2, "b", ""},
-			{1, "unheard of", GapExpired}, // as it may be of a topic that was forgotten
+			{1, "unheard of", GapExpired}, // it may be a topic that was dropped
 			{2, "unheard of", ""},
 		} {
 			s := h.resumeAfter(h.at(tt.after), tt.topic)
@@ -70,7 +71,7 @@ func TestForgottenFloor(t *testing.T) {
 			s.leave()
 		}
 
-		// When it comes back it has its old floor, and the events that are new.
+		// If it is published to again, it has its old floor and the new events.
 		h.publishTo("a")
 		data, gap := h.resumeAfter(h.at(1), "a").data()
 		assert.Equal(t, []string{"to a"}, data)
@@ -81,8 +82,8 @@ func TestForgottenFloor(t *testing.T) {
 	})
 }
 
-// Others' events leave the log without a gap for who follows a quiet topic, or one
-// of which all is left.
+// A client of a quiet topic, or of one that has lost no event, has no gap when events of
+// other topics leave the log.
 func TestQuietTopic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newLogHub(t, Config{LogEvents: 4})
@@ -106,7 +107,7 @@ func TestQuietTopic(t *testing.T) {
 		assert.Equal(t, []string{"to quiet"}, data)
 		assert.Empty(t, gap)
 
-		// Several topics: the loud one has a gap.
+		// With several topics, the gap of the loud one counts.
 		s := h.resumeAfter(h.at(2), "quiet", "loud")
 		data, gap = s.data()
 		assert.Equal(t, []string{"to loud", "to loud", "to loud", "to quiet"}, data)
@@ -114,7 +115,7 @@ func TestQuietTopic(t *testing.T) {
 	})
 }
 
-// Nobody is left out of a pass because others come or leave in the middle of it.
+// A pass skips no member, although links are added and removed in the middle of it.
 func TestPassComplete(t *testing.T) {
 	for seed := range uint64(500) {
 		r := rand.New(rand.NewPCG(seed, 5))
@@ -137,7 +138,7 @@ func TestPassComplete(t *testing.T) {
 			join()
 		}
 		p := tp.part(sh)
-		p.queued = true // as by a publication
+		p.queued = true // as a publication does
 		tp.last.Store(1)
 		due := make(map[*Member]bool)
 		for _, l := range links {
@@ -158,7 +159,7 @@ func TestPassComplete(t *testing.T) {
 					leave()
 				}
 			}
-			if published < 3 && r.IntN(6) == 0 { // for all, in the middle of the pass
+			if published < 3 && r.IntN(6) == 0 { // a new event for all members, in the middle of the pass
 				published++
 				tp.last.Store(published)
 				for _, l := range links {
@@ -171,7 +172,7 @@ func TestPassComplete(t *testing.T) {
 			require.Less(t, stint, 1000, "seed %d", seed)
 		}
 		for _, l := range links {
-			require.False(t, due[l.m], "seed %d: one of %d is left out", seed, len(links))
+			require.False(t, due[l.m], "seed %d: one of %d members is left out", seed, len(links))
 		}
 	}
 }
