@@ -50,8 +50,8 @@ func (m *Member) releaseClaim() bool {
 	return false
 }
 
-// releaseOrDeliver releases the caller's claim. If there is news, it passes the claim to a
-// new goroutine instead, which delivers. In both cases the caller has it no longer.
+// releaseOrDeliver releases the caller's claim. If there is news, it hands the claim over
+// to a new goroutine instead, which delivers. In both cases the caller has it no longer.
 func (m *Member) releaseOrDeliver() {
 	if !m.releaseClaim() {
 		go m.deliverAll(statusDone)

@@ -6,20 +6,20 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// A delivery sends a member what is due to it: the events of its topics after its cursor.
+// A delivery sends a member its unsent events: the events of its topics after its cursor.
 // The caller of deliver has claimed the member. deliver repeats these steps until it has
 // reached the offset that the caller asked for:
 //
-//  1. gather puts due events into the reader's frames, as many as fit into one write
+//  1. gather puts unsent events into the reader's frames, as many as fit into one write
 //     (reader.go). It moves the member's links past them, but not yet the cursor.
 //  2. The session's TryWrite writes the frames.
 //  3. commitWrite moves the cursor past what was written.
 //
 // A worker must not wait for one client. So where a delivery would have to wait, deliver
-// returns a status, and the claimant starts a goroutine that runs deliverAll. The claim
-// passes to that goroutine. It finishes the write (statusPending) or does what the
-// member's SlowPolicy says (statusGap), delivers what has come meanwhile, and releases the
-// claim.
+// returns a status, and the worker starts a goroutine that runs deliverAll, and hands the
+// claim over to it. That goroutine finishes the write (statusPending) or does what the
+// member's SlowPolicy says (statusGap). Then it delivers what has been published meanwhile,
+// and releases the claim.
 //
 // Besides the workers (shard.go), the handler's goroutine delivers when it opens a session
 // (serve.go), and so does each goroutine that runs deliverAll.
@@ -28,18 +28,18 @@ import (
 type status uint8
 
 const (
-	statusDone    status = iota // everything due has been sent
+	statusDone    status = iota // no event is unsent, up to the offset asked for
 	statusPending               // the client has not taken all of a write: Finish must wait for it
-	statusGap                   // events that were due have left the log
+	statusGap                   // unsent events have left the log
 	statusEnded                 // the session has ended; the claim is not needed any longer
 )
 
-// deliver sends m what is due up to the offset upTo, which the caller has read from
+// deliver sends m its unsent events up to the offset upTo, which the caller has read from
 // Hub.head. The caller has claimed m and keeps the claim. No other goroutine may use r
 // meanwhile.
 //
-// On statusDone the cursor is at upTo or after it. On statusPending the frames are with
-// the session, and m.cut and m.last tell commitWrite what to do when they are written. On
+// On statusDone the cursor is at upTo or after it. On statusPending the frames are with the
+// session, and m.cut and m.last tell commitWrite what to do when they are written. On
 // statusGap nothing has been sent since the last complete write. On statusEnded the session
 // has ended: a write failed, a callback panicked, or the hub has been shut down and m has
 // everything.
@@ -89,9 +89,9 @@ func (m *Member) commitWrite() {
 	m.cursor.Store(m.cut)
 }
 
-// deliverAll completes a delivery that has returned st, delivers until nothing is due, and
-// releases the claim, which the caller has had and which passes to deliverAll. It may wait
-// for the client, so it runs in its own goroutine.
+// deliverAll completes a delivery that has returned st, delivers until nothing is unsent,
+// and releases the claim, which the caller hands over to it. It may wait for the client, so
+// it runs in its own goroutine.
 func (m *Member) deliverAll(st status) {
 	r := readers.Get().(*reader)
 	defer readers.Put(r)

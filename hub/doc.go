@@ -17,18 +17,18 @@
 // [Position]. A subscriber is a cursor in that log. Serving it means sending every event
 // after its cursor, both live and after a reconnection. So there is no switch from replay
 // to live that could lose an event or send it twice, and there is no queue for each
-// subscriber. The hub sends all the events that are due to a subscriber in as few writes
-// as it can.
+// subscriber. The hub sends all that a subscriber has not been sent yet in as few writes as
+// it can.
 //
 // # What the hub guarantees
 //
 // Every subscriber gets its events in the hub's order, which is one order for all topics.
 //
-// A client that reconnects with the id of the last event that it received gets every
-// event that it missed, each once, if the log still holds them all. Config.LogEvents,
-// LogSize and LogAge set how much the log holds. If the log does not hold them all, the
-// client is told of the gap before anything else, by a response header named [GapHeader]
-// and an event named [GapEvent].
+// A client that reconnects with the id of the last event that it received gets every event
+// that it missed, each once, if the log still holds them all. Config.LogEvents, LogSize and
+// LogAge set how much the log holds. If the log does not hold them all, the client is told
+// of the gap before anything else, by a response header named [GapHeader] and an event
+// named [GapEvent].
 //
 // A slow client delays neither the publisher nor the other subscribers. If the log loses
 // events before they could be sent to a slow client, [Subscription].Slow decides what
@@ -39,19 +39,21 @@
 // The documentation, the comments and the code use each of these words for one thing only.
 //
 //   - A member is a session that a hub serves. See [Member].
-//   - A position is a place in the log: the one of an event, or the place just after it.
-//     It consists of the log's epoch and an offset, and is an event's id unless the event
-//     has its own. See [Position].
-//   - A cursor is the offset up to which a member has been sent every event of its topics
-//     that its filter accepts.
-//   - The tail is the newest part of the log, which the hub holds in memory. Each topic
-//     has its own tail, which holds the topic's share of the same events. An event that
-//     has left the log is no longer in either.
-//   - A topic's floor is the offset up to which events of the topic may be missing from
-//     its tail. The tail holds every event of the topic after the floor.
+//   - A position is a place in the log: the one of an event, or the place just after it. It
+//     consists of the log's epoch and an offset, and is an event's id unless the event has
+//     its own. See [Position].
+//   - A cursor is an offset that belongs to a member: the hub has sent the member every
+//     event up to there that the member should get.
+//   - An event is unsent, for a member, if it is after the member's cursor in one of the
+//     member's topics.
+//   - The tail is the newest part of the log, which the hub holds in memory. Each topic has
+//     its own tail, which holds the topic's share of the same events. An event that has
+//     left the log is no longer in either.
+//   - A topic's floor is the offset up to which events of the topic may be missing from its
+//     tail. The tail holds every event of the topic after the floor.
 //   - A claim is the right to send to a member. One goroutine has it at a time.
-//   - A shard is a share of the hub's members, together with the one goroutine, its
-//     worker, that sends to them. There are as many shards as processors (GOMAXPROCS).
+//   - A shard is a share of the hub's members, together with the one goroutine, its worker,
+//     that sends to them. There are as many shards as processors (GOMAXPROCS).
 //   - A pass is one round of a worker through the followers of a topic in its shard. A
 //     publication starts one, unless one is already waiting or in progress.
 //   - A stint is the part of a pass that a worker does before the next topic has its turn:
@@ -64,18 +66,18 @@ package hub
 //
 // # From a publication to the clients
 //
-//  1. Publish encodes the event and appends it to the log and to its topic (publish.go).
-//     It enqueues the topic's followers, one part for each shard that has any (topic.go).
+//  1. Publish encodes the event and appends it to the log and to its topic (publish.go). It
+//     enqueues the topic's followers, one part for each shard that has any (topic.go).
 //  2. A shard's worker takes a part from the queue and goes through its members in stints
 //     (shard.go).
-//  3. For each member that has something due, the worker claims the member (claim.go) and
+//  3. For each member that has unsent events, the worker claims the member (claim.go) and
 //     delivers: it gathers the events after the member's cursor (reader.go), writes them,
 //     and moves the cursor (deliver.go).
 //  4. A write that the client does not take at once, and a gap, are left to another
 //     goroutine, which may wait (deliver.go, slow.go, gap.go).
 //
-// Serve (serve.go) puts a new member's cursor where the client was (seek.go), sends what
-// is due in the handler's goroutine, and then leaves the member to the workers.
+// Serve (serve.go) puts a new member's cursor where the client was (seek.go), sends the
+// unsent events in the handler's goroutine, and then leaves the member to the workers.
 //
 // # Order of locks
 //
@@ -85,10 +87,10 @@ package hub
 //	Hub.mu    → topic.mu               (an eviction, and dropping a topic)
 //	Member.mu → topic.mu               (gathering, seeking, following a topic)
 //
-// No goroutine holds Hub.mu and Member.mu together, nor two locks of the same kind. None
-// of the four is held during a call to the session, a hook, a Filter, a Key, a Snapshot or
-// the Logger. So the session's own lock never nests with them, in either direction: the
-// session does not hold it when it calls the member (BeginHeartbeat, EndHeartbeat, Ended).
+// No goroutine holds Hub.mu and Member.mu together, nor two locks of the same kind. None of
+// the four is held during a call to the session, a hook, a Filter, a Key, a Snapshot or the
+// Logger. So the session's own lock never nests with them, in either direction: the session
+// does not hold it when it calls the member (BeginHeartbeat, EndHeartbeat, Ended).
 //
 // What each lock guards:
 //
@@ -105,14 +107,14 @@ package hub
 // alone sends the hub's events to the session, calls Filter and Key, and stores cursor,
 // lastID, last and cut. It takes the locks above while it holds the claim.
 //
-// The remaining fields of Hub, Member, topic, part, link and shard do not change after
-// the value is made, are atomic (see below), or say at the field who may use them.
+// The remaining fields of Hub, Member, topic, part, link and shard do not change after the
+// value is made, are atomic (see below), or say at the field who may use them.
 //
 // # Atomics that are read without a lock
 //
-//   - Hub.head: appendLocked stores it last, after the entry is in its topic and
-//     topic.last is stored. So a goroutine that has read head finds every entry up to that
-//     offset in the topics, except for those that have been evicted.
+//   - Hub.head: appendLocked stores it last, after the entry is in its topic and topic.last
+//     is stored. So a goroutine that has read head finds every entry up to that offset in
+//     the topics, except for those that have been evicted.
 //   - topic.last: by the same order, a goroutine that has read head and then finds
 //     topic.last at or before a cursor knows that the topic has no entry after that cursor
 //     up to head. It need not lock the topic.
@@ -121,13 +123,13 @@ package hub
 //     early is the claimant of a member; Shutdown then finds the member claimed and leaves
 //     word, and the claimant delivers again.
 //   - Member.cursor: only the claimant stores it. A worker reads it before it claims the
-//     member, to skip a member to which nothing is due. If it reads an old value, which is
+//     member, to skip a member without unsent events. If it reads an old value, which is
 //     lower, it only claims the member for nothing. A claimant that moves the cursor back
 //     (sendSnapshot) delivers before it releases the claim.
 //   - Member.state: see claim.go.
 //   - Member.caution: the watch stores it, the claimant counts it down. A lost count does
 //     no harm.
-//   - worker.visit: the worker and the watch change it by compare-and-swap; see shard.go.
-//   - link.hooks: it settles whether join or unlink calls OnLeave; see join. link.cause is
+//   - worker.visit: the worker and the watch contend for it; see shard.go.
+//   - link.hooks: it decides whether join or unlink calls OnLeave; see join. link.cause is
 //     set before hooks is hooksLeft, and read after.
 //   - The counters of Stats are independent of each other and of everything else.

@@ -33,8 +33,8 @@ const (
 	// GapAhead: the client's position is after the hub's newest event.
 	GapAhead GapReason = "ahead"
 
-	// GapMalformed: the client's last event id is neither a position nor the id of an
-	// event in the log. It may be an event's own id, of an event that has left the log.
+	// GapMalformed: the client's last event id is neither a position nor the id of an event
+	// in the log. It may be an event's own id, of an event that has left the log.
 	GapMalformed GapReason = "malformed"
 
 	// GapSlow: the client is connected, and so slow that events have left the log before
@@ -45,8 +45,8 @@ const (
 var gapReasons = [...]GapReason{GapExpired, GapEpoch, GapAhead, GapMalformed, GapSlow}
 
 // Gap tells a client that it has, as far as the hub can know, missed events, and how the
-// stream continues. A client that keeps state from events should treat that state as
-// stale, unless a snapshot follows.
+// stream continues. A client that keeps state from events should treat that state as stale,
+// unless a snapshot follows.
 type Gap struct {
 	Reason      GapReason `json:"reason"`
 	LastEventID string    `json:"lastEventId"` // the id that the client came with, or the position that it had reached

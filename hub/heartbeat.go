@@ -34,7 +34,7 @@ func (o *owner) BeginHeartbeat(dst []byte) (frame []byte, ok bool) {
 func (o *owner) EndHeartbeat() { (*Member)(o).releaseOrDeliver() }
 
 // skipOtherTopics moves the cursor to the head, past the events of topics that m does not
-// follow, unless an event is due to m. The caller has claimed m.
+// follow, unless m has unsent events. The caller has claimed m.
 func (m *Member) skipOtherTopics() {
 	head := m.hub.head.Load() // before the topics, which then hold everything up to it
 	m.mu.Lock()

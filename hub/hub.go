@@ -33,16 +33,16 @@ type Config struct {
 	LogAge time.Duration
 
 	// Detached lets a session over HTTP/1.x continue without its goroutine once Serve has
-	// sent what was due at first. It then takes a fourteenth of the memory, and each event
-	// takes a seventh to a quarter less work. [Hub.Serve] returns nil at that time. Where
-	// the hub cannot take over the connection (over HTTP/2, or if a middleware's writer
-	// hides it), Serve works as without Detached.
+	// opened it and sent the events that the client had missed. It then takes a fourteenth
+	// of the memory, and each event takes a seventh to a quarter less work. [Hub.Serve]
+	// returns nil at that time. Where the hub cannot take over the connection (over HTTP/2,
+	// or if a middleware's writer hides it), Serve works as without Detached.
 	Detached bool
 
 	// OnJoin is called when a member has joined a topic. By then the member is in Members.
 	// For the topics of the Subscription, OnJoin is called in their order, when the member
-	// has been sent what was due at its opening, and the member is sent nothing new until
-	// OnJoin returns. If OnJoin panics, the session ends.
+	// has been sent what it had missed when its session opened, and it is sent nothing new
+	// until OnJoin returns. If OnJoin panics, the session ends.
 	//
 	// OnLeave is called once, after OnJoin, when the member has left the topic. cause is
 	// nil after Unsubscribe, and otherwise the cause of the session's end. Both hooks may
@@ -75,8 +75,8 @@ type Hub struct {
 	gone         chan struct{} // closed when the hub is closed and has no members
 }
 
-// New returns a hub with an empty log and a new epoch. It returns an error if
-// cfg.LogEvents or cfg.LogSize is negative.
+// New returns a hub with an empty log and a new epoch. It returns an error if cfg.LogEvents
+// or cfg.LogSize is negative.
 func New(cfg Config) (*Hub, error) {
 	if cfg.LogEvents < 0 || cfg.LogSize < 0 {
 		return nil, errors.New("hub: Config.LogEvents and Config.LogSize must be positive, or zero for their defaults")
@@ -112,7 +112,7 @@ func setDefault[T comparable](v *T, to T) {
 	}
 }
 
-// Position returns the position of the newest event. An application that changes its
-// state and publishes the change under one lock can take the state and this position
-// under that lock for a [Subscription].Snapshot: the two then belong together.
+// Position returns the position of the newest event. An application that changes its state
+// and publishes the change under one lock can take the state and this position under that
+// lock for a [Subscription].Snapshot: the two then belong together.
 func (h *Hub) Position() Position { return Position{h.epoch, h.head.Load()} }

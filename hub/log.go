@@ -55,8 +55,8 @@ func (l *eventLog) append(e *entry) {
 	}
 }
 
-// evict removes the oldest entry, if it is beyond a bound, and returns it. The newest
-// entry can only be too old: it stays in the log whatever its size.
+// evict removes the oldest entry, if it is beyond a bound, and returns it. The newest entry
+// can only be too old: it stays in the log whatever its size.
 func (l *eventLog) evict(now time.Time) (*entry, bool) {
 	n := l.entries.len()
 	if n == 0 {

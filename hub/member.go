@@ -11,15 +11,15 @@ import (
 	"github.com/chi-sse/sse/internal/engine"
 )
 
-// Member is a session that a hub serves. Its methods are safe for concurrent use, and
-// hooks may call them.
+// Member is a session that a hub serves. Its methods are safe for concurrent use, and hooks
+// may call them.
 type Member struct {
-	// The fields that each delivery needs come first and together, so that they share
-	// cache lines; see sse.ServerSession. For the locks see doc.go.
+	// The fields that each delivery needs come first and together, so that they share cache
+	// lines; see sse.ServerSession. For the locks see doc.go.
 
 	state   atomic.Uint32 // who may send: see claim.go
 	caution atomic.Int32  // how many deliveries the worker leaves to other goroutines
-	cursor  atomic.Uint64 // offset up to which everything due has been sent
+	cursor  atomic.Uint64 // offset up to which every event has been sent or filtered out
 	lastID  atomic.Uint64 // offset of the last id that was sent
 	session engine.Session
 	hub     *Hub
@@ -97,8 +97,8 @@ func (m *Member) Subscribe(topics ...string) error {
 	return nil
 }
 
-// Unsubscribe makes m stop following topics. An event that is being sent at that moment
-// may still arrive.
+// Unsubscribe makes m stop following topics. An event that is being sent at that moment may
+// still arrive.
 func (m *Member) Unsubscribe(topics ...string) {
 	for _, name := range topics {
 		m.mu.Lock()

@@ -8,10 +8,10 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// A member follows a topic as soon as its link is in the topic (follow, link): workers
-// then deliver to it. It joins the topic (join) when its session is open: it is then
-// present, which means that Members and Count include it, and OnJoin is called. It leaves
-// the topic when its link is removed (unlink).
+// A member follows a topic as soon as its link is in the topic (follow, link): workers then
+// deliver to it. It joins the topic (join) when its session is open: it is then present,
+// which means that Members and Count include it, and OnJoin is called. It leaves the topic
+// when its link is removed (unlink).
 
 // Members returns the members that have joined topic at the time of the call, in no
 // particular order.
@@ -122,8 +122,8 @@ func (m *Member) joinTopics() {
 }
 
 // join makes m present in l's topic and calls OnJoin. If l has been removed while OnJoin
-// ran, join also calls OnLeave, so that OnLeave always comes after OnJoin has returned.
-// Of join and unlink, the one that changes l.hooks second calls it.
+// ran, join also calls OnLeave, so that OnLeave always comes after OnJoin has returned. Of
+// join and unlink, the one that changes l.hooks second calls it.
 func (m *Member) join(l *link) {
 	t := l.topic
 	t.mu.Lock()

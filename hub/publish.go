@@ -11,9 +11,14 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
+// A publication encodes the event without a lock (encode). Then, under Hub.mu, it gives the
+// event the next offset, appends it to the log's tail and to its topic's, enqueues the
+// topic's followers (appendLocked), and evicts old events (evictLocked). It does not wait
+// for a delivery.
+
 // Publish appends e to the log and has it sent to the followers of topic. It returns the
-// event's position as soon as the event is in the log, however many followers there are
-// and however slow they are.
+// event's position as soon as the event is in the log, however many followers there are and
+// however slow they are.
 //
 // The event's id is that position, unless e has an ID. Clients can resume from either. The
 // application's own ids must not repeat within the log, and must not be positions of the

@@ -9,20 +9,20 @@ import (
 	"github.com/chi-sse/sse/internal/engine"
 )
 
-// A reader gathers what is due to a member into frames for one write. Each worker has a
+// A reader gathers a member's unsent events into frames for one write. Each worker has a
 // reader, and other claimants borrow one from readers. A reader serves one member at a
 // time, and keeps its memory from one to the next.
 //
-// gather works in steps: collect reads entries from each of the member's topics, order
-// puts them into the hub's order, encode copies as many as fit into the frames, and
-// advance moves the member's links past those.
+// gather works in steps: collect reads entries from each of the member's topics, order puts
+// them into the hub's order, encode copies as many as fit into the frames, and advance
+// moves the member's links past those.
 //
 // Most members follow one topic, without a filter, and most of them are at the same place
 // in it. So a worker that goes through them would encode the same bytes again and again.
-// Instead gather remembers what the frames hold (cache), and if that is just what is due
-// to the next member, it only moves that member's link.
+// Instead gather remembers what the frames hold (cache), and if those are just the unsent
+// events of the next member, it only moves that member's link.
 
-// reader gathers due events. Its zero value is ready to use.
+// reader gathers unsent events. Its zero value is ready to use.
 type reader struct {
 	frames  engine.Frames // the result of gather
 	entries []*entry      // that were collected, topic by topic
@@ -65,22 +65,22 @@ const (
 	keptSize = 2 * batchSize
 )
 
-// gather puts into r.frames what is due to m up to the offset upTo, or as much of it as
-// fits into one write, and moves m's links past it. The caller has claimed m.
+// gather puts m's unsent events up to the offset upTo into r.frames, or as many of them as
+// fit into one write, and moves m's links past them. The caller has claimed m.
 //
 // It returns cut, the offset up to which the frames are complete for m: the cursor belongs
 // there when they are written. It is upTo or less, because callers read upTo from Hub.head,
 // so that it never decreases for one reader. last is the offset of the last event in the
-// frames, or 0 if there is none. ok is false, and nothing has been gathered, if events that
-// were due have left the log.
+// frames, or 0 if there is none. ok is false, and nothing has been gathered, if unsent
+// events have left the log.
 //
 // The fast path takes the frames as they are. That is right if the topic is the same, the
 // member's next entry is the first in the frames, and topic.last has not changed since
 // before they were collected. Two cases:
 //
-//   - last is newest: the frames hold everything from the member's next entry to the
-//     newest one. topic.last is stored before Hub.head, from which upTo was read, so the
-//     topic has no other entry up to upTo. The frames are complete up to upTo.
+//   - last is newest: the frames hold everything from the member's next entry to the newest
+//     one. topic.last is stored before Hub.head, from which upTo was read, so the topic has
+//     no other entry up to upTo. The frames are complete up to upTo.
 //   - Otherwise the frames were cut off, by size, by number, or by an earlier upTo. They
 //     are complete up to cut, for this member as for the one before, and deliver goes on
 //     from there.
@@ -120,9 +120,9 @@ func (r *reader) gather(m *Member, upTo uint64) (cut, last uint64, ok bool) {
 	return cut, last, true
 }
 
-// collect reads the entries that are due up to upTo from each of m's topics into
-// r.entries, and notes in r.spans which are whose. It returns limit, the offset up to which
-// it has read all of them. ok is false if some have left the log. m.mu is held.
+// collect reads the unsent entries up to upTo from each of m's topics into r.entries, and
+// notes in r.spans which are whose. It returns limit, the offset up to which it has read
+// all of them. ok is false if some have left the log. m.mu is held.
 func (r *reader) collect(m *Member, upTo uint64) (limit uint64, ok bool) {
 	r.entries, r.spans = r.entries[:0], r.spans[:0]
 	limit = upTo
@@ -150,11 +150,11 @@ func (r *reader) collect(m *Member, upTo uint64) (limit uint64, ok bool) {
 	return limit, true
 }
 
-// read appends to r.entries what is due from l's topic up to upTo, but no more than most
-// entries. full reports whether it stopped at most. ok is false if entries that were due
-// have left the log. With latest, which is for SlowLatest, their loss does not matter if a
-// newer event of the topic replaces them all: there must be one in the log, and neither a
-// Key nor a Filter. l.m.mu is held.
+// read appends to r.entries the unsent entries of l's topic up to upTo, but no more than
+// most entries. full reports whether it stopped at most. ok is false if unsent entries have
+// left the log. With latest, which is for SlowLatest, their loss does not matter if a newer
+// event of the topic replaces them all: there must be one in the log, and neither a Key nor
+// a Filter. l.m.mu is held.
 func (r *reader) read(l *link, upTo uint64, most int, latest bool) (full, ok bool) {
 	t := l.topic
 	t.mu.Lock()

@@ -87,7 +87,7 @@ func (m *Member) seekFrom(offset uint64) uint64 {
 }
 
 // seekLatest moves each of m's links to the newest event of its topic, so that this one is
-// due, and the cursor to just before the oldest of those events. It returns where the
+// unsent, and the cursor to just before the oldest of those events. It returns where the
 // cursor is; that is head if the topics have no events in the log.
 func (m *Member) seekLatest(head uint64) uint64 {
 	m.mu.Lock()

@@ -12,10 +12,10 @@ import (
 
 var errServed = errors.New("a hub already serves this session")
 
-// Serve sends s the events of sub until the session ends. It starts after the client's
-// last event id, which it takes from the Last-Event-ID header or from a query parameter
-// such as lastEventId, which polyfills use. Without an id it starts where sub.Start says.
-// Nothing else should set event ids in the session; other sends do no harm.
+// Serve sends s the events of sub until the session ends. It starts after the client's last
+// event id, which it takes from the Last-Event-ID header or from a query parameter such as
+// lastEventId, which polyfills use. Without an id it starts where sub.Start says. Nothing
+// else should set event ids in the session; other sends do no harm.
 //
 // Serve opens the session. It returns when the session has ended, with the cause of
 // [sse.ServerSession.Context]. With Config.Detached it returns nil as soon as the session
@@ -69,10 +69,10 @@ func lastEventID(s *sse.ServerSession) string {
 	return lasteventid.FromQuery(s.Call().URL.RawQuery)
 }
 
-// open opens the session of m, which has the last event id of its client and has claimed
-// m. It places the cursor, tells the client of a gap, sends the snapshot, and delivers what
-// is due. If none of that has sent an id, it sends the cursor as one, so that the client
-// can resume whatever happens next.
+// open opens the session of m, which has the last event id of its client and has claimed m.
+// It places the cursor, tells the client of a gap, sends the snapshot, and delivers the
+// unsent events. If none of that has sent an id, it sends the cursor as one, so that the
+// client can resume whatever happens next.
 func (m *Member) open(id string, start Start) error {
 	gap := m.placeCursor(id, start)
 	r := readers.Get().(*reader)
@@ -102,7 +102,7 @@ func (m *Member) open(id string, start Start) error {
 			if id == "" && gap == nil && !snapshot && m.lastID.Load() == 0 {
 				return m.sendPosition(r)
 			}
-			return m.server.Open() // if nothing was due
+			return m.server.Open() // has no effect if something was sent
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 // A shard's worker is the goroutine that sends to the shard's members. It exists only while
 // the shard has parts in its queue. It takes one part at a time and goes through the part's
-// members in stints: it claims each member and delivers everything that is due.
+// members in stints: it claims each member and delivers its unsent events.
 //
 // A write to a detached session does not wait for the client. A write through net/http may
 // wait, and so may a Filter, although it must not. So that one member cannot hold up the
@@ -31,9 +31,9 @@ import (
 //	odd → odd | replaced  the watch replaces the worker
 //
 // The last two are compare-and-swaps from the same value, so only one of them succeeds. A
-// worker that fails to end its visit knows that it has been replaced. The number rises
-// with each visit, and the new worker continues it. So if the watch reads the same odd
-// number twice, that is one visit.
+// worker that fails to end its visit knows that it has been replaced. The number rises with
+// each visit, and the new worker continues it. So if the watch reads the same odd number
+// twice, that is one visit.
 //
 // Stalls cost time: until the watch has looked twice, the whole shard waits. So the hub
 // takes precautions. A member that has caused a stall gets its next deliveries from other
@@ -56,9 +56,9 @@ type shard struct {
 }
 
 const (
-	// watchPeriod is how often the watch looks. A visit is a stall after one to two periods.
-	// The system may well take the processor away for a few milliseconds, and that is not a
-	// stall.
+	// watchPeriod is how often the watch looks. A visit is a stall after one to two
+	// periods. The system may well take the processor away for a few milliseconds, and that
+	// is not a stall.
 	watchPeriod = 5 * time.Millisecond
 
 	// maxStalls is how many stalls a pass may have before the worker takes no more risks.
@@ -174,12 +174,13 @@ func (sh *shard) nextStint(w *worker) bool {
 	return true
 }
 
-// deliverTo sends m, which is w.ms[w.i], everything that is due to it. It does nothing if
-// nothing of this topic is due, or if m is claimed. It reports whether w is still the
-// shard's worker; if not, w must not touch the stint any longer.
+// deliverTo sends m, which is w.ms[w.i], its unsent events. It does nothing if none is of
+// this topic, or if m is claimed. It reports whether w is still the shard's worker; if not,
+// w must not touch the stint any longer.
 //
-// Either deliverTo releases the claim, or the session has ended, or the claim passes to
-// deliverAll. A worker that has been replaced may wait, so it calls deliverAll itself.
+// Either deliverTo releases the claim, or the session has ended, or the claim is handed
+// over to deliverAll. A worker that has been replaced may wait, so it calls deliverAll
+// itself.
 func (w *worker) deliverTo(m *Member) bool {
 	if m.cursor.Load() >= w.part.topic.last.Load() || !m.claim() {
 		return true

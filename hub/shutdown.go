@@ -8,9 +8,9 @@ import (
 )
 
 // Shutdown ends the hub. From then on nothing can be published, and Serve refuses every
-// session. Each member is sent what is due to it; then its session ends, with
-// sse.ErrShutdown as the cause. Clients are told to reconnect at times that are spread
-// out; see [sse.Config].ShutdownSpread.
+// session. Each member is sent every event that was published for it; then its session
+// ends, with sse.ErrShutdown as the cause. Clients are told to reconnect at times that are
+// spread out; see [sse.Config].ShutdownSpread.
 //
 // Shutdown waits until all members have left, or until ctx is done. In that case it cuts
 // off the members that are left, and returns an error that wraps the error of ctx. Their

@@ -19,10 +19,10 @@ const (
 	// continues with the events that are published from then on.
 	SlowSkip
 
-	// SlowLatest sends, of all the events that are due at a time, only the newest one for
-	// each Key, so that a client that has fallen behind catches up. If the log loses events
-	// that were due all the same, the client is told of the gap; but with neither a Key nor
-	// a Filter it is told only if the topic has no event left in the log.
+	// SlowLatest sends, of the events that a client has not been sent yet, only the newest
+	// one for each Key, so that a client that has fallen behind catches up. If the log
+	// loses such events all the same, the client is told of the gap; but with neither a Key
+	// nor a Filter it is told only if the topic has no event left in the log.
 	SlowLatest
 )
 
@@ -62,7 +62,7 @@ func (m *Member) applySlowPolicy(r *reader) status {
 	return statusDone
 }
 
-// slowError returns the error for the first topic that has lost events which were due to m.
+// slowError returns the error for the first topic that has lost unsent events of m.
 func (m *Member) slowError() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

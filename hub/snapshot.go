@@ -13,7 +13,8 @@ func (e *SnapshotError) Error() string {
 // sendSnapshot calls Snapshot, which sends the state, and moves the cursor to the position
 // that it returns. It then sends that position, so that the client can resume from there.
 // If the tails no longer hold everything after it, it tells the client of the gap instead,
-// and the stream continues where they do. The caller has claimed m, and delivers afterwards.
+// and the stream continues where they do. The caller has claimed m, and delivers
+// afterwards.
 func (m *Member) sendSnapshot(r *reader) error {
 	pos, err := m.snapshot(m.server, m.position())
 	if err != nil {

@@ -20,8 +20,8 @@ type Subscription struct {
 	Start Start
 
 	// Filter reports whether the session is sent m. The hub calls it once for each event
-	// that is due, in order (for SlowLatest the newest first), from one goroutine at a time.
-	// It must not wait for anything. Default: every event is sent.
+	// that could be sent, in order (for SlowLatest the newest first), from one goroutine at
+	// a time. It must not wait for anything. Default: every event is sent.
 	Filter func(m *Message) bool
 
 	// Snapshot sends, with s, the state that the events change. The hub calls it before the

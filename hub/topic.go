@@ -40,9 +40,9 @@ func (t *topic) after(offset uint64) uint64 {
 
 // part is the followers of a topic in one shard. Its topic's mu guards it.
 //
-// A shard goes through the links in passes, and delivers to each member everything that is
-// due to it by then. An event that is published after the pass has begun may come too late
-// for some members, so it makes another pass follow.
+// A shard goes through the links in passes, and delivers to each member the events that are
+// unsent by then. An event that is published after the pass has begun may come too late for
+// some members, so it makes another pass follow.
 type part struct {
 	topic *topic
 	shard *shard
