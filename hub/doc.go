@@ -39,9 +39,9 @@
 // The documentation, the comments and the code use each of these words for one thing only.
 //
 //   - A member is a session that a hub serves. See [Member].
-//   - A position is a place in the log: the one of an event, or the place just after it. It
-//     consists of the log's epoch and an offset, and is an event's id unless the event has
-//     its own. See [Position].
+//   - A position is a place in the log: the place of an event, or the one just after it. It
+//     consists of the log's epoch and an offset. It is the event's id, unless the event was
+//     published with another. See [Position].
 //   - A cursor is an offset that belongs to a member: the hub has sent the member every
 //     event up to there that the member should get.
 //   - An event is unsent, for a member, if it is after the member's cursor in one of the

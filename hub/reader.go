@@ -70,9 +70,9 @@ const (
 //
 // It returns cut, the offset up to which the frames are complete for m: the cursor belongs
 // there when they are written. It is upTo or less, because callers read upTo from Hub.head,
-// so that it never decreases for one reader. last is the offset of the last event in the
-// frames, or 0 if there is none. ok is false, and nothing has been gathered, if unsent
-// events have left the log.
+// so that it never decreases for one reader and hub. last is the offset of the last event
+// in the frames, or 0 if there is none. ok is false, and nothing has been gathered, if
+// unsent events have left the log.
 //
 // The fast path takes the frames as they are. That is right if the topic is the same, the
 // member's next entry is the first in the frames, and topic.last has not changed since
@@ -82,7 +82,7 @@ const (
 //     one. topic.last is stored before Hub.head, from which upTo was read, so the topic has
 //     no other entry up to upTo. The frames are complete up to upTo.
 //   - Otherwise the frames were cut off, by size, by number, or by an earlier upTo. They
-//     are complete up to cut, for this member as for the one before, and deliver goes on
+//     are complete up to cut, for this member as for the one before, and deliver continues
 //     from there.
 //
 // An entry in the frames may have left the log since. The member gets it all the same.

@@ -69,10 +69,10 @@ func lastEventID(s *sse.ServerSession) string {
 	return lasteventid.FromQuery(s.Call().URL.RawQuery)
 }
 
-// open opens the session of m, which has the last event id of its client and has claimed m.
-// It places the cursor, tells the client of a gap, sends the snapshot, and delivers the
-// unsent events. If none of that has sent an id, it sends the cursor as one, so that the
-// client can resume whatever happens next.
+// open opens m's session. id is the client's last event id, or "". open places the cursor,
+// tells the client of a gap, sends the snapshot, and delivers the unsent events. If none of
+// that has sent an id to a client without one, it sends the cursor as an id, so that the
+// client can resume whatever happens next. The caller has claimed m and keeps the claim.
 func (m *Member) open(id string, start Start) error {
 	gap := m.placeCursor(id, start)
 	r := readers.Get().(*reader)

@@ -36,9 +36,10 @@ import (
 // twice, that is one visit.
 //
 // Stalls cost time: until the watch has looked twice, the whole shard waits. So the hub
-// takes precautions. A member that has caused a stall gets its next deliveries from other
-// goroutines (Member.caution), if a write to it may block. After maxStalls stalls in a
-// pass, every member to which a write may block does, for the rest of the pass.
+// takes precautions. While writes to a member may block, and it has caused a stall, other
+// goroutines make its next deliveries (Member.caution). After maxStalls stalls in a pass,
+// other goroutines deliver to every member to which a write may block, for the rest of the
+// pass.
 
 // shard is a share of the hub's members, and the worker that sends to them.
 type shard struct {
@@ -80,7 +81,7 @@ type worker struct {
 	shard    *shard
 	visit    atomic.Uint64      // number of the visit to a member; see above
 	ms       [stintSize]*Member // ms[:n] are the members of the stint
-	mayBlock [stintSize]bool    // as of warm
+	mayBlock [stintSize]bool    // the result of warm
 	n, i     int                // ms[i] is the member to visit
 	part     *part              // nil before the first stint
 	stalls   int                // in this pass
@@ -141,8 +142,9 @@ func (w *worker) deliverStints() {
 	}
 }
 
-// warm reads what the deliveries of the stint are going to need. The processor fetches it
-// for many members at a time, while the deliveries would wait for one after the other.
+// warm sets w.mayBlock, and so reads what the deliveries of the stint are going to need. The
+// processor fetches it for many members at a time, while the deliveries would wait for one
+// after the other. A member that is claimed counts as one to which a write may block.
 func (w *worker) warm() {
 	for i, m := range w.ms[:w.n] {
 		w.mayBlock[i] = m.state.Load() != stateIdle || m.session.MayBlock()
