@@ -18,47 +18,56 @@ import (
 
 const usage = `Usage: client [flags] URL
 
-Follows the event stream at URL and prints its events. When the stream breaks,
-or its server ends it, the client connects again and resumes after the last
-event. A URL without a scheme is an https one, or http on this machine.
+Follows the event stream at URL and prints its events. If the stream breaks or
+the server ends it, the client connects again and resumes after the last event.
+A URL without a scheme gets http:// if its host is this machine, or https://.
 
 Request
-  -H "NAME: VALUE"  send this header field (repeatable)
-  -d DATA           POST this body; @FILE sends a file, @- what stdin holds.
-                    It is application/json if it is JSON, and else text/plain
+  -H "NAME: VALUE"  send this header field; can be repeated
+  -d DATA           POST DATA, or the contents of a file (@FILE) or of stdin
+                    (@-). The Content-Type is application/json if the body is
+                    JSON, or text/plain
   -X METHOD         use this method
   -id ID            start after the event with this id
-  -k                trust any certificate
+  -k                accept any TLS certificate
 
 Connection
-  -retries N        connect again at most N times in a row, the first connection
-                    included; 0 is never, -1 for ever. Without this flag: for
-                    ever once the stream was open, never if it does not open
-  -resend           connect again even if that repeats a POST
-  -t DURATION       after so long a silence, such as 45s, the stream is broken
-  -n COUNT          stop after so many events
-  -done TEXT        the event with this data, such as '[DONE]', is the stream's
-                    end, and is not shown; a stream that ends without it broke
+  -retries N        connect again at most N times in a row; 0 means never and -1
+                    forever. This includes the first connection. By default, a
+                    stream that has been open is retried forever, and a first
+                    connection that fails is not retried
+  -resend           connect again even if this repeats a request that is not
+                    idempotent, such as a POST
+  -t DURATION       treat the stream as broken if nothing comes for this long,
+                    such as 45s
+  -n COUNT          stop after this many events
+  -done TEXT        treat the event with this data, such as '[DONE]', as the end
+                    of the stream, and do not print it. A stream that ends
+                    without this event is broken
 
 Output
-  -e, -event NAME   show the events of this name (repeatable); an event without
-                    a name is a message
-  -data             print the data only
-  -json             print a JSON object per event: time, event, id, data, and
-                    what else it has. Data is an object or array if it holds
-                    one, and else a string
-  -comments         show comments
-  -no-color         no colors, as when NO_COLOR is set or stdout is no terminal
-  -s                do not tell how the connection is
+  -e, -event NAME   print only the events with this name; can be repeated. The
+                    name of an event without one is "message"
+  -data             print only the data
+  -json             print one JSON object for each event, with time, event, id,
+                    data, comment, and retry. Data is an object or array if it
+                    contains one, or a string
+  -comments         print comments
+  -no-color         print no colors. This is the default if NO_COLOR is set,
+                    TERM is dumb, or the output is not a terminal
+  -s                do not print the connection's status
 
-Events go to stdout, all else to stderr. What could drive the terminal is shown
-as \x1b or the like; only -data to a pipe or file is as it came.
+Events go to stdout, and everything else to stderr. Characters that could affect
+the terminal are printed as \x1b and the like. Only -data to a pipe or a file
+prints the data unchanged.
 
 Exit codes
-  0    the server ended the stream for good, -n is reached, or stdout was closed
-  1    the stream broke, or could not be opened
-  2    wrong usage
-  3    the server refused: another status than 200, or no event stream
+  0    the server ended the stream for good, -n was reached, or the reader of
+       stdout has left
+  1    the stream broke or could not be opened
+  2    the arguments are invalid
+  3    the server refused: the status was not 200 or 204, or the response was
+       not an event stream
   130  interrupted
 
 Examples
@@ -68,22 +77,22 @@ Examples
       -data api.example.com/v1/chat/completions
 `
 
-// options is what the user asks for.
+// options are the values of the flags and the URL.
 type options struct {
 	url      string
 	method   string
 	header   []field
-	data     *string // of -d, as given
-	body     []byte  // of -d, as sent
+	data     *string // the value of -d; nil without -d
+	body     []byte  // the body that -d asks for
 	lastID   string
 	insecure bool
 
 	retries      int
-	firstRetried bool // -retries was given
+	firstRetried bool // -retries was given, so it applies to the first connection too
 	resend       bool
-	idle         time.Duration
-	count        int
-	done         *string
+	idle         time.Duration // 0 is no limit
+	count        int           // 0 is no limit
+	done         *string       // nil without -done
 
 	names    []string
 	format   format
@@ -94,11 +103,11 @@ type options struct {
 	help bool
 }
 
-// field is one of a header.
+// field is a header field.
 type field struct{ name, value string }
 
-// parse returns the options that args ask for. Flags may stand before and after the
-// URL.
+// parse parses args, and returns an error if they are invalid. Flags may come before and
+// after the URL.
 func parse(args []string) (*options, error) {
 	o := &options{retries: client.Unlimited}
 	var dataOnly, jsonLines bool
@@ -139,21 +148,21 @@ func parse(args []string) (*options, error) {
 
 	switch {
 	case len(urls) == 0 || urls[0] == "":
-		return nil, errors.New("which URL?")
+		return nil, errors.New("the URL is missing")
 	case len(urls) > 1:
-		return nil, fmt.Errorf("one URL is enough, and there is a second: %s", urls[1])
+		return nil, fmt.Errorf("there must be only one URL, but there is a second: %s", urls[1])
 	case o.retries < client.Unlimited:
-		return nil, errors.New("-retries is below -1, which is for ever")
+		return nil, errors.New("-retries must be -1 (forever), 0 (never), or a positive number")
 	case o.idle < 0:
-		return nil, errors.New("-t is negative")
+		return nil, errors.New("-t must not be negative")
 	case o.count < 0:
-		return nil, errors.New("-n is negative")
+		return nil, errors.New("-n must not be negative")
 	case o.done != nil && *o.done == "":
-		return nil, errors.New("-done wants the text of an event")
+		return nil, errors.New("-done must not be empty")
 	case dataOnly && jsonLines:
-		return nil, errors.New("-data and -json exclude each other")
+		return nil, errors.New("-data and -json cannot be used together")
 	case dataOnly && o.comments:
-		return nil, errors.New("-data and -comments exclude each other")
+		return nil, errors.New("-data and -comments cannot be used together")
 	case dataOnly:
 		o.format = dataLines
 	case jsonLines:
@@ -163,32 +172,35 @@ func parse(args []string) (*options, error) {
 	return o, nil
 }
 
-// once returns what sets *to by a flag that may be given once.
+// once returns a function for flag.Func that sets *to, and fails if it is called twice.
 func once(to **string) func(string) error {
 	return func(value string) error {
 		if *to != nil {
-			return errors.New("is given twice")
+			return errors.New("the flag can be used only once")
 		}
 		*to = &value
 		return nil
 	}
 }
 
+// addHeader adds the header field in line.
 func (o *options) addHeader(line string) error {
 	name, value, ok := strings.Cut(line, ":")
 	if !ok {
-		return errors.New(`has no colon; a header field is "Name: value"`)
+		return errors.New(`a header field must have a colon, as in "Name: value"`)
 	}
 	o.header = append(o.header, field{name, strings.TrimSpace(value)})
 	return nil
 }
 
+// addName adds the name of events to print.
 func (o *options) addName(name string) error {
 	o.names = append(o.names, name)
 	return nil
 }
 
-// withScheme returns a URL as its user means it.
+// withScheme returns address as a URL with a scheme. If it has none, the scheme is http
+// for localhost and loopback addresses, or https.
 func withScheme(address string) string {
 	if before, _, ok := strings.Cut(address, "://"); ok && !strings.ContainsAny(before, ":/?#") {
 		return address
@@ -203,7 +215,8 @@ func withScheme(address string) string {
 	return scheme + address
 }
 
-// readBody sets o.body. It returns at the end of ctx, even if stdin goes on.
+// readBody sets o.body from -d, reading a file or stdin if -d says so. It returns when ctx
+// ends, even if stdin has no end yet.
 func (o *options) readBody(ctx context.Context, stdin io.Reader) (err error) {
 	if o.data == nil {
 		return nil
@@ -234,7 +247,8 @@ func (o *options) readBody(ctx context.Context, stdin io.Reader) (err error) {
 	return nil
 }
 
-// bodyType returns the Content-Type of o.body, unless the user gives one.
+// bodyType returns the Content-Type of o.body. It returns "" if the body is empty, or if
+// the user sets the Content-Type with -H.
 func (o *options) bodyType() string {
 	for _, f := range o.header {
 		if strings.EqualFold(f.name, "Content-Type") {
@@ -251,7 +265,7 @@ func (o *options) bodyType() string {
 	}
 }
 
-// flagOf returns the flag that sets what client calls option.
+// flagOf returns the flag that sets an option of package client.
 func flagOf(option string) string {
 	switch option {
 	case "url":

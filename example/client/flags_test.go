@@ -65,23 +65,23 @@ func TestWrongUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "which URL?"},
-		{[]string{""}, "which URL?"},
-		{[]string{"-n", "1"}, "which URL?"},
-		{[]string{"a", "-n", "1", "b"}, "one URL is enough, and there is a second: b"},
-		{[]string{"a", "\x1b[2Jb"}, `one URL is enough, and there is a second: \x1b[2Jb`},
+		{nil, "the URL is missing"},
+		{[]string{""}, "the URL is missing"},
+		{[]string{"-n", "1"}, "the URL is missing"},
+		{[]string{"a", "-n", "1", "b"}, "there must be only one URL, but there is a second: b"},
+		{[]string{"a", "\x1b[2Jb"}, `there must be only one URL, but there is a second: \x1b[2Jb`},
 		{[]string{"-x", "a"}, "flag provided but not defined: -x"},
 		{[]string{"a", "-H"}, "flag needs an argument: -H"},
-		{[]string{"-H", "A", "a"}, `invalid value "A" for flag -H: has no colon; a header field is "Name: value"`},
+		{[]string{"-H", "A", "a"}, `invalid value "A" for flag -H: a header field must have a colon, as in "Name: value"`},
 		{[]string{"-n", "x", "a"}, `invalid value "x" for flag -n: parse error`},
-		{[]string{"-n", "-1", "a"}, "-n is negative"},
+		{[]string{"-n", "-1", "a"}, "-n must not be negative"},
 		{[]string{"-t", "5", "a"}, `invalid value "5" for flag -t: parse error`},
-		{[]string{"-t", "-5s", "a"}, "-t is negative"},
-		{[]string{"-retries", "-2", "a"}, "-retries is below -1, which is for ever"},
-		{[]string{"-done", "", "a"}, "-done wants the text of an event"},
-		{[]string{"-d", "1", "-d", "2", "a"}, `invalid value "2" for flag -d: is given twice`},
-		{[]string{"-data", "-json", "a"}, "-data and -json exclude each other"},
-		{[]string{"-data", "-comments", "a"}, "-data and -comments exclude each other"},
+		{[]string{"-t", "-5s", "a"}, "-t must not be negative"},
+		{[]string{"-retries", "-2", "a"}, "-retries must be -1 (forever), 0 (never), or a positive number"},
+		{[]string{"-done", "", "a"}, "-done must not be empty"},
+		{[]string{"-d", "1", "-d", "2", "a"}, `invalid value "2" for flag -d: the flag can be used only once`},
+		{[]string{"-data", "-json", "a"}, "-data and -json cannot be used together"},
+		{[]string{"-data", "-comments", "a"}, "-data and -comments cannot be used together"},
 		{[]string{"-d", "@" + missing, "a"}, "-d: open " + missing},
 		{[]string{"\x1b[2J://"}, `the URL cannot be parsed`},
 		{[]string{"://a"}, "the URL cannot be parsed"},
@@ -117,7 +117,7 @@ func TestHelp(t *testing.T) {
 		assert.NotContains(t, line, "\t")
 	}
 	for _, name := range []string{"H", "d", "X", "id", "k", "retries", "resend", "t", "n", "done", "e, -event", "data", "json", "comments", "no-color", "s"} {
-		assert.Contains(t, usage, "\n  -"+name+" ", "it is explained")
+		assert.Contains(t, usage, "\n  -"+name+" ", "the flag must be explained")
 	}
 }
 

@@ -24,23 +24,24 @@ type follower struct {
 	tally tally
 
 	open bool   // there is a connection
-	end  string // why the stream has ended in order
+	end  string // why the stream ended without an error, or "" if that is not known
 }
 
-// tally is what the summary counts.
+// tally counts what the summary reports.
 type tally struct {
 	began       time.Time
 	connections int
 	seen, shown int // events
-	bytes       int // of the data that was shown
+	bytes       int // in the data of the events that were shown
 }
 
-// writeError is stdout that cannot be written to.
+// writeError reports that an event could not be written to stdout.
 type writeError struct{ error }
 
 func (e writeError) Unwrap() error { return e.error }
 
-// follow prints the stream until it ends, or ctx does, and returns the exit code.
+// follow prints the stream's events until the stream or ctx ends, and returns the exit
+// code.
 func (f *follower) follow(ctx context.Context) (exit int) {
 	f.tally.began = time.Now()
 	interrupt := ctx
@@ -55,36 +56,36 @@ func (f *follower) follow(ctx context.Context) (exit int) {
 
 	config := client.Config{
 		MaxReconnectionAttempts: f.opts.retries,
-		Jitter:                  -1, // this is no crowd
+		Jitter:                  -1, // there is only one client, so delays need not vary
 		Resend:                  f.opts.resend,
 		IdleTimeout:             f.opts.idle,
 		ShowCommentEvents:       f.opts.comments,
 		Logger:                  slog.New(slog.DiscardHandler),
-		OnOpen:                  f.opened,
+		OnOpen:                  f.reportOpen,
 		OnRetry: func(r client.Retry) {
-			// A mistyped URL must not be tried for ever, unless asked.
+			// A mistyped URL must not be retried forever, unless the user asks for it.
 			if f.tally.connections == 0 && !f.opts.firstRetried {
 				giveUp(r.Err)
 				return
 			}
-			f.retry(r)
+			f.reportRetry(r)
 		},
 	}
 	if f.opts.done != nil {
 		config.Terminal = f.terminal
 	}
 	err := client.Install(&http.Client{Transport: transport}, config).
-		SSE(ctx, f.opts.url, f.read, f.request()...)
+		SSE(ctx, f.opts.url, f.read, f.requestOptions()...)
 
 	if err != nil && interrupt.Err() != nil {
 		f.log.interrupted(&f.tally)
 		return exitInterrupted
 	}
-	return f.ended(err)
+	return f.reportEnd(err)
 }
 
-// request returns the options that make the request.
-func (f *follower) request() []client.Option {
+// requestOptions returns the options that describe the request.
+func (f *follower) requestOptions() []client.Option {
 	options := []client.Option{client.WithLastEventID(f.opts.lastID), client.WithMethod(f.opts.method)}
 	for _, h := range f.opts.header {
 		options = append(options, client.WithHeader(h.name, h.value))
@@ -95,7 +96,7 @@ func (f *follower) request() []client.Option {
 	return options
 }
 
-// read prints the events of s.
+// read prints the events of s until s ends or -n is reached.
 func (f *follower) read(s *client.Session) error {
 	for ev, err := range s.Incoming() {
 		if err != nil {
@@ -114,16 +115,17 @@ func (f *follower) read(s *client.Session) error {
 		}
 	}
 	if f.end == "" && !f.open {
-		f.end = "ended by the server for good (204)" // the one answer that ends a session and opens nothing
+		f.end = "ended by the server for good (204)" // only a 204 ends a session without opening it
 	}
 	return nil
 }
 
+// terminal reports whether ev is the event that -done names.
 func (f *follower) terminal(ev client.Event) bool {
 	return f.opts.done != nil && ev.Data == *f.opts.done
 }
 
-// show prints ev if it is asked for.
+// show counts ev, and prints it if its name is one of those to print.
 func (f *follower) show(ev client.Event) error {
 	if !onlyComment(ev) {
 		f.tally.seen++
@@ -139,8 +141,8 @@ func (f *follower) show(ev client.Event) error {
 	return nil
 }
 
-// opened tells of a connection.
-func (f *follower) opened(resp *http.Response) {
+// reportOpen reports a new connection.
+func (f *follower) reportOpen(resp *http.Response) {
 	f.open = true
 	f.tally.connections++
 	resumed := ""
@@ -150,11 +152,12 @@ func (f *follower) opened(resp *http.Response) {
 	f.log.say(good, "connected: %s, %s%s", resp.Status, resp.Proto, resumed)
 }
 
-// retry tells of the loss of a connection, and of the wait for the next.
-func (f *follower) retry(r client.Retry) {
+// reportRetry reports why a connection was lost or failed, and how long the client waits
+// before the next attempt.
+func (f *follower) reportRetry(r client.Retry) {
 	why := "lost: "
 	switch {
-	case r.Err == io.EOF: //nolint:errorlint // a wrapped io.EOF is no orderly end
+	case r.Err == io.EOF: //nolint:errorlint // a wrapped io.EOF is not an orderly end
 		why = "ended by the server"
 	case !f.open:
 		why = "no connection: " + f.reason(r.Err)
@@ -165,8 +168,8 @@ func (f *follower) retry(r client.Retry) {
 	f.log.say(warning, "%s; retry in %s (attempt %d)", why, duration(r.Delay), r.Attempt)
 }
 
-// ended tells what the stream ended with, and returns the exit code.
-func (f *follower) ended(err error) (exit int) {
+// reportEnd reports why the stream has ended for good, and returns the exit code.
+func (f *follower) reportEnd(err error) (exit int) {
 	if err == nil {
 		if f.end == "" {
 			f.end = "ended by the server"
@@ -200,7 +203,7 @@ func (f *follower) ended(err error) (exit int) {
 		f.log.response(broken.Response, broken.Body)
 	}
 	if f.tally.connections > 0 {
-		f.log.say(plain, "in all: %s", &f.tally)
+		f.log.say(plain, "total: %s", &f.tally)
 	}
 	return exit
 }

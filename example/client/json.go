@@ -6,27 +6,28 @@ import (
 )
 
 const (
-	jsonWidth = 80 // columns of a line that holds an object or array as a whole
-	jsonDepth = 40 // levels that are indented; else little data could fill the screen
+	jsonWidth = 80 // columns that an object or array on one line may take
+	jsonDepth = 40 // levels that are indented; without a limit, little data could fill the screen
 )
 
-// appendJSON appends compact, which is valid JSON without space between its tokens,
-// laid out for people: an object or array stands on one line if it fits, and else
-// has a line for each member. Nothing of it is changed, be it the order of keys, a
-// key that is there twice, or the digits of a number.
+// appendJSON appends compact in a layout for people, and returns the result. compact must
+// be valid JSON without space between its tokens. An object or array is on one line if it
+// fits, or has one line for each member. Only space is added: keys keep their order and
+// their duplicates, and numbers keep their digits.
 func appendJSON(dst, compact []byte, color bool) []byte {
 	l := layout{dst: dst, rest: compact, color: color}
 	l.value(0, 0, false)
 	return l.dst
 }
 
+// layout is the state of appendJSON.
 type layout struct {
 	dst   []byte
-	rest  []byte // of the JSON
+	rest  []byte // the JSON that is not in dst yet
 	color bool
 }
 
-// value appends one value, which starts at the given column.
+// value appends one value, which starts at column. With oneLine, it gets no line breaks.
 func (l *layout) value(depth, column int, oneLine bool) {
 	open := l.rest[0]
 	if open != '{' && open != '[' {
@@ -61,6 +62,7 @@ func (l *layout) value(depth, column int, oneLine bool) {
 	l.take()
 }
 
+// scalar appends a string, a number, or a literal.
 func (l *layout) scalar() {
 	switch token := l.token(); token[0] {
 	case '"':
@@ -72,9 +74,9 @@ func (l *layout) scalar() {
 	}
 }
 
-// token takes a string, a number or a literal from the rest.
+// token removes a string, a number, or a literal from the rest and returns it.
 func (l *layout) token() (token []byte) {
-	n := bytes.IndexAny(l.rest, ",]}") // a token stands in an object or array
+	n := bytes.IndexAny(l.rest, ",]}") // a token is always in an object or array
 	if l.rest[0] == '"' {
 		n = stringLen(l.rest)
 	}
@@ -82,15 +84,17 @@ func (l *layout) token() (token []byte) {
 	return token
 }
 
+// paint appends a token in a style.
 func (l *layout) paint(style style, token []byte) {
 	l.dst = paint(l.dst, l.color, style, string(appendVisible(nil, string(token), inJSON, l.color)))
 }
 
-// take appends a byte of the rest.
+// take moves one byte from the rest to dst.
 func (l *layout) take() {
 	l.dst, l.rest = append(l.dst, l.rest[0]), l.rest[1:]
 }
 
+// newLine starts a line, indents it, and returns its column.
 func (l *layout) newLine(depth int) (column int) {
 	l.dst = append(l.dst, '\n')
 	for range depth {
@@ -99,8 +103,8 @@ func (l *layout) newLine(depth int) (column int) {
 	return 2 * depth
 }
 
-// fits reports whether the object or array that text starts with, and a comma after
-// it, take no more columns than there are.
+// fits reports whether the object or array at the start of text, and a comma after it, fit
+// into this many columns. An empty object or array always fits.
 func fits(text []byte, columns int) bool {
 	if text[1] == '}' || text[1] == ']' {
 		return true
@@ -125,8 +129,8 @@ func fits(text []byte, columns int) bool {
 	return false
 }
 
-// stringLen returns the length of the JSON string that text starts with, with its
-// quotes.
+// stringLen returns the length in bytes of the JSON string at the start of text, including
+// its quotes.
 func stringLen(text []byte) int {
 	for i := 1; ; i++ {
 		switch text[i] {

@@ -1,14 +1,18 @@
-// Command client follows a stream of server-sent events at a terminal. It is what
-// curl -N is used for, and reconnects, resumes, filters and reads well besides.
+// Command client follows a stream of server-sent events at a terminal. It does what
+// curl -N does, and also reconnects, resumes, filters the events, and formats them.
 //
 //	go run ./client localhost:8080/vitals
 //	go run ./client -e vitals -json localhost:8080/vitals | jq .data.cpu.total
 //
-// With -h it says what else it can do.
+// The flag -h prints all that it can do.
 //
-// This file is the program's outside. Of the rest, flags.go is what the user asks
-// for, follow.go the stream from its opening to its end, print.go, json.go and
-// text.go what is printed of its events, and status.go what is told about it.
+// This file starts the program. These are the others:
+//
+//   - flags.go parses the flags.
+//   - follow.go follows the stream from its opening to its end.
+//   - print.go and json.go print the events.
+//   - status.go prints what happens to the connection.
+//   - text.go makes text safe for a terminal, and colors it.
 package main
 
 import (
@@ -21,7 +25,7 @@ import (
 	"time"
 )
 
-// The exit codes, as usage explains them.
+// The exit codes. The usage text explains them.
 const (
 	exitOK          = 0
 	exitBroken      = 1
@@ -32,16 +36,17 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal ends the program, in order. From then on signals do what
-	// they always do, so a second one ends it at once.
+	// The first signal ends the program in order. After it, signals have their usual
+	// effect again, so a second one kills the program.
 	context.AfterFunc(ctx, stop)
-	// A reader of stdout that leaves is an error of a write, not a signal.
+	// If the reader of stdout leaves, the next write must fail. Without this, a signal
+	// would kill the program.
 	signal.Ignore(syscall.SIGPIPE)
 
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is the program. Its interrupt is the end of ctx.
+// run runs the program with args and returns its exit code. The end of ctx interrupts it.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (exit int) {
 	opts, err := parse(args)
 	if err != nil {
@@ -73,17 +78,18 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return f.follow(ctx)
 }
 
-// misused says what is wrong with how the program was called.
+// misused prints what is wrong with the program's arguments, and returns the exit code.
 func misused(stderr io.Writer, err error) int {
 	_, _ = fmt.Fprintf(stderr, "client: %s\nFor help: client -h\n", visible(err.Error(), inLine))
 	return exitUsage
 }
 
-// colored reports whether what is written to w is to have colors.
+// colored reports whether text that is written to w gets colors.
 func colored(w io.Writer, opts *options) bool {
 	return isTerminal(w) && !opts.noColor && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
+// isTerminal reports whether w is a character device.
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {

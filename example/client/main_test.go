@@ -1,17 +1,11 @@
 package main
 
 import (
-	"bufio"
-	"context"
-	"errors"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"unicode/utf8"
 
@@ -19,73 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// bin is where build puts the programs.
-var bin string
-
-func TestMain(m *testing.M) {
-	var err error
-	if bin, err = os.MkdirTemp("", "client-test-"); err != nil {
-		panic(err)
-	}
-	exit := m.Run()
-	_ = os.RemoveAll(bin)
-	os.Exit(exit)
-}
-
-// build makes this program, and the example server, once.
-var build = sync.OnceValue(func() error {
-	out, err := exec.Command("go", "build", "-o", bin+string(filepath.Separator), ".", "..").CombinedOutput()
-	if err != nil {
-		return errors.New(string(out))
-	}
-	return nil
-})
-
-// command returns one of the two, which is killed if it outlives the test's patience.
-func command(t *testing.T, name string, args ...string) *exec.Cmd {
-	t.Helper()
-	require.NoError(t, build())
-	if runtime.GOOS == "windows" {
-		name += ".exe"
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, name), args...)
-	cmd.Env = append(os.Environ(), "NO_COLOR=", "TERM=xterm")
-	return cmd
-}
-
-// startServer starts the example server and returns its URL.
-func startServer(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "access.log")
-	require.NoError(t, os.WriteFile(path, []byte("first\nsecond\n"), 0o600))
-	cmd := command(t, "example", "-addr", "127.0.0.1:0", "-log", path)
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	url, read := make(chan string, 1), make(chan struct{})
-	go func() {
-		defer close(read)
-		defer close(url)
-		lines := bufio.NewScanner(out)
-		for lines.Scan() { // to its end, or the server would have to wait
-			if site, ok := strings.CutPrefix(strings.TrimSpace(lines.Text()), "Open  "); ok {
-				url <- strings.TrimSuffix(site, "/")
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-read
-		_ = cmd.Wait()
-	})
-	site, ok := <-url
-	require.True(t, ok, "the server does not start")
-	return site
-}
-
-// TestHead is what becomes of "client URL | head -n 2", with a stream that goes on.
+// TestHead runs the program as in "client URL | head -n 2", with a stream that does not end.
 func TestHead(t *testing.T) {
 	t.Parallel()
 	beats := func(w http.ResponseWriter, r *http.Request) {
@@ -159,4 +87,41 @@ func TestReadsStdin(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "a\n", string(out))
 	assert.Equal(t, "typed", s.asked()[0].body)
+}
+
+func TestColored(t *testing.T) {
+	// The program treats a character device as a terminal.
+	device, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer device.Close()
+	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	require.NoError(t, err)
+	defer file.Close()
+	closed, err := os.Create(filepath.Join(t.TempDir(), "closed"))
+	require.NoError(t, err)
+	require.NoError(t, closed.Close())
+
+	tests := []struct {
+		name    string
+		w       io.Writer
+		opts    options
+		noColor string
+		term    string
+		want    bool
+	}{
+		{"terminal", device, options{}, "", "xterm", true},
+		{"file", file, options{}, "", "xterm", false},
+		{"closed", closed, options{}, "", "xterm", false},
+		{"no file", io.Discard, options{}, "", "xterm", false},
+		{"-no-color", device, options{noColor: true}, "", "xterm", false},
+		{"NO_COLOR", device, options{}, "1", "xterm", false},
+		{"dumb", device, options{}, "", "dumb", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv("NO_COLOR", tt.noColor)
+			t.Setenv("TERM", tt.term)
+			assert.Equal(t, tt.want, colored(tt.w, &tt.opts))
+		})
+	}
 }

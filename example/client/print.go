@@ -20,7 +20,7 @@ const (
 	jsonObjects               // -json
 )
 
-// printer prints events, each in one Write.
+// printer prints events. It prints each with one Write.
 type printer struct {
 	w        io.Writer
 	format   format
@@ -31,6 +31,7 @@ type printer struct {
 	buf []byte
 }
 
+// print prints ev in the printer's format. It returns the error of the Write.
 func (p *printer) print(ev client.Event) error {
 	p.buf = p.buf[:0]
 	switch p.format {
@@ -45,7 +46,8 @@ func (p *printer) print(ev client.Event) error {
 	return err
 }
 
-// pretty appends a header line, and the data below it.
+// pretty appends a line for each line of the comment, a line with the event's time, name,
+// id, and retry, and the data below it.
 func (p *printer) pretty(ev client.Event) {
 	now := p.now().Format("15:04:05.000")
 	if ev.Comment != "" {
@@ -75,7 +77,7 @@ func (p *printer) pretty(ev client.Event) {
 	}
 }
 
-// data appends the data alone.
+// data appends only the data. It leaves the data unchanged unless it goes to a terminal.
 func (p *printer) data(ev client.Event) {
 	if p.terminal {
 		p.line(p.visible(ev.Data, inText))
@@ -84,7 +86,7 @@ func (p *printer) data(ev client.Event) {
 	}
 }
 
-// object appends a JSON object of one line.
+// object appends a JSON object on one line.
 func (p *printer) object(ev client.Event) {
 	object := struct {
 		Time    string          `json:"time"`
@@ -112,7 +114,7 @@ func (p *printer) object(ev client.Event) {
 	p.line("")
 }
 
-// marshal is json.Marshal without escapes for HTML. It is for what can be no error.
+// marshal is json.Marshal without escapes for HTML. It panics if v cannot be encoded.
 func marshal(v any) []byte {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
@@ -123,7 +125,7 @@ func marshal(v any) []byte {
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
 }
 
-// asJSON returns data in compact form if it is a JSON object or array.
+// asJSON returns data in compact form, and whether it is a JSON object or array.
 func asJSON(data string) (compact []byte, ok bool) {
 	if trimmed := strings.TrimLeft(data, " \t\n"); trimmed == "" || trimmed[0] != '{' && trimmed[0] != '[' {
 		return nil, false
@@ -143,7 +145,7 @@ func (p *printer) visible(text string, where place) string {
 	return string(appendVisible(nil, text, where, p.color))
 }
 
-// nameOf returns the name of ev that a listener goes by.
+// nameOf returns the name of ev as a browser's listener has it: "message" if it has none.
 func nameOf(ev client.Event) string {
 	if ev.Name == "" {
 		return "message"
@@ -151,12 +153,12 @@ func nameOf(ev client.Event) string {
 	return ev.Name
 }
 
-// onlyComment reports whether ev is shown for its comment alone.
+// onlyComment reports whether ev has a comment, and neither data nor a name.
 func onlyComment(ev client.Event) bool {
 	return ev.Comment != "" && ev.Data == "" && ev.Name == ""
 }
 
-// colorOf returns the style of a name, which is the same for each run.
+// colorOf returns the style of a name. It is the same in each run.
 func colorOf(name string) style {
 	hash := fnv.New32a()
 	_, _ = io.WriteString(hash, name)

@@ -1,14 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
-	"math"
-	"os"
-	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,16 +14,6 @@ import (
 	"github.com/chi-sse/sse/client"
 	"github.com/chi-sse/sse/event"
 )
-
-// printed returns what a printer makes of ev, at noon.
-func printed(t *testing.T, p printer, ev client.Event) string {
-	t.Helper()
-	var out strings.Builder
-	p.w = &out
-	p.now = func() time.Time { return time.Date(2024, time.May, 6, 12, 0, 0, 5e6, time.UTC) }
-	require.NoError(t, p.print(ev))
-	return out.String()
-}
 
 func TestPretty(t *testing.T) {
 	tests := []struct {
@@ -113,28 +97,9 @@ func TestPretty(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			assert.Equal(t, tt.want, printed(t, printer{}, tt.ev))
-			assert.Equal(t, tt.want, unpaint(t, printed(t, printer{color: true, terminal: true}, tt.ev)), "colors add nothing else")
+			assert.Equal(t, tt.want, unpaint(t, printed(t, printer{color: true, terminal: true}, tt.ev)), "colors must not change the text")
 		})
 	}
-}
-
-var sgr = regexp.MustCompile(`\x1b\[[0-9;]*m`)
-
-// unpaint returns text without colors, of which none may be left at the end of a line.
-func unpaint(t *testing.T, text string) string {
-	t.Helper()
-	for line := range strings.SplitSeq(text, "\n") {
-		style := ""
-		for _, code := range sgr.FindAllString(line, -1) {
-			if code == "\x1b[27m" {
-				assert.NotEqual(t, "\x1b[m", style, "%q", line)
-				continue
-			}
-			style = code
-		}
-		assert.Contains(t, []string{"", "\x1b[m", "\x1b[7m"}, style, "%q", line)
-	}
-	return sgr.ReplaceAllString(text, "")
 }
 
 func TestColors(t *testing.T) {
@@ -155,12 +120,12 @@ func TestColors(t *testing.T) {
 	for i := range 100 {
 		colors[name(strconv.Itoa(i))] = true
 	}
-	assert.Len(t, colors, len(nameStyles), "names differ")
+	assert.Len(t, colors, len(nameStyles), "each style must be used for some names")
 }
 
 func TestData(t *testing.T) {
 	ev := client.Event{ID: "7", Name: "n", Comment: "c", Data: "a\x1b[31m\u009b\u202e\n{\"b\":  1}\x00"}
-	assert.Equal(t, ev.Data+"\n", printed(t, printer{format: dataLines}, ev), "to a pipe it is raw")
+	assert.Equal(t, ev.Data+"\n", printed(t, printer{format: dataLines}, ev), "to a pipe the data must be unchanged")
 	assert.Equal(t, `a\x1b[31m\u009b\u202e`+"\n"+`{"b":  1}\x00`+"\n", printed(t, printer{format: dataLines, terminal: true}, ev))
 	assert.Equal(t, "\n", printed(t, printer{format: dataLines}, client.Event{Name: "n"}))
 }
@@ -199,91 +164,6 @@ func TestObject(t *testing.T) {
 	}
 }
 
-func TestJSONLayout(t *testing.T) {
-	nested := func(depth int) string { return strings.Repeat(`[0,`, depth) + "0" + strings.Repeat("]", depth) }
-	tests := []struct{ name, data, want string }{
-		{"empty", `{}`, `{}`},
-		{"empty array", ` [ ] `, `[]`},
-		{"short", `{"a":{"b":[1,{}]}}`, `{"a": {"b": [1, {}]}}`},
-		{
-			"members",
-			`{"name":"` + strings.Repeat("x", 70) + `","tags":["a","b"],"none":[],"o":{"k":null}}`,
-			"{\n" +
-				`  "name": "` + strings.Repeat("x", 70) + `",` + "\n" +
-				`  "tags": ["a", "b"],` + "\n" +
-				`  "none": [],` + "\n" +
-				`  "o": {"k": null}` + "\n}",
-		},
-		{
-			"nesting",
-			`[[["` + strings.Repeat("x", 80) + `"]]]`,
-			"[\n  [\n    [\n      \"" + strings.Repeat("x", 80) + "\"\n    ]\n  ]\n]",
-		},
-		{"duplicate keys in their order", `{"b":1,"a":2,"b":3}`, `{"b": 1, "a": 2, "b": 3}`},
-		{
-			"digits",
-			`[1.0,-0,1E+2,0.1000000000000000055511151231257827,12345678901234567890123]`,
-			`[1.0, -0, 1E+2, 0.1000000000000000055511151231257827, 12345678901234567890123]`,
-		},
-		{"strings as they are written", `["\u00e9é\/\"\\","{[,:]}"]`, `["\u00e9é\/\"\\", "{[,:]}"]`},
-		{"80 columns fit", `["` + strings.Repeat("é", 75) + `"]`, `["` + strings.Repeat("é", 75) + `"]`},
-		{"81 do not", `["` + strings.Repeat("é", 77) + `"]`, "[\n  \"" + strings.Repeat("é", 77) + "\"\n]"},
-		{
-			"a key counts",
-			`{"` + strings.Repeat("é", 60) + `":["` + strings.Repeat("x", 9) + `"],"` + strings.Repeat("é", 60) + `":["` + strings.Repeat("x", 10) + `"]}`,
-			"{\n  \"" + strings.Repeat("é", 60) + `": ["` + strings.Repeat("x", 9) + "\"],\n" +
-				"  \"" + strings.Repeat("é", 60) + "\": [\n    \"" + strings.Repeat("x", 10) + "\"\n  ]\n}",
-		},
-		{
-			"what is empty stays on its line",
-			`{"` + strings.Repeat("x", 90) + `":{},"b":[]}`,
-			"{\n  \"" + strings.Repeat("x", 90) + "\": {},\n  \"b\": []\n}",
-		},
-		{
-			"a comma that follows must fit",
-			`[["` + strings.Repeat("x", 73) + `"],["` + strings.Repeat("x", 74) + `"]]`,
-			"[\n  [\"" + strings.Repeat("x", 73) + "\"],\n  [\n    \"" + strings.Repeat("x", 74) + "\"\n  ]\n]",
-		},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			compact, ok := asJSON(tt.data)
-			require.True(t, ok)
-			assert.Equal(t, tt.want, string(appendJSON(nil, compact, false)))
-		})
-	}
-
-	t.Run("deep", func(t *testing.T) {
-		compact, ok := asJSON(nested(9000))
-		require.True(t, ok)
-		text := appendJSON(nil, compact, false)
-		assert.Less(t, len(text), 3*len(compact), "indentation has an end")
-		again, _ := asJSON(string(text))
-		assert.Equal(t, compact, again)
-	})
-}
-
-// However it is laid out, it is the same JSON.
-func FuzzJSONLayout(f *testing.F) {
-	for _, seed := range []string{
-		`{"a":{"b":[1,2,{"c":"` + strings.Repeat("x", 60) + `"}],"d":[]},"e":"\"}"}`,
-		`[[[[[[{"a":[1e5,true,"\\"]}]]]]]]`, "[\"\x7f\u202e\"]", `[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28]`,
-	} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, data string) {
-		compact, ok := asJSON(strings.ToValidUTF8(data, "?"))
-		if !ok {
-			return
-		}
-		text := appendJSON(nil, compact, false)
-		var same bytes.Buffer
-		require.NoError(t, json.Compact(&same, text))
-		require.Equal(t, string(appendVisible(nil, string(compact), inJSON, false)), same.String())
-		require.Equal(t, string(text), unpaint(t, string(appendJSON(nil, compact, true))))
-	})
-}
-
 func TestPrinterWritesAnEventAtOnce(t *testing.T) {
 	var writes int
 	p := printer{w: writerFunc(func(b []byte) (int, error) {
@@ -295,95 +175,4 @@ func TestPrinterWritesAnEventAtOnce(t *testing.T) {
 
 	broken := printer{w: writerFunc(func([]byte) (int, error) { return 0, io.ErrShortWrite }), now: time.Now}
 	require.ErrorIs(t, broken.print(client.Event{}), io.ErrShortWrite)
-}
-
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
-
-func TestColored(t *testing.T) {
-	// What the program takes for a terminal is a character device.
-	device, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	require.NoError(t, err)
-	defer device.Close()
-	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
-	require.NoError(t, err)
-	defer file.Close()
-	closed, err := os.Create(filepath.Join(t.TempDir(), "closed"))
-	require.NoError(t, err)
-	require.NoError(t, closed.Close())
-
-	tests := []struct {
-		name    string
-		w       io.Writer
-		opts    options
-		noColor string
-		term    string
-		want    bool
-	}{
-		{"terminal", device, options{}, "", "xterm", true},
-		{"file", file, options{}, "", "xterm", false},
-		{"closed", closed, options{}, "", "xterm", false},
-		{"no file", io.Discard, options{}, "", "xterm", false},
-		{"-no-color", device, options{noColor: true}, "", "xterm", false},
-		{"NO_COLOR", device, options{}, "1", "xterm", false},
-		{"dumb", device, options{}, "", "dumb", false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Setenv("NO_COLOR", tt.noColor)
-			t.Setenv("TERM", tt.term)
-			assert.Equal(t, tt.want, colored(tt.w, &tt.opts))
-		})
-	}
-}
-
-// Each style stands out against black and against white.
-func TestStylesHaveContrast(t *testing.T) {
-	for _, s := range append([]style{dim, good, warning, bad, jsonKey, jsonString, jsonNumber, jsonLiteral}, nameStyles...) {
-		_, number, ok := strings.Cut(string(s), "38;5;")
-		require.True(t, ok)
-		n, err := strconv.Atoi(number)
-		require.NoError(t, err)
-		l := luminance(n)
-		assert.GreaterOrEqual(t, 1.05/(l+0.05), 3.0, "%s on white", s)
-		assert.GreaterOrEqual(t, (l+0.05)/0.05, 3.0, "%s on black", s)
-	}
-}
-
-// luminance returns the relative luminance of one of the 256 colors, as WCAG 2 has
-// it.
-func luminance(n int) float64 {
-	level := func(v int) float64 { // of the sRGB value
-		c := float64(v) / 255
-		if c <= 0.04045 {
-			return c / 12.92
-		}
-		return math.Pow((c+0.055)/1.055, 2.4)
-	}
-	if n >= 232 {
-		return level(8 + 10*(n-232))
-	}
-	steps := []int{0, 95, 135, 175, 215, 255}
-	n -= 16
-	return 0.2126*level(steps[n/36]) + 0.7152*level(steps[n/6%6]) + 0.0722*level(steps[n%6])
-}
-
-func TestSizesAndDurations(t *testing.T) {
-	for n, want := range map[int]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 1234567: "1.2 MB", 2e9: "2.0 GB"} {
-		assert.Equal(t, want, size(n))
-	}
-	for d, want := range map[time.Duration]string{
-		0:                       "0s",
-		1234 * time.Microsecond: "1ms",
-		1540 * time.Millisecond: "1.5s",
-		3723400 * 1e6:           "1h2m3s",
-	} {
-		assert.Equal(t, want, duration(d))
-	}
-	for n, want := range map[int]string{0: "0 events", 1: "1 event", 2: "2 events"} {
-		assert.Equal(t, want, plural(n, "event"))
-	}
-	assert.Contains(t, (&tally{seen: 3, shown: 1}).String(), "1 of 3 events, ")
-	assert.Equal(t, "3 events, 1.5 kB of data, 0s, 1 reconnection", fmt.Sprint(&tally{seen: 3, shown: 3, bytes: 1500, connections: 2}))
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSignal does what a user does: it runs the program and presses Ctrl-C.
+// TestSignal runs the program as a process and sends it the signals of Ctrl-C and of kill.
 func TestSignal(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
@@ -25,7 +25,7 @@ func TestSignal(t *testing.T) {
 			require.NoError(t, cmd.Process.Signal(signal))
 			_ = cmd.Wait()
 			assert.Equal(t, 130, cmd.ProcessState.ExitCode())
-			assert.Equal(t, "TIME message\na\n", stdout.String(), "no colors where there is no terminal")
+			assert.Equal(t, "TIME message\na\n", stdout.String(), "there must be no colors without a terminal")
 			assert.Equal(t, "* connected: 200 OK, HTTP/1.1\n* interrupted: 1 event, 1 B of data, LONG, 0 reconnections\n", stderr.String())
 		})
 	}

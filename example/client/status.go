@@ -12,34 +12,35 @@ import (
 
 	"github.com/chi-sse/sse/client"
 	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/example/internal/elapsed"
 )
 
-// status tells the user how it stands with the stream.
+// status prints the connection's status for the user.
 type status struct {
 	w        io.Writer
 	color    bool
-	quiet    bool
+	quiet    bool // of -s: print only errors
 	terminal bool
 }
 
-// say tells what is good to know, in one line.
+// say prints a line of information, unless the status is quiet.
 func (s *status) say(style style, format string, args ...any) {
 	if !s.quiet {
 		s.line(style, fmt.Sprintf("* "+format, args...))
 	}
 }
 
-// fail tells what must be known.
+// fail prints a line about an error, even if the status is quiet.
 func (s *status) fail(format string, args ...any) {
 	s.line(bad, fmt.Sprintf("* "+format, args...))
 }
 
 func (s *status) line(style style, text string) {
 	line := paint(nil, s.color, style, visible(text, inLine))
-	_, _ = s.w.Write(append(line, '\n')) // there is nobody to tell
+	_, _ = s.w.Write(append(line, '\n')) // if stderr fails, there is no place to report it
 }
 
-// interrupted tells that the user has ended the program.
+// interrupted prints the summary after the user has interrupted the program.
 func (s *status) interrupted(t *tally) {
 	if s.terminal && !s.quiet {
 		_, _ = io.WriteString(s.w, "\n") // after the ^C
@@ -48,11 +49,11 @@ func (s *status) interrupted(t *tally) {
 }
 
 const (
-	bodyLines   = 10
-	bodyColumns = 200
+	bodyLines   = 10  // lines of a response's body that are printed
+	bodyColumns = 200 // characters of each
 )
 
-// response shows a response that is no stream, and the beginning of its body.
+// response prints a response that is not a stream, and the beginning of its body.
 func (s *status) response(resp *http.Response, body []byte) {
 	if resp == nil {
 		return
@@ -81,10 +82,10 @@ func (s *status) response(resp *http.Response, body []byte) {
 	}
 }
 
-// reason returns err in the words of this program.
+// reason returns the text of err for the user of this program.
 func (f *follower) reason(err error) string {
 	if long, ok := errors.AsType[*client.RetryError](err); ok {
-		return fmt.Sprintf("the server asks to wait for %s before the next attempt, and %s is the most", long.Asked, long.Limit)
+		return fmt.Sprintf("the server asks the client to wait %s before the next attempt; it waits at most %s", long.Asked, long.Limit)
 	}
 	if timeout, ok := errors.AsType[*client.TimeoutError](err); ok {
 		if timeout.Option == "IdleTimeout" {
@@ -98,28 +99,28 @@ func (f *follower) reason(err error) string {
 	if failed, ok := errors.AsType[*client.Error](err); ok {
 		err = failed.Err
 	}
-	if failed, ok := err.(*url.Error); ok { //nolint:errorlint // the outermost alone repeats the URL
+	if failed, ok := err.(*url.Error); ok { //nolint:errorlint // only the outermost error repeats the URL
 		err = failed.Err
 	}
 	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "client: "), "stream broke off: ")
 }
 
-// hint returns what can be done about err.
+// hint returns what the user can do about err, in parentheses, or "".
 func (f *follower) hint(err error) string {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return " (-k trusts it all the same)"
+		return " (use -k to accept it anyway)"
 	}
 	if errors.Is(err, http.ErrSchemeMismatch) {
-		return " (write http:// before the URL)"
+		return " (put http:// before the URL)"
 	}
 	_, tooLarge := errors.AsType[*event.TooLargeError](err)
 	if f.open && f.opts.data != nil && !f.opts.resend && f.opts.retries != 0 && !tooLarge {
-		return " (-resend would send the request again)"
+		return " (use -resend to send the request again)"
 	}
 	return ""
 }
 
-// String is the summary.
+// String returns the summary, such as "3 events, 1.5 kB of data, 843 ms, 1 reconnection".
 func (t *tally) String() string {
 	events := plural(t.shown, "event")
 	if t.seen > t.shown {
@@ -129,9 +130,10 @@ func (t *tally) String() string {
 	if !t.began.IsZero() {
 		took = time.Since(t.began)
 	}
-	return fmt.Sprintf("%s, %s of data, %s, %s", events, size(t.bytes), duration(took), plural(max(0, t.connections-1), "reconnection"))
+	return fmt.Sprintf("%s, %s of data, %s, %s", events, size(t.bytes), elapsed.Text(took), plural(max(0, t.connections-1), "reconnection"))
 }
 
+// plural returns n and the noun in the right number.
 func plural(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -139,6 +141,7 @@ func plural(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
+// size returns n bytes in the largest unit of which there is at least one.
 func size(n int) string {
 	switch {
 	case n < 1000:
@@ -152,7 +155,7 @@ func size(n int) string {
 	}
 }
 
-// duration writes d with as many digits as anybody reads.
+// duration rounds a delay or a limit to what a reader needs, and writes it as -t takes it.
 func duration(d time.Duration) string {
 	switch {
 	case d < time.Second:

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// terminal opens a pseudoterminal: what is written to screen can be read from user,
-// and the other way round.
+// terminal opens a pseudoterminal. What is written to one of its ends can be read from the
+// other.
 func terminal(t *testing.T) (user, screen *os.File) {
 	t.Helper()
 	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
