@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,10 +23,10 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
-// patience is what a test waits for something that must come.
+// patience is how long a test waits for something that must happen.
 const patience = 10 * time.Second
 
-// TestMain lets a test run this very binary as the program; see TestInterrupt.
+// TestMain lets a test run the test binary as the program; see TestInterrupt.
 func TestMain(m *testing.M) {
 	if os.Getenv("EXAMPLE_RUN_MAIN") != "" {
 		main()
@@ -33,18 +35,19 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// program is run, running.
+// program is the program, running in the test's process.
 type program struct {
 	url  string
-	stop func() error // as Ctrl-C does
+	stop func() error // stops it as Ctrl-C does, and returns the result of run
 }
 
-// runProgram runs the whole program on an address and waits until it serves.
+// runProgram runs the whole program at addr, and returns when it serves.
 func runProgram(t *testing.T, addr, logPath string) *program {
 	t.Helper()
 	return runOptions(t, options{addr: addr, logPath: logPath, detached: true})
 }
 
+// runOptions is runProgram with options.
 func runOptions(t *testing.T, o options) *program {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -71,8 +74,8 @@ func runOptions(t *testing.T, o options) *program {
 	return p
 }
 
-// awaitURL reads what the program prints until it says where it is, and what
-// follows in the background.
+// awaitURL reads the program's output until it prints its URL, and returns the URL. The
+// rest of the output is read in the background.
 func awaitURL(t *testing.T, out io.Reader) string {
 	t.Helper()
 	lines := bufio.NewReader(out)
@@ -86,7 +89,7 @@ func awaitURL(t *testing.T, out io.Reader) string {
 	}
 }
 
-// newLog opens a log file of its own for a test, which holds the given text.
+// newLog opens a new log file that contains text.
 func newLog(t *testing.T, text string) *logFile {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "access.log")
@@ -94,6 +97,7 @@ func newLog(t *testing.T, text string) *logFile {
 	return reopen(t, path)
 }
 
+// reopen opens the log file at path, which may exist.
 func reopen(t *testing.T, path string) *logFile {
 	t.Helper()
 	l, err := openLogFile(path)
@@ -102,18 +106,18 @@ func reopen(t *testing.T, path string) *logFile {
 	return l
 }
 
-// site serves the whole site, without the program around it.
+// site serves the routes of the whole site, and returns its URL.
 func site(t *testing.T, log *logFile, read func() reading) string {
 	t.Helper()
 	vitals := newMonitor(read)
-	t.Cleanup(start(vitals.run))
+	t.Cleanup(start(vitals.sampleWhileWatched))
 	logger := slog.New(slog.DiscardHandler)
 	chat, err := newChat(true, logger)
 	require.NoError(t, err)
 	return serve(t, routes(log, vitals, chat, logger))
 }
 
-// tailOf serves a log at /log that nobody writes to but the test.
+// tailOf serves log at /log, without an access log, so that only the test writes to it.
 func tailOf(t *testing.T, log *logFile) string {
 	t.Helper()
 	r := sse.Install(chi.NewRouter(), sse.Config{Logger: slog.New(slog.DiscardHandler)})
@@ -121,6 +125,7 @@ func tailOf(t *testing.T, log *logFile) string {
 	return serve(t, r)
 }
 
+// serve serves r until the test ends, and returns its URL.
 func serve(t *testing.T, r *sse.Router) string {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(r)
@@ -133,14 +138,14 @@ func serve(t *testing.T, r *sse.Router) string {
 	return srv.URL
 }
 
-// stream is a client of a stream.
+// stream is a client that reads a stream.
 type stream struct {
 	t      *testing.T
 	events chan event.Event
 	close  func()
 }
 
-// dial opens a stream as a client that has the event lastID, or none.
+// dial opens the stream at url. It sends lastID as Last-Event-ID unless that is "".
 func dial(t *testing.T, url, lastID string) *stream {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -171,14 +176,14 @@ func dial(t *testing.T, url, lastID string) *stream {
 	}()
 	s.close = func() {
 		cancel()
-		for range s.events { // wait for the goroutine
+		for range s.events { // until the goroutine above has ended
 		}
 	}
 	t.Cleanup(s.close)
 	return s
 }
 
-// next returns the next event, which must come.
+// next returns the next event, and fails the test if none comes.
 func (s *stream) next() event.Event {
 	s.t.Helper()
 	select {
@@ -186,12 +191,12 @@ func (s *stream) next() event.Event {
 		require.True(s.t, ok, "the stream ended")
 		return ev
 	case <-time.After(patience):
-		require.Fail(s.t, "no event came")
-		panic("not reached")
+		require.Fail(s.t, "no event has come")
+		panic("unreachable")
 	}
 }
 
-// take returns the data of the next n events, each of which must be a line.
+// take returns the data of the next n events. Each must be a line of the log.
 func (s *stream) take(n int) []string {
 	s.t.Helper()
 	lines := make([]string, 0, n)
@@ -203,18 +208,18 @@ func (s *stream) take(n int) []string {
 	return lines
 }
 
-// quiet asserts that no event comes for a little while.
+// quiet asserts that no event comes within 50 ms.
 func (s *stream) quiet() {
 	s.t.Helper()
 	select {
 	case ev, ok := <-s.events:
 		require.True(s.t, ok, "the stream ended")
-		require.Fail(s.t, "an event too many", "%+v", ev)
+		require.Fail(s.t, "an unexpected event has come", "%+v", ev)
 	case <-time.After(50 * time.Millisecond):
 	}
 }
 
-// ended asserts that the stream ends.
+// ended asserts that the stream ends. It drops the events before the end.
 func (s *stream) ended() {
 	s.t.Helper()
 	deadline := time.After(patience)
@@ -225,23 +230,69 @@ func (s *stream) ended() {
 				return
 			}
 		case <-deadline:
-			require.Fail(s.t, "the stream stays open")
+			require.Fail(s.t, "the stream has not ended")
 		}
 	}
 }
 
-// answer is a response that has been read.
+// answer is a response and its body.
 type answer struct {
 	*http.Response
 	text string
 }
 
+// get requests url.
 func get(t *testing.T, url string) answer {
 	t.Helper()
 	resp, err := http.Get(url)
 	require.NoError(t, err)
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	return answer{resp, readAll(t, resp.Body)}
+}
+
+// readAll reads r to its end.
+func readAll(t *testing.T, r io.Reader) string {
+	t.Helper()
+	b, err := io.ReadAll(r)
 	require.NoError(t, err)
-	return answer{resp, string(body)}
+	return string(b)
+}
+
+// rawGet sends a minimal request for path over a new connection, from which the test can
+// read the response as it is.
+func rawGet(t *testing.T, url, path string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nAccept-Encoding: gzip\r\n\r\n", path, conn.RemoteAddr())
+	require.NoError(t, err)
+	return conn
+}
+
+// readUntil reads from conn until the text ends in end, and returns the text.
+func readUntil(t *testing.T, conn net.Conn, end string) string {
+	t.Helper()
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+	var text strings.Builder
+	for b := make([]byte, 1); !strings.Contains(text.String(), end); {
+		_, err := conn.Read(b)
+		require.NoError(t, err, "after %q", text.String())
+		text.Write(b)
+	}
+	return text.String()
+}
+
+func noReading() reading { return reading{time: time.Now()} }
+
+func lines(text string) []string {
+	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+}
+
+// read returns the contents of a file.
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return string(b)
 }

@@ -10,17 +10,18 @@ import (
 	"sync"
 )
 
-// tornMark finishes a line that a crash, or a full disk, cut off. The line is
-// finished and not taken away: what a file holds stays where it is, so every
-// offset ever given to a client stays true.
+// tornMark is what ends a line that a crash or a full disk has cut off. The line is not
+// removed, because nothing in the file may move: each offset that a client has must stay
+// valid.
 const tornMark = " (cut off here)\n"
 
-// logFile is an append-only file of lines that many readers follow.
+// logFile is a file of lines that only grows, and that many readers follow. It stays
+// when the program ends, and the next run appends to it.
 //
-// It is the whole of the broadcast: a reader keeps nothing here but an offset of
-// its own, reads from the file when it likes, and waits on a channel that the
-// next append closes. There is no list of readers and no queue for any of them,
-// so a reader that is slow, or stuck, costs the others nothing.
+// No other code is needed to broadcast the log. Each reader keeps its own offset, reads
+// from the file at its own speed, and waits on a channel that the next append closes.
+// There is no list of readers, and no reader has a queue, so a slow or stuck reader costs
+// the others nothing.
 type logFile struct {
 	file *os.File
 
@@ -30,33 +31,37 @@ type logFile struct {
 	grown chan struct{} // closed, and replaced, when size changes
 }
 
-// openLogFile opens the file at path to append to it, and makes it, with its
-// folder, if there is none.
+// openLogFile opens the file at path to append to it. It creates the file and its folder
+// if they do not exist.
 func openLogFile(path string) (*logFile, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	// Requests can hold secrets, so the file is its owner's alone.
+	// Requests can contain secrets, so only the owner may read the file.
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	l := &logFile{file: file, grown: make(chan struct{})}
-	if err := l.recover(); err != nil {
-		return nil, errors.Join(fmt.Errorf("read %s: %w", path, err), file.Close())
+	if err := l.endTornLine(); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot use %s as the log: %w", path, err), file.Close())
 	}
 	return l, nil
 }
 
-// recover takes the file as the last run left it, and finishes its last line if
-// that run died while it wrote it.
-func (l *logFile) recover() error {
+// endTornLine reads the size of the file, and ends its last line if the run before died
+// while it wrote that line. It returns an error if the file is not a regular one.
+func (l *logFile) endTornLine() error {
 	info, err := l.file.Stat()
 	if err != nil {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return errors.New("not a regular file")
+		return errors.New("it is not a regular file")
 	}
 	l.size = info.Size()
 	whole, err := l.atLineStart(l.size)
@@ -67,8 +72,8 @@ func (l *logFile) recover() error {
 	return l.append("")
 }
 
-// append writes one line and wakes all readers. An empty line only finishes a
-// torn one.
+// append writes line and wakes all readers. If the last line is torn, append ends that
+// one first; with an empty line it does nothing else.
 func (l *logFile) append(line string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -86,8 +91,8 @@ func (l *logFile) append(line string) error {
 	if n > 0 {
 		l.torn = text[n-1] != '\n'
 	}
-	// The size is asked for, not added up: another server may be appending to
-	// the same file.
+	// Ask for the size rather than add it up, because another server may be appending
+	// to the same file.
 	info, statErr := l.file.Stat()
 	if statErr == nil {
 		l.size = info.Size()
@@ -97,17 +102,20 @@ func (l *logFile) append(line string) error {
 	return errors.Join(err, statErr)
 }
 
-// state returns the size of the file and a channel that is closed when that size
-// is no longer true. Both are of the same moment, so a reader that reads up to
-// size and then waits misses no line.
+// path returns the absolute path of the file.
+func (l *logFile) path() string { return l.file.Name() }
+
+// state returns the size of the file, and a channel that is closed as soon as the size
+// changes. Both are taken under one lock, so a reader that reads up to size and then
+// waits on grown misses no line.
 func (l *logFile) state() (size int64, grown <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.size, l.grown
 }
 
-// atLineStart tells whether a line starts, or will start, at offset: a place
-// where a reader can go on from.
+// atLineStart reports whether a line starts at offset or will start there. A reader can
+// resume only at such an offset.
 func (l *logFile) atLineStart(offset int64) (bool, error) {
 	if offset == 0 {
 		return true, nil
@@ -119,12 +127,14 @@ func (l *logFile) atLineStart(offset int64) (bool, error) {
 	return before[0] == '\n', nil
 }
 
-// lastLines returns the offset at which the last n whole lines of the file start.
+// lastLines returns the offset at which the last n whole lines of the file start. It is
+// 0 if the file has at most n lines.
 func (l *logFile) lastLines(n int) (int64, error) {
 	end, _ := l.state()
 	buf := make([]byte, 16<<10)
-	// Going backwards, the first line end met closes the last whole line, and
-	// the one after n of them closes the line before those asked for.
+	// This goes backward. The first line end that it finds is the end of the last
+	// whole line. Line end n+1 is the end of the line before the last n, so the last
+	// n start just after it.
 	for ends := 0; end > 0; {
 		start := max(0, end-int64(len(buf)))
 		read, err := l.file.ReadAt(buf[:end-start], start)
@@ -147,6 +157,4 @@ func (l *logFile) lastLines(n int) (int64, error) {
 	return 0, nil
 }
 
-func (l *logFile) close() error {
-	return l.file.Close()
-}
+func (l *logFile) close() error { return l.file.Close() }

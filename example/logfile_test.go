@@ -21,7 +21,7 @@ func TestLogFileAppend(t *testing.T) {
 	size, grown = l.state()
 	assert.EqualValues(t, 4, size)
 
-	// Another program may write to the same file.
+	// Another program may append to the same file.
 	other := reopen(t, path)
 	require.NoError(t, other.append("two"))
 	require.NoError(t, l.append("three"))
@@ -32,7 +32,7 @@ func TestLogFileAppend(t *testing.T) {
 
 	info, err := os.Stat(path)
 	require.NoError(t, err)
-	assert.Zero(t, info.Mode().Perm()&0o077, "only its owner may read it")
+	assert.Zero(t, info.Mode().Perm()&0o077, "only the owner may read the file")
 }
 
 func TestLogFileFinishesATornLine(t *testing.T) {
@@ -54,7 +54,7 @@ func TestLogFileFinishesATornLine(t *testing.T) {
 func TestLogFileFinishesALineThatFailed(t *testing.T) {
 	l := newLog(t, "one\n")
 	path := l.file.Name()
-	// A write that ends early, as on a full disk, and an append after it.
+	// This is what a write leaves that fails in the middle, as on a full disk.
 	_, err := l.file.WriteString("tw")
 	require.NoError(t, err)
 	l.torn = true
@@ -93,13 +93,6 @@ func TestLastLines(t *testing.T) {
 			assert.Equal(t, len(test.text)-len(test.want), int(at))
 		})
 	}
-}
-
-func read(t *testing.T, path string) string {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	require.NoError(t, err)
-	return string(b)
 }
 
 func assertClosed(t *testing.T, c <-chan struct{}) {

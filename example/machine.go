@@ -15,8 +15,8 @@ import (
 	psnet "github.com/shirou/gopsutil/v4/net"
 )
 
-// reading is what the machine's own counters say at one moment. A part that
-// cannot be read, on this system or by this user, is nil.
+// reading is the values of the machine's counters at one moment. A part that cannot be
+// read, on this system or by this user, is nil.
 type reading struct {
 	time    time.Time
 	cores   []coreTime
@@ -26,20 +26,20 @@ type reading struct {
 	space   *usage
 }
 
-// usage is in bytes.
+// usage is how much of the memory or of a file system is used, in bytes.
 type usage struct{ used, total uint64 }
 
-// traffic is in bytes since the machine started.
+// traffic is how much has gone in and out since the machine started, in bytes.
 type traffic struct{ in, out uint64 }
 
-// readMachine reads the counters of this machine. The space it tells is that of
-// the file system on which the file at path lies.
+// readMachine reads the counters of this machine. The space is that of the file system
+// that path is on.
 func readMachine(path string) reading {
 	r := reading{time: time.Now()}
 	if cores, err := cpu.Times(true); err == nil {
 		for _, c := range cores {
 			idle := c.Idle + c.Iowait
-			// Guest time is counted in User and Nice already.
+			// User and Nice already include guest time.
 			busy := c.User + c.Nice + c.System + c.Irq + c.Softirq + c.Steal
 			r.cores = append(r.cores, coreTime{busy: busy, total: busy + idle})
 		}
@@ -72,7 +72,7 @@ func readMachine(path string) reading {
 	return r
 }
 
-// loopbacks returns the names of the interfaces that lead back to this machine.
+// loopbacks returns the names of the loopback interfaces.
 func loopbacks() (names []string) {
 	interfaces, _ := net.Interfaces()
 	for _, i := range interfaces {
@@ -83,17 +83,17 @@ func loopbacks() (names []string) {
 	return names
 }
 
-// isDisk tells whether name is that of a disk: not of a part of one, such as sda1
-// or nvme0n1p1, nor of a device that lies on disks, such as dm-0, since what goes
-// through those is counted for the disk as well.
+// isDisk reports whether name is a whole disk. It is not if it is a partition, such as
+// sda1 or nvme0n1p1, or a virtual device on top of disks, such as dm-0. The traffic of
+// both is also counted for the disk.
 func isDisk[T any](name string, counters map[string]T) bool {
 	for _, virtual := range []string{"dm-", "md", "loop", "ram", "zram"} {
 		if strings.HasPrefix(name, virtual) {
 			return false
 		}
 	}
-	// A partition's number follows the name of its disk, after a letter where
-	// that name ends in a digit itself.
+	// The name of a partition is the name of its disk and a number. If the disk's name
+	// ends in a digit, there is a letter between the two.
 	trunk := strings.TrimRight(name, "0123456789")
 	if _, whole := counters[trunk]; whole && trunk != name {
 		return false
@@ -106,18 +106,18 @@ func isDisk[T any](name string, counters map[string]T) bool {
 	return true
 }
 
-// Host is what does not change about the machine.
+// Host describes the machine: what does not change while the program runs.
 type Host struct {
 	System string `json:"system"`
 	CPU    string `json:"cpu,omitempty"`
 	Cores  int    `json:"cores"`
-	// Retry is the time after which a client reconnects, in milliseconds. A
-	// browser obeys the field of that name in the stream but does not show it to
-	// the page.
+	// Retry is how long a client waits before it reconnects, in milliseconds. A browser
+	// obeys the stream's own retry field but does not show it to the page.
 	Retry int64 `json:"retry"`
 }
 
-// theHost asks once: the answer stays the same, and costs far more than a sample.
+// theHost returns the description of this machine. It reads it only once, because it
+// stays the same and takes far longer to read than a sample.
 var theHost = sync.OnceValue(func() Host {
 	h := Host{System: runtime.GOOS, Cores: runtime.NumCPU(), Retry: retry.Milliseconds()}
 	if info, err := host.Info(); err == nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -29,8 +28,8 @@ func TestTailStartsWithTheLastLinesAndFollows(t *testing.T) {
 	}
 }
 
-// A client that names where it stands gets exactly what comes after it, at every
-// place where a line starts; at all other places it is told, and starts anew.
+// A client whose id is an offset at which a line starts gets exactly the lines after it. With
+// any other id, the client is told and starts again.
 func TestTailResumesAtEveryOffset(t *testing.T) {
 	text := "first\n\nthird, and longer\nvierte Zeile: äöü €\n5\n"
 	url := tailOf(t, newLog(t, text)) + "/log"
@@ -50,7 +49,7 @@ func TestTailResumesAtEveryOffset(t *testing.T) {
 			for line := range strings.Lines(rest) {
 				at += len(line)
 				if line == "\n" {
-					continue // an event without data moves the id, in silence
+					continue // an event without data sets the id, and clients do not show it
 				}
 				ev := s.next()
 				assert.Equal(t, strings.TrimSuffix(line, "\n"), ev.Data)
@@ -83,12 +82,12 @@ func TestTailTakesTheOffsetFromTheURL(t *testing.T) {
 	l := newLog(t, numbered(0, 80))
 	url := tailOf(t, l) + "/log?from="
 	assert.Equal(t, lines(numbered(0, 80)), dial(t, url+"0", "").take(80))
-	// A browser that reconnects by itself sends both; the header is the younger.
+	// A browser that reconnects by itself sends both. The id in the header is the newer one.
 	header := strconv.Itoa(len(numbered(0, 78)))
 	assert.Equal(t, lines(numbered(78, 80)), dial(t, url+"0", header).take(2))
 }
 
-// A client whose connection breaks before any line came still knows where it was.
+// A client whose connection breaks before any line came has an id all the same.
 func TestTailGivesAnIDBeforeTheFirstLine(t *testing.T) {
 	log := newLog(t, "")
 	conn := rawGet(t, tailOf(t, log), "/log")
@@ -111,7 +110,7 @@ func TestTailWhileLinesAreWritten(t *testing.T) {
 			}
 		})
 	}
-	// Readers that break off and come back, over and over.
+	// These readers disconnect and reconnect again and again.
 	got := make([][]string, 3)
 	for r := range got {
 		all.Go(func() {
@@ -146,14 +145,14 @@ func TestTailOverARestart(t *testing.T) {
 	}
 	var seen []string
 	last := ""
-	for range 3 { // two less than there are
+	for range 3 { // of five
 		ev := s.next()
 		seen, last = append(seen, ev.Data), ev.ID
 	}
 	s.close()
 	require.NoError(t, p.stop())
 
-	// A crash leaves half a line.
+	// A crash may leave a part of a line.
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 	require.NoError(t, err)
 	_, err = f.WriteString("half a li")
@@ -183,7 +182,7 @@ func TestTailShowsAnyFile(t *testing.T) {
 	s := dial(t, tailOf(t, log)+"/log", "0")
 	assert.Equal(t, []string{"dos", "\uFFFD", long + "…", long + "…", "end"}, s.take(5))
 
-	// Half a line, as while another program writes it, is not shown yet.
+	// A line that another program has not written to its end is not sent yet.
 	f, err := os.OpenFile(log.file.Name(), os.O_APPEND|os.O_WRONLY, 0)
 	require.NoError(t, err)
 	defer f.Close()
@@ -210,7 +209,7 @@ func TestTailOfAFileThatIsCut(t *testing.T) {
 	assert.Contains(t, ev.Data, "beyond the end")
 	assert.Equal(t, []string{"shorter"}, s.take(1))
 
-	// Cut, and grown past the client's place before anybody looked.
+	// The file is truncated and grows past the client's offset before tail looks at it.
 	require.NoError(t, os.Truncate(log.file.Name(), 0))
 	require.NoError(t, os.WriteFile(log.file.Name(), []byte(numbered(100, 103)), 0o600))
 	wake(t, log)
@@ -220,7 +219,7 @@ func TestTailOfAFileThatIsCut(t *testing.T) {
 	assert.Equal(t, lines(numbered(100, 103)), s.take(3))
 }
 
-// A client that stops reading delays neither those who write nor those who read.
+// A client that stops reading delays neither the writers nor the other readers.
 func TestTailOfASlowClient(t *testing.T) {
 	log := newLog(t, "")
 	url := tailOf(t, log)
@@ -229,7 +228,7 @@ func TestTailOfASlowClient(t *testing.T) {
 	quick := dial(t, url+"/log", "0")
 
 	const n = 2000
-	line := strings.Repeat("x", 8000) // far more, in all, than sockets hold
+	line := strings.Repeat("x", 8000) // n of these are far more than socket buffers hold
 	go func() {
 		for range n {
 			assert.NoError(t, log.append(line))
@@ -240,7 +239,7 @@ func TestTailOfASlowClient(t *testing.T) {
 	}
 }
 
-// wake does to readers what an append does.
+// wake wakes the readers as append does.
 func wake(t *testing.T, l *logFile) {
 	t.Helper()
 	l.mu.Lock()
@@ -252,41 +251,11 @@ func wake(t *testing.T, l *logFile) {
 	l.grown = make(chan struct{})
 }
 
-// rawGet asks for a path as plainly as can be, and leaves the answer to be read.
-func rawGet(t *testing.T, url, path string) net.Conn {
-	t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n", path)
-	require.NoError(t, err)
-	return conn
-}
-
-// readUntil reads until the text ends in end.
-func readUntil(t *testing.T, conn net.Conn, end string) string {
-	t.Helper()
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
-	var text strings.Builder
-	for b := make([]byte, 1); !strings.Contains(text.String(), end); {
-		_, err := conn.Read(b)
-		require.NoError(t, err, "after %q", text.String())
-		text.Write(b)
-	}
-	return text.String()
-}
-
-func noReading() reading { return reading{time: time.Now()} }
-
-// numbered returns the lines from one number to before another.
+// numbered returns the lines "line N" for each N from from to to-1.
 func numbered(from, to int) string {
 	var text strings.Builder
 	for i := from; i < to; i++ {
 		fmt.Fprintf(&text, "line %d\n", i)
 	}
 	return text.String()
-}
-
-func lines(text string) []string {
-	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 }

@@ -15,12 +15,12 @@ const (
 	// samplePeriod is the time from one sample to the next.
 	samplePeriod = time.Second
 
-	// history is how many samples back a client sees that has just come.
+	// history is how many samples are kept, and how many a new client gets at most.
 	history = 60
 )
 
-// Vitals is how the machine does at one moment. A part that this machine does
-// not tell is absent.
+// Vitals is one sample of how busy the machine is. A part that cannot be read on this
+// machine is absent.
 type Vitals struct {
 	Time    time.Time `json:"time"`
 	CPU     *CPU      `json:"cpu,omitempty"`
@@ -29,56 +29,57 @@ type Vitals struct {
 	Disk    *Disk     `json:"disk,omitempty"`
 }
 
-// CPU is the busy part of the processors' time since the sample before, in
-// percent.
+// CPU is the share of the time since the previous sample in which the processors were
+// busy, in percent.
 type CPU struct {
-	Total float64   `json:"total"`
+	Total float64   `json:"total"` // over all cores
 	Cores []float64 `json:"cores"`
 }
 
-// Memory is in bytes.
+// Memory is the use of memory, in bytes.
 type Memory struct {
 	Used  uint64 `json:"used"`
 	Total uint64 `json:"total"`
 }
 
-// Network is in bytes per second, over all interfaces but the loopback.
+// Network is the traffic over all interfaces except the loopback, in bytes per second.
 type Network struct {
 	In  uint64 `json:"in"`
 	Out uint64 `json:"out"`
 }
 
-// Disk is in bytes per second over all disks, and in bytes for the file system
-// that the access log lies on.
+// Disk is the traffic of all disks, and the space on the file system that the access log
+// is on.
 type Disk struct {
-	Read  uint64 `json:"read"`
-	Write uint64 `json:"write"`
-	Used  uint64 `json:"used"`
-	Total uint64 `json:"total"`
+	Read  uint64 `json:"read"`  // bytes per second
+	Write uint64 `json:"write"` // bytes per second
+	Used  uint64 `json:"used"`  // bytes
+	Total uint64 `json:"total"` // bytes
 }
 
-// id is the event id of a sample: its time, in milliseconds. Unlike a count, it
-// says the same after a restart of the server.
+// id returns the event id of a sample, which is its Unix time in milliseconds. Unlike a
+// count, the time still identifies the sample after the server has restarted.
 func (v *Vitals) id() int64 { return v.Time.UnixMilli() }
 
-// monitor samples the machine, once a second for all who watch, and sleeps while
-// nobody does.
+// monitor samples the machine once a second while it has watchers, and sleeps while it
+// has none. All watchers share the samples.
 //
-// As with the log file, those who watch are cursors over what is kept here, woken
-// by a channel that the next sample closes. One that is slower than the samples
-// fall out finds a hole in its chart, and holds up nobody.
+// As with logFile, each watcher keeps its own position in the samples, and waits on a
+// channel that the next sample closes. A watcher that is so slow that samples are dropped
+// before it gets them has a gap in its chart, and delays nobody else.
 type monitor struct {
 	read func() reading
-	wake chan struct{}
+	wake chan struct{} // has a value when a watcher has come
 
 	mu       sync.Mutex
 	watchers int
 	left     time.Time     // when the last watcher left
-	samples  []*Vitals     // oldest first; never altered, only replaced
-	first    int           // the position of samples[0] among all samples ever
+	samples  []*Vitals     // oldest first; add replaces the slice and never changes it
+	first    int           // how many samples came before samples[0]
 	sampled  chan struct{} // closed, and replaced, with each sample
 }
 
+// newMonitor returns a monitor that reads the machine's counters with read.
 func newMonitor(read func() reading) *monitor {
 	return &monitor{
 		read:    read,
@@ -87,21 +88,24 @@ func newMonitor(read func() reading) *monitor {
 	}
 }
 
-// run samples while somebody watches, until ctx ends.
-func (m *monitor) run(ctx context.Context) {
+// sampleWhileWatched samples the machine while there are watchers. It returns when ctx
+// ends.
+func (m *monitor) sampleWhileWatched(ctx context.Context) {
 	for {
 		select {
 		case <-m.wake:
-			m.sample(ctx)
+			m.sampleUntilUnwanted(ctx)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (m *monitor) sample(ctx context.Context) {
-	// Rates need two readings. The first sample comes early, so that whoever
-	// woke us does not stare at an empty chart.
+// sampleUntilUnwanted samples the machine once a second. It returns when samples are no
+// longer wanted, or when ctx ends.
+func (m *monitor) sampleUntilUnwanted(ctx context.Context) {
+	// A rate needs two readings. The second one comes early here, so that the first
+	// watcher does not look at an empty chart for long.
 	before := m.read()
 	select {
 	case <-time.After(samplePeriod / 4):
@@ -122,9 +126,10 @@ func (m *monitor) sample(ctx context.Context) {
 	}
 }
 
-// wanted tells whether samples are of use. They are for a while after the last
-// watcher left, so that a page that reloads, or lost its connection, comes back
-// to a chart without a hole. After that, those there are have grown too old.
+// wanted reports whether to go on sampling. It stays true for a minute (history times
+// samplePeriod) after the last watcher has left, so that a page that is reloaded, or that
+// reconnects, has no gap in its chart. When wanted returns false it drops the samples,
+// because they are too old by then.
 func (m *monitor) wanted() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -136,6 +141,7 @@ func (m *monitor) wanted() bool {
 	return false
 }
 
+// add adds a sample, drops the oldest one if there are too many, and wakes the watchers.
 func (m *monitor) add(v *Vitals) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -146,14 +152,14 @@ func (m *monitor) add(v *Vitals) {
 	m.sampled = make(chan struct{})
 }
 
-// watch has the machine sampled until leave is called.
+// watch makes the caller a watcher until it calls leave.
 func (m *monitor) watch() (leave func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.watchers++
 	select {
 	case m.wake <- struct{}{}:
-	default: // there is a call waiting already
+	default: // a value is already waiting
 	}
 	return func() {
 		m.mu.Lock()
@@ -163,8 +169,8 @@ func (m *monitor) watch() (leave func()) {
 	}
 }
 
-// find returns the position after the sample of the given id. For an id that is
-// none of ours, that is the position of the oldest sample.
+// find returns the position after the sample with this id. If there is no such sample,
+// it returns the position of the oldest one.
 func (m *monitor) find(id string) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -176,8 +182,8 @@ func (m *monitor) find(id string) int {
 	return m.first
 }
 
-// from returns the samples from a position on, the position after them, and a
-// channel that is closed when there are more.
+// from returns the samples at position and after it, the position after the last of them,
+// and a channel that is closed when there are more.
 func (m *monitor) from(position int) (samples []*Vitals, next int, more <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -185,9 +191,9 @@ func (m *monitor) from(position int) (samples []*Vitals, next int, more <-chan s
 	return samples, m.first + len(m.samples), m.sampled
 }
 
-// stream serves the samples as events "vitals", those of the last minute first,
-// after one event "host" that says what machine this is. A client that reconnects
-// gets the samples it missed.
+// stream serves the samples as events "vitals". Before them it sends one event "host",
+// which describes the machine. A new client first gets the samples of the last minute. A
+// client that reconnects first gets the samples that it missed.
 func (m *monitor) stream(s *sse.ServerSession) error {
 	defer m.watch()()
 
@@ -212,8 +218,8 @@ func (m *monitor) stream(s *sse.ServerSession) error {
 	}
 }
 
-// since returns the vitals at the time of r, with rates over the time from before
-// to r.
+// since returns the vitals at the time of r, with the rates over the time between before
+// and r.
 func (r reading) since(before reading) *Vitals {
 	v := &Vitals{Time: r.time.UTC().Truncate(time.Millisecond)}
 	seconds := r.time.Sub(before.time).Seconds()
@@ -251,8 +257,8 @@ func (r reading) since(before reading) *Vitals {
 	return v
 }
 
-// rate returns what a counter grew by in a second. A counter that went back, as
-// when an interface went away, did not grow.
+// rate returns how much a counter has grown in each of those seconds, on average. It
+// returns 0 for a counter that has gone down, which happens when an interface is removed.
 func rate(before, after uint64, seconds float64) uint64 {
 	if after <= before || seconds <= 0 {
 		return 0
@@ -260,13 +266,16 @@ func rate(before, after uint64, seconds float64) uint64 {
 	return uint64(math.Round(float64(after-before) / seconds))
 }
 
-// coreTime is what a processor did since it started, in seconds.
+// coreTime is how long a core has been busy, and how long it has run, in seconds since the
+// machine started.
 type coreTime struct{ busy, total float64 }
 
 func (c coreTime) add(d coreTime) coreTime {
 	return coreTime{c.busy + d.busy, c.total + d.total}
 }
 
+// percentSince returns the share of the time from before to c in which the core was busy,
+// in percent, rounded to one decimal.
 func (c coreTime) percentSince(before coreTime) float64 {
 	total := c.total - before.total
 	if total <= 0 {

@@ -25,7 +25,7 @@ func TestVitalsSince(t *testing.T) {
 		time:    at.Add(2 * time.Second),
 		cores:   []coreTime{{busy: 11, total: 102}, {busy: 52, total: 102}},
 		memory:  &usage{used: 3, total: 8},
-		network: &traffic{in: 4001, out: 4000}, // an interface went away
+		network: &traffic{in: 4001, out: 4000}, // an interface was removed
 		disk:    &traffic{in: 10, out: 7},
 		space:   &usage{used: 1, total: 2},
 	}
@@ -44,7 +44,7 @@ func TestVitalsSinceOfAMachineThatTellsLittle(t *testing.T) {
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"time":"2026-03-01T09:30:00Z"}`, string(got))
 
-	// A core that came, and no time between two readings.
+	// A core was added, and the two readings have the same time.
 	r := reading{time: now, cores: []coreTime{{1, 2}, {1, 2}}, network: &traffic{in: 9}}
 	v := r.since(reading{time: now, cores: []coreTime{{1, 2}}, network: &traffic{}})
 	assert.Equal(t, []float64{0, 50}, v.CPU.Cores)
@@ -55,15 +55,15 @@ func TestMonitorSamplesWhileWatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var reads atomic.Int64
 		m := newMonitor(func() reading { reads.Add(1); return noReading() })
-		stop := start(m.run)
+		stop := start(m.sampleWhileWatched)
 		defer stop()
 
 		time.Sleep(time.Hour)
-		assert.Zero(t, reads.Load(), "nobody watches")
+		assert.Zero(t, reads.Load(), "there are no watchers")
 
 		leave1, leave2 := m.watch(), m.watch()
 		time.Sleep(10*samplePeriod + samplePeriod/2)
-		assert.EqualValues(t, 12, reads.Load(), "one sampler for two watchers")
+		assert.EqualValues(t, 12, reads.Load(), "two watchers share the samples")
 		samples, next, _ := m.from(0)
 		assert.Len(t, samples, 11)
 		assert.Equal(t, 11, next)
@@ -72,10 +72,11 @@ func TestMonitorSamplesWhileWatched(t *testing.T) {
 		time.Sleep(time.Hour)
 		assert.Greater(t, reads.Load(), int64(3600))
 		samples, next, _ = m.from(5)
-		assert.Len(t, samples, history, "bounded")
+		assert.Len(t, samples, history, "old samples are dropped")
 		assert.Equal(t, 3611, next)
 
-		// A page that comes back soon finds a whole history, and a late one none.
+		// A page that reconnects within a minute gets the whole history. After that there is
+		// none.
 		leave2()
 		time.Sleep((history - 1) * samplePeriod)
 		samples, _, _ = m.from(0)
@@ -102,13 +103,13 @@ func TestMonitorFind(t *testing.T) {
 		m.add(&Vitals{Time: at.Add(time.Duration(i) * time.Second)})
 	}
 	for id, want := range map[string]int{
-		"":         10, // the oldest there is
+		"":         10, // no id: the oldest sample
 		"x":        10,
 		"1000000":  10, // too old
 		"1010000":  11,
-		"1069000":  70, // the youngest: nothing to send yet
+		"1069000":  70, // the newest: nothing to send yet
 		"1010001":  10,
-		"99999999": 10, // from the future: of another machine, or of nobody
+		"99999999": 10, // in the future: of another machine, or made up
 	} {
 		assert.Equal(t, want, m.find(id), "id %q", id)
 	}
@@ -119,7 +120,7 @@ func TestMonitorEndsWithItsContext(t *testing.T) {
 		m := newMonitor(noReading)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
-		go func() { defer close(ended); m.run(ctx) }()
+		go func() { defer close(ended); m.sampleWhileWatched(ctx) }()
 		defer m.watch()()
 		time.Sleep(samplePeriod / 8) // before the first sample
 		cancel()
@@ -159,7 +160,7 @@ func TestVitalsStream(t *testing.T) {
 	}
 	s.close()
 
-	// Who comes back gets what it missed, and who is new the history.
+	// A client that reconnects gets what it missed. A new client gets the history.
 	back := dial(t, url, ids[0])
 	back.next()
 	assert.Equal(t, ids[1], back.next().ID)

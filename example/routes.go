@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/chi-sse/sse"
+)
+
+// retry is how long a client waits before it reconnects.
+const retry = 2 * time.Second
+
+// routes returns the router of the whole site.
+func routes(log *logFile, vitals *monitor, chat *chat, logger *slog.Logger) *sse.Router {
+	r := sse.Install(chi.NewRouter(), sse.Config{
+		Logger: logger,
+		Retry:  retry,
+		// The spread keeps a crowd of clients from reconnecting all at once after a
+		// restart. This server has few clients, and its page counts down to Retry.
+		ShutdownSpread: -1,
+	})
+	// The plugin is installed before the middleware, so the streams can pass through
+	// the compressor and the timeout and neither affects them.
+	r.Use(
+		middleware.RequestID,
+		accessLog(log, logger),
+		middleware.Recoverer,
+		middleware.Compress(5),
+		middleware.Timeout(30*time.Second),
+	)
+
+	pages(r)
+	r.SSE("/vitals", vitals.stream)
+	r.SSE("/log", log.tail)
+	r.Get("/hello", hello)
+
+	// These change something.
+	own := r.With(http.NewCrossOriginProtection().Handler)
+	r.SSE("/chat/events", chat.events)
+	own.Post("/chat/messages", chat.say)
+	own.Post("/chat/cut", chat.cut)
+	own.Post("/drop", drop(r.Plugin()))
+	return r
+}
+
+// hello gives the pages something to request: each request adds a line to the access
+// log.
+func hello(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = fmt.Fprintln(w, "Hello! The access log has a new line.")
+}
+
+// drop closes the streams of one page. The page opened them with a query parameter
+// "page", and the request for drop has the same. To the browser it looks like a lost
+// connection.
+func drop(plugin *sse.Plugin) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		page := r.URL.Query().Get("page")
+		if page == "" {
+			http.Error(w, `the query parameter "page" is missing; it must be the one that the page's streams were opened with`, http.StatusBadRequest)
+			return
+		}
+		for s := range plugin.Sessions() {
+			if s.Call().URL.Query().Get("page") == page {
+				_ = s.Close() // fails if the stream has already ended
+			}
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
