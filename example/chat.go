@@ -20,38 +20,39 @@ import (
 )
 
 const (
-	// maxName and maxText bound what people say, in characters.
+	// maxName and maxText are the longest name and text of a message, in characters.
 	maxName = 24
 	maxText = 500
 
-	// maxForm bounds a request's body, in bytes. It is more than the texts above
-	// may take, so that those get an error that says what is wrong with them.
+	// maxForm is the largest body of a request, in bytes. It has room for texts that
+	// are too long, so that the error can say by how much.
 	maxForm = 16 << 10
 
-	// recentMessages is what a newcomer sees of the talk so far.
+	// recentMessages is how many of the past messages a new client gets.
 	recentMessages = 50
 
-	// cutFor is how long a window stays away whose connection was cut.
+	// cutFor is how long a window waits before it reconnects after cut.
 	cutFor = 5 * time.Second
 )
 
-// The room is one topic, which all follow. Each window also follows one of its
-// own. Nothing is published there: it is how the server finds the window.
+// room is the topic that all clients follow.
 const room = "room"
 
+// windowTopic returns a second topic, which only the window with this key follows. No
+// event is published there. The server uses the topic to find the window's session.
 func windowTopic(key string) string { return "window/" + key }
 
-// chat is a room of people who talk. It is a state, and events that change it:
-// "message", "joined" and "left". A newcomer is sent the state, as an event
-// "snapshot", and from then on the events. A window that lost its connection is
-// sent the events it missed, and so arrives at the same state: at the same list of
-// people too, since who comes and goes is in the log like all else.
+// chat is a chat room. It has a state, which is its people and its recent messages, and
+// the events "message", "joined", and "left" change that state. A new client is sent the
+// state, as an event "snapshot", and then each event. A client that lost its connection
+// is sent the events that it missed, and so reaches the same state. This includes the
+// list of people, because every arrival and departure is an event.
 type chat struct {
 	hub *hub.Hub
 
-	// mu is held while the state changes and the change is published. A snapshot
-	// that is taken under it therefore stands at one position of the log, and
-	// what follows behind that position is just what it lacks.
+	// mu is held while the state changes and the change is published. So a snapshot that
+	// is taken under mu matches one position of the hub's log, and exactly the changes
+	// that it lacks come after that position.
 	mu     sync.Mutex
 	people map[*person]struct{}
 	issued int       // the last ID of a person
@@ -59,8 +60,8 @@ type chat struct {
 	recent []message // oldest first
 }
 
-// message is one thing said. Its numbers have no holes, which lets the page check
-// that none was lost and none came twice.
+// message is a message in the room. Messages are numbered without gaps, so the page can
+// check that none was lost and none came twice.
 type message struct {
 	Number int       `json:"number"`
 	Time   time.Time `json:"time"`
@@ -68,20 +69,23 @@ type message struct {
 	Text   string    `json:"text"`
 }
 
-// person is a window that is here, for as long as one connection lasts. All know
-// its ID. The key only it knows, since who has that can cut its connection.
+// person is a window in the room, for as long as one connection lasts. Everybody is told
+// its ID. Only the window itself is told its key, because with the key one can cut its
+// connection.
 type person struct {
 	ID   int    `json:"id"`
 	Name string `json:"name"`
 	key  string
 }
 
-// state is what a newcomer is told.
+// state is the data of the event "snapshot".
 type state struct {
 	People   []*person `json:"people"`
 	Messages []message `json:"messages"`
 }
 
+// newChat returns an empty room. If detached is true, its streams live without a
+// goroutine each where that is possible; see hub.Config.Detached.
 func newChat(detached bool, logger *slog.Logger) (*chat, error) {
 	c := &chat{people: make(map[*person]struct{})}
 	var err error
@@ -94,10 +98,12 @@ func newChat(detached bool, logger *slog.Logger) (*chat, error) {
 	return c, err
 }
 
-// events is the stream. The hub does the rest: it finds out where the client was,
-// tells of a gap if it cannot go on there, and sends what comes.
+// events serves the stream. The hub does most of it: it reads from the request what the
+// client already has, tells the client of a gap if it cannot resume there, and sends the
+// events that follow.
 //
-// Who has a name is one of the people. Without one, as with curl, one looks on.
+// A client that sends a name in its URL is one of the people in the room. A client
+// without a name, such as curl, gets the same events and is not listed.
 func (c *chat) events(s *sse.ServerSession) error {
 	sub := hub.Subscription{Topics: []string{room}, Snapshot: c.snapshot}
 	if query := s.Call().URL.Query(); query.Has("name") {
@@ -105,40 +111,40 @@ func (c *chat) events(s *sse.ServerSession) error {
 		if err := check("name", p.Name, maxName); err != nil {
 			return sse.Error(http.StatusBadRequest, err)
 		}
-		// Its own topic is the first that it joins, so that it can be found there by
-		// the time it is told its key.
+		// The window's own topic comes first. The hub joins the topics in order, so the
+		// session can be found there when joined sends the key.
 		sub.Topics = []string{windowTopic(p.key), room}
 		sub.Info = p
 	}
 	return c.hub.Serve(s, sub)
 }
 
-// snapshot sends the state, and says at which position of the log it stands.
+// snapshot sends the state, and returns the position in the hub's log that it matches.
 func (c *chat) snapshot(s *sse.ServerSession, _ hub.Position) (hub.Position, error) {
-	st := state{People: []*person{}, Messages: []message{}} // lists also when they are empty
+	st := state{People: []*person{}, Messages: []message{}} // an empty list must not be null in JSON
 	c.mu.Lock()
 	for p := range c.people {
-		st.People = append(st.People, p) // who is in there does not change anymore
+		st.People = append(st.People, p) // it does not change while it is in the map
 	}
 	st.Messages = append(st.Messages, c.recent...)
 	at := c.hub.Position()
 	c.mu.Unlock()
 
-	// To send may take a while, which is nobody's business but this client's: the
-	// lock is free again. Those who came first stand first.
+	// Sending may take a while. It happens after the lock is released, so a slow client
+	// delays nobody else. The people are in the order in which they joined.
 	slices.SortFunc(st.People, func(a, b *person) int { return a.ID - b.ID })
 	return at, s.SendTyped(sse.TypedEvent{Name: "snapshot", Data: st})
 }
 
-// live is the data of an event that says: what comes from here on is new. It goes
-// to one session, not through the log, and so it has no id.
+// live is the data of the event "live", after which all events are new ones. It is sent
+// to one session and is not in the hub's log, so it has no id.
 type live struct {
-	You int    `json:"you,omitempty"` // the person that the client is
-	Key string `json:"key,omitempty"` // for cut
+	You int    `json:"you,omitempty"` // the client's own ID; absent for a client without a name
+	Key string `json:"key,omitempty"` // the client's key for cut
 }
 
-// joined is called by the hub when a client has been sent all that it missed, and
-// before it is sent anything else.
+// joined adds a client to the room. The hub calls it when the client has been sent
+// everything that it missed, and sends the client nothing else until joined returns.
 func (c *chat) joined(m *hub.Member, topic string) {
 	if topic != room {
 		return
@@ -148,20 +154,21 @@ func (c *chat) joined(m *hub.Member, topic string) {
 		c.enter(p)
 		l = live{p.ID, p.key}
 	}
-	_ = m.Session().SendTyped(sse.TypedEvent{Name: "live", Data: l}) // if it fails, left is called next
+	_ = m.Session().SendTyped(sse.TypedEvent{Name: "live", Data: l}) // if this fails, the hub calls left next
 }
 
+// enter gives p an ID, adds it to the people, and publishes that it joined.
 func (c *chat) enter(p *person) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.issued++
 	p.ID = c.issued
 	c.people[p] = struct{}{}
-	_, _ = c.publish("joined", p) // it fails only when the hub has been shut down
+	_, _ = c.publish("joined", p) // fails only after the hub's shutdown
 }
 
-// left is called by the hub once for each call of joined, whatever has ended the
-// session.
+// left removes a client from the room. The hub calls it once for each call of joined, for
+// any reason that a session may end for.
 func (c *chat) left(m *hub.Member, topic string, _ error) {
 	p, ok := m.Info().(*person)
 	if topic != room || !ok {
@@ -170,10 +177,11 @@ func (c *chat) left(m *hub.Member, topic string, _ error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.people, p)
-	_, _ = c.publish("left", p) // as above
+	_, _ = c.publish("left", p) // fails only after the hub's shutdown
 }
 
-// publish appends an event to the log, whose JSON is data. c.mu is held.
+// publish appends an event with data as JSON to the hub's log, and returns its position.
+// The caller must hold c.mu.
 func (c *chat) publish(name string, data any) (hub.Position, error) {
 	text, err := json.Marshal(data)
 	if err != nil {
@@ -182,10 +190,10 @@ func (c *chat) publish(name string, data any) (hub.Position, error) {
 	return c.hub.Publish(context.Background(), room, sse.Event{Name: name, Data: string(text)})
 }
 
-// say takes a form with a name and a text, and answers with the id of the event
-// that it became.
+// say publishes a message from a form with the fields "name" and "text". It answers with
+// the event's id.
 //
-// Anybody can use any name here. Where that matters, take it from the login.
+// Any client can use any name here. Where that matters, take the name from the login.
 func (c *chat) say(w http.ResponseWriter, r *http.Request) {
 	if !parseForm(w, r) {
 		return
@@ -204,13 +212,14 @@ func (c *chat) say(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintln(w, pos)
 }
 
+// add adds a message to the state and publishes it.
 func (c *chat) add(name, text string) (hub.Position, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	msg := message{Number: c.said + 1, Time: time.Now().UTC().Truncate(time.Millisecond), Name: name, Text: text}
 	pos, err := c.publish("message", msg)
 	if err != nil {
-		return pos, err // nobody has seen it: the state stays as it is
+		return pos, err // nobody was sent the message, so it is not in the state either
 	}
 	c.said++
 	if len(c.recent) == recentMessages {
@@ -220,19 +229,20 @@ func (c *chat) add(name, text string) (hub.Position, error) {
 	return pos, nil
 }
 
-// errCut is for the server's log: why the session of a window ended.
-var errCut = errors.New("its page asked for it")
+// errCut is the error of a session that cut has ended. It appears in the server's log.
+var errCut = errors.New("the page asked the server to cut its connection")
 
-// cut ends the session of one window, and has it stay away for a while. The
-// browser takes it for a lost connection.
+// cut ends the session of the window with the key in the form, and makes the window wait
+// for cutFor before it reconnects. To the browser it looks like a lost connection.
 func (c *chat) cut(w http.ResponseWriter, r *http.Request) {
 	if !parseForm(w, r) {
 		return
 	}
 	found := false
 	for m := range c.hub.Members(windowTopic(r.PostForm.Get("key"))) {
-		// It holds until the next connection, which begins with our usual retry.
-		_ = m.Session().Send(sse.Event{Retry: cutFor}) // it may have gone by itself
+		// This applies until the window reconnects: each stream starts with the usual
+		// retry.
+		_ = m.Session().Send(sse.Event{Retry: cutFor}) // fails if the stream has already ended
 		m.Kick(errCut)
 		found = true
 	}
@@ -243,12 +253,13 @@ func (c *chat) cut(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// parseForm answers the request itself if it returns false.
+// parseForm parses the form in the body of r, and reports whether that worked. If not, it
+// has answered the request.
 func parseForm(w http.ResponseWriter, r *http.Request) bool {
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	err := r.ParseForm()
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		http.Error(w, fmt.Sprintf("the form is too large: %d bytes are the most", tooLarge.Limit), http.StatusRequestEntityTooLarge)
+		http.Error(w, fmt.Sprintf("the form is too large; it must have at most %d bytes", tooLarge.Limit), http.StatusRequestEntityTooLarge)
 		return false
 	}
 	if err != nil {
@@ -258,17 +269,18 @@ func parseForm(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// check says what is wrong with what somebody has typed, in words for them.
+// check returns an error that tells the user what is wrong with the text of a field, or
+// nil. A text must be valid UTF-8 of 1 to limit characters without control characters.
 func check(field, text string, limit int) error {
 	switch n := utf8.RuneCountInString(text); {
 	case text == "":
-		return fmt.Errorf("the %s is empty", field)
+		return fmt.Errorf("the %s must not be empty", field)
 	case !utf8.ValidString(text):
-		return fmt.Errorf("the %s is not valid UTF-8", field)
+		return fmt.Errorf("the %s must be valid UTF-8", field)
 	case n > limit:
-		return fmt.Errorf("the %s is too long: %d characters, of at most %d", field, n, limit)
+		return fmt.Errorf("the %s has %d characters; it must have at most %d", field, n, limit)
 	case strings.ContainsFunc(text, unicode.IsControl):
-		return fmt.Errorf("the %s has a line break or another control character", field)
+		return fmt.Errorf("the %s must not have line breaks or other control characters", field)
 	}
 	return nil
 }

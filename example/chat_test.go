@@ -19,9 +19,10 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
-// bothWays: the streams are detached from their handlers, or they are not.
+// bothWays has the two values of the flag -detached.
 var bothWays = map[string]bool{"detached": true, "attached": false}
 
+// chatSite serves the routes of the whole site, and returns its URL and its chat.
 func chatSite(t *testing.T, detached bool) (site string, c *chat) {
 	t.Helper()
 	logger := slog.New(slog.DiscardHandler)
@@ -36,7 +37,7 @@ func chatSite(t *testing.T, detached bool) (site string, c *chat) {
 	return site, c
 }
 
-// dialChat opens the stream under a name, which may be none.
+// dialChat opens the stream under name, or as a client without a name if that is "".
 func dialChat(t *testing.T, site, name, lastID string) *stream {
 	t.Helper()
 	query := ""
@@ -46,7 +47,7 @@ func dialChat(t *testing.T, site, name, lastID string) *stream {
 	return dial(t, site+"/chat/events"+query, lastID)
 }
 
-// enterChat opens the stream as a newcomer, who sees the room and then joins it.
+// enterChat opens the stream as a new client, which gets a snapshot and then joins the room.
 func enterChat(t *testing.T, site, name string) (s *stream, st state, you live) {
 	t.Helper()
 	s = dialChat(t, site, name, "")
@@ -58,7 +59,7 @@ func enterChat(t *testing.T, site, name string) (s *stream, st state, you live) 
 	return s, st, you
 }
 
-// as returns the next event, which must have that name, and its id.
+// as returns the data and the id of the next event, which must have this name.
 func as[T any](s *stream, name string) (data T, id string) {
 	s.t.Helper()
 	ev := s.next()
@@ -67,6 +68,7 @@ func as[T any](s *stream, name string) (data T, id string) {
 	return data, ev.ID
 }
 
+// post sends a form to target.
 func post(t *testing.T, target string, form url.Values) answer {
 	t.Helper()
 	resp, err := http.PostForm(target, form)
@@ -77,7 +79,7 @@ func post(t *testing.T, target string, form url.Values) answer {
 	return answer{resp, strings.TrimSpace(string(body))}
 }
 
-// say says something, and returns the id of the event.
+// say sends a message, and returns the id of its event.
 func say(t *testing.T, site, name, text string) (id string) {
 	t.Helper()
 	a := post(t, site+"/chat/messages", url.Values{"name": {name}, "text": {text}})
@@ -95,16 +97,16 @@ func TestChatSaysWhatIsWrong(t *testing.T) {
 		status     int
 		want       string
 	}{
-		{"Teal Otter", "", 400, "the text is empty"},
-		{"Teal Otter", " \n ", 400, "the text is empty"},
-		{"", "Hello", 400, "the name is empty"},
-		{"", "", 400, "the name is empty\nthe text is empty"},
-		{strings.Repeat("ö", maxName+1), "Hello", 400, "the name is too long: 25 characters, of at most 24"},
-		{"Teal Otter", strings.Repeat("ö", maxText+1), 400, "the text is too long: 501 characters, of at most 500"},
-		{"Teal Otter", "two\nlines", 400, "the text has a line break or another control character"},
-		{"Teal\x00Otter", "Hello", 400, "the name has a line break or another control character"},
-		{"Teal Otter", "\xff", 400, "the text is not valid UTF-8"},
-		{"Teal Otter", strings.Repeat("x", maxForm), 413, "the form is too large: 16384 bytes are the most"},
+		{"Teal Otter", "", 400, "the text must not be empty"},
+		{"Teal Otter", " \n ", 400, "the text must not be empty"},
+		{"", "Hello", 400, "the name must not be empty"},
+		{"", "", 400, "the name must not be empty\nthe text must not be empty"},
+		{strings.Repeat("ö", maxName+1), "Hello", 400, "the name has 25 characters; it must have at most 24"},
+		{"Teal Otter", strings.Repeat("ö", maxText+1), 400, "the text has 501 characters; it must have at most 500"},
+		{"Teal Otter", "two\nlines", 400, "the text must not have line breaks or other control characters"},
+		{"Teal\x00Otter", "Hello", 400, "the name must not have line breaks or other control characters"},
+		{"Teal Otter", "\xff", 400, "the text must be valid UTF-8"},
+		{"Teal Otter", strings.Repeat("x", maxForm), 413, "the form is too large; it must have at most 16384 bytes"},
 	} {
 		a := post(t, site+"/chat/messages", url.Values{"name": {test.name}, "text": {test.text}})
 		assert.Equal(t, test.status, a.StatusCode, test.want)
@@ -121,9 +123,9 @@ func TestChatSaysWhatIsWrong(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 	assert.Equal(t, http.StatusForbidden, resp.StatusCode)
-	s.quiet() // nothing of all that was said
+	s.quiet() // none of these was published
 
-	// What is as long as it may be arrives as it was.
+	// The longest name and text arrive unchanged.
 	name, text := strings.Repeat("ö", maxName), strings.Repeat("<b>&", maxText/4)
 	id := say(t, site, "  "+name+" ", text)
 	m, got := as[message](s, "message")
@@ -147,7 +149,7 @@ func TestChatShowsWhoIsHere(t *testing.T) {
 			p, _ := as[person](a, "joined")
 			assert.Equal(t, heron, p)
 
-			// Who has no name looks on.
+			// A client without a name is not listed.
 			c := dialChat(t, site, "", "")
 			st, _ = as[state](c, "snapshot")
 			assert.Equal(t, []*person{&otter, &heron}, st.People)
@@ -181,7 +183,7 @@ func TestChatShowsNewcomersWhatWasSaid(t *testing.T) {
 				assert.Equal(t, fmt.Sprintf("text %d", m.Number), m.Text)
 			}
 			_, at := as[live](s, "live")
-			assert.Equal(t, id, at, "the client knows where the snapshot stands, and can go on there")
+			assert.Equal(t, id, at, "the client has the id that the snapshot matches, and can resume there")
 			say(t, site, "Teal Otter", "the next")
 			m, _ := as[message](s, "message")
 			assert.Equal(t, said+1, m.Number)
@@ -231,8 +233,8 @@ func TestChatResumesExactly(t *testing.T) {
 	}
 }
 
-// A new EventSource, which the page makes when a name changes, says in the URL what
-// the browser would have said in a header.
+// The page opens a new EventSource when the name changes. It sends the last id in the URL,
+// where a browser that reconnects by itself sends it in a header.
 func TestChatResumesFromTheURL(t *testing.T) {
 	site, _ := chatSite(t, true)
 	first := say(t, site, "Teal Otter", "one")
@@ -243,8 +245,7 @@ func TestChatResumesFromTheURL(t *testing.T) {
 	as[live](s, "live")
 }
 
-// Whatever the moment at which one comes, goes and comes again: each message comes
-// once, in order.
+// Clients get each message once and in order, no matter when they join, leave, and come back.
 func TestChatLosesNothingUnderLoad(t *testing.T) {
 	for name, detached := range bothWays {
 		t.Run(name, func(t *testing.T) {
@@ -264,8 +265,8 @@ func TestChatLosesNothingUnderLoad(t *testing.T) {
 					last, id := 0, ""
 					for last < talkers*each {
 						s := dialChat(t, site, name, id)
-						// An id comes behind the snapshot only. To leave before it does is
-						// to come again as a newcomer.
+						// The first id comes after the snapshot. A client that leaves before it
+						// would come back as a new client.
 						for n := 0; id == "" || n < 5+7*i && last < talkers*each; n++ {
 							ev := s.next()
 							id = ev.ID
@@ -273,7 +274,7 @@ func TestChatLosesNothingUnderLoad(t *testing.T) {
 							case "snapshot":
 								var st state
 								require.NoError(t, json.Unmarshal([]byte(ev.Data), &st))
-								assert.Zero(t, last, "a snapshot is for newcomers")
+								assert.Zero(t, last, "only a new client may get a snapshot")
 								if n := len(st.Messages); n > 0 {
 									last = st.Messages[n-1].Number
 								}
@@ -309,7 +310,7 @@ func TestChatCutsOneWindowOnly(t *testing.T) {
 			_, key, _ := strings.Cut(text, `"key":"`)
 			key, _, _ = strings.Cut(key, `"`)
 			assert.Equal(t, http.StatusNoContent, post(t, site+"/chat/cut", url.Values{"key": {key}}).StatusCode)
-			readUntil(t, conn, "\r\nretry: 5000\n\n\r\n0\r\n\r\n") // told to stay away, and an orderly end
+			readUntil(t, conn, "\r\nretry: 5000\n\n\r\n0\r\n\r\n") // the retry field, and an orderly end
 			for _, s := range []*stream{a, b} {
 				as[person](s, "joined")
 				as[person](s, "left")

@@ -1,39 +1,55 @@
 package main
 
 import (
+	"bytes"
 	"embed"
+	"html/template"
 	"io/fs"
 	"net/http"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 )
 
-// The pages are files that a browser takes as they are. The binary holds them.
+// pageFiles holds the pages, their scripts, and their styles, as the browser gets them.
+// Only index.html is a template.
 //
 //go:embed page
 var pageFiles embed.FS
 
-// policy lets a page load its own files, talk to its own server, and do nothing
-// else: both show what strangers have written, so nothing in them may ever run.
+// policy is the Content-Security-Policy of the pages. It lets a page load files from its
+// own server and connect to it, and forbids everything else. Both pages show text that
+// strangers have written, so nothing in that text may ever run.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
 	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// pages serves the pages and their parts.
-func pages(r chi.Router) {
+// pages adds the routes of the pages and their files. The page of the machine tells
+// where the access log is.
+func pages(r chi.Router, logPath string) {
 	files, err := fs.Sub(pageFiles, "page")
 	if err != nil {
-		panic(err) // the name above is wrong
+		panic(err) // only if the name is invalid
 	}
-	serve := http.FileServerFS(files).ServeHTTP
+	var index bytes.Buffer
+	if err := template.Must(template.ParseFS(files, "index.html")).Execute(&index, struct{ LogPath string }{logPath}); err != nil {
+		panic(err) // only if the template is wrong
+	}
+
 	r = r.With(pageHeaders)
-	for _, path := range []string{"/", "/style.css", "/app.js", "/chat.js", "/icon.svg"} {
-		r.Get(path, serve)
-	}
+	r.Get("/", func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "index.html", time.Time{}, bytes.NewReader(index.Bytes()))
+	})
 	r.Get("/chat", func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFileFS(w, r, files, "chat.html")
 	})
+	serve := http.FileServerFS(files).ServeHTTP
+	for _, path := range []string{"/style.css", "/app.js", "/chat.js", "/took.js", "/icon.svg"} {
+		r.Get(path, serve)
+	}
 }
 
+// pageHeaders is middleware that sets the security headers of the pages, and has the
+// browser ask for each file again.
 func pageHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"html"
 	"io/fs"
 	"net/http"
+	"path/filepath"
 	"regexp"
 	"testing"
 
@@ -18,6 +20,7 @@ func TestPage(t *testing.T) {
 		"/app.js":    "text/javascript; charset=utf-8",
 		"/chat":      "text/html; charset=utf-8",
 		"/chat.js":   "text/javascript; charset=utf-8",
+		"/took.js":   "text/javascript; charset=utf-8",
 		"/icon.svg":  "image/svg+xml",
 	} {
 		resp := get(t, url+path)
@@ -25,7 +28,7 @@ func TestPage(t *testing.T) {
 		assert.Equal(t, kind, resp.Header.Get("Content-Type"))
 		assert.Equal(t, policy, resp.Header.Get("Content-Security-Policy"))
 		assert.Equal(t, "nosniff", resp.Header.Get("X-Content-Type-Options"))
-		assert.True(t, resp.Uncompressed || path == "/icon.svg", "%s goes through Compress", path)
+		assert.True(t, resp.Uncompressed || path == "/icon.svg", "%s must be compressed", path)
 		assert.NotEmpty(t, resp.text)
 	}
 	for _, path := range []string{"/page/", "/main.go", "/index.html/", "/chat.html", "/nothing"} {
@@ -33,8 +36,16 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// The page needs nothing but its own server, and its policy forbids what it does
-// not do.
+func TestPageTellsWhereTheLogIs(t *testing.T) {
+	log := reopen(t, t.TempDir()+"/<b>&/access.log")
+	page := get(t, site(t, log, noReading)+"/").text
+	assert.Contains(t, page, "The log is kept when the server stops, and the next run appends to it.")
+	assert.Contains(t, page, "<code>"+html.EscapeString(log.path())+"</code>")
+	assert.True(t, filepath.IsAbs(log.path()))
+}
+
+// The pages load nothing from other servers, and have no code or styles that their policy
+// forbids.
 func TestPageIsItsOwn(t *testing.T) {
 	foreign := regexp.MustCompile(`https?://[^\s"'<>)]+|\sstyle=|\son[a-z]+=|<style|<script>|innerHTML|insertAdjacentHTML|eval\(`)
 	err := fs.WalkDir(pageFiles, "page", func(path string, d fs.DirEntry, err error) error {

@@ -34,7 +34,7 @@ func routes(log *logFile, vitals *monitor, chat *chat, logger *slog.Logger) *sse
 		middleware.Timeout(30*time.Second),
 	)
 
-	pages(r)
+	pages(r, log.path())
 	r.SSE("/vitals", vitals.stream)
 	r.SSE("/log", log.tail)
 	r.Get("/hello", hello)

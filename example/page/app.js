@@ -1,25 +1,26 @@
-// The page: two EventSources, four charts, one log.
+// The page of the machine: two EventSources, four charts, and the access log.
+
+import { took } from "./took.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);
 
-// The name of this page, by which the server finds its streams when it is to
-// drop them. (Not crypto.randomUUID: a page that is not on localhost lacks it.)
+// A random name for this page. The server finds the page's streams by it when the user drops
+// the connections. (Not crypto.randomUUID, which pages over http have only on localhost.)
 const page = Array.from(crypto.getRandomValues(new Uint32Array(2)), n => n.toString(36)).join("");
 
-// How long a client waits before it reconnects. The server says so in its "host"
-// event, since a browser keeps the stream's own "retry" field to itself.
+// How long the browser waits before it reconnects, in milliseconds. The server also sends
+// it in its "host" event, because a page cannot read the stream's own "retry" field.
 let retry = 3000;
 
 // ---------------------------------------------------------------- connections
 
 // A Stream is an EventSource and what the page shows of it.
 //
-// The browser reconnects by itself, with Last-Event-ID, whenever the connection
-// breaks; the page only watches. There are two exceptions. A browser gives up for
-// good on an answer that is no stream, such as a proxy's error page: then the page
-// asks again. And a page that nobody looks at gives its connections back, since a
-// browser has but six for each HTTP/1.1 server. Both start a new EventSource,
-// which has no last id, and so they name it in the URL.
+// When the connection breaks, the browser reconnects by itself, with Last-Event-ID. The page
+// opens a new EventSource in two cases. If a response is not a stream, such as a proxy's error
+// page, the browser gives up for good, and the page tries again. And a hidden page closes its
+// streams, because a browser has only six connections to an HTTP/1.1 server, and opens new
+// ones when it is shown. A new EventSource has no last id, so the URL contains it.
 class Stream {
   static all = [];
 
@@ -29,8 +30,8 @@ class Stream {
   state = "connecting";
   #source;
   #timer;
-  #due = 0; // when the next attempt is to be expected
-  #opened = false;
+  #due = 0; // when the next attempt is due
+  #opened = false; // it has been open before
 
   constructor(path, view, { on, lost = () => {}, resumed = () => {} }) {
     Object.assign(this, { path, view, on, lost, resumed });
@@ -105,8 +106,8 @@ class Stream {
   }
 }
 
-// announce tells those who do not see the page when all is well and when not, and
-// leaves the rest alone.
+// announce tells users of screen readers when a stream is lost and when all streams are
+// open. It announces no other state.
 let announced = "";
 function announce() {
   const down = Stream.all.filter(s => s.state === "retrying").length;
@@ -125,28 +126,28 @@ document.addEventListener("visibilitychange", () => {
   else Stream.all.forEach(s => s.resume());
 });
 
-// A browser may keep a page that was left, for whoever goes back to it, and its
-// connections with it. They are wanted elsewhere.
+// A browser may keep a page after the user has left it, and its connections too, in case the
+// user goes back. Other pages need those connections.
 addEventListener("pagehide", () => Stream.all.forEach(s => s.pause()));
 addEventListener("pageshow", event => { if (event.persisted) Stream.all.forEach(s => s.resume()); });
 
 // --------------------------------------------------------------------- charts
 
-const span = 60_000; // what a chart shows, in milliseconds
-const width = 600, height = 100; // of a chart, in its own units
+const span = 60_000; // the time that a chart shows, in milliseconds
+const width = 600, height = 100; // of a chart, in SVG units
 
-const samples = []; // those of the last minute, oldest first, each with its time at
+const samples = []; // the samples of the last minute, oldest first; at is a sample's time
 const outages = []; // when the stream was down: [from, to], in the server's time
-let skew = 0; // the server's clock less ours
+let skew = 0; // how far the server's clock is ahead of this one, in milliseconds
 
 const now = () => Date.now() + skew;
 
 class Chart {
   #svg; #top; #lines; #scale;
 
-  // lines are [class name, sample => number or undefined]. Those of the class
-  // "second" are drawn downwards, from a base line in the middle. scale turns the
-  // greatest number shown into the top of the chart and its name.
+  // lines returns an array of [class name, sample => number or undefined]. Lines of the
+  // class "second" go down from a base line in the middle. scale takes the greatest number
+  // that is shown, and returns the number at the top of the chart and its label.
   constructor(root, label, lines, scale) {
     this.#svg = svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": label });
     this.#top = document.createElement("span");
@@ -169,7 +170,7 @@ class Chart {
       const left = Math.max(0, x(from));
       return svg("rect", { class: "band", x: left, y: 0, width: Math.max(0, x(to ?? end) - left), height });
     });
-    // The base, and a mark at each quarter of a minute.
+    // The base line, and a mark every 15 seconds.
     const marks = [1, 2, 3].map(n => `M${width * n / 4} 0V${height}`).join("");
     parts.push(svg("path", { class: "mark", d: marks }), svg("path", { class: "base", d: `M0 ${base}H${width}` }));
     for (const [kind, pick] of lines) {
@@ -187,8 +188,7 @@ class Chart {
   }
 }
 
-// runs cuts a line where samples are missing, so that it does not cross the hole
-// as if it knew what was there.
+// runs splits a line where samples are missing, so that the chart shows the gap.
 function runs(pick) {
   const all = [];
   let before = -Infinity;
@@ -215,8 +215,8 @@ const charts = [
     () => [["first", s => s.disk?.read], ["second", s => s.disk?.write]], rateScale),
 ];
 
-// rateScale rounds up to 1, 2 or 5 times a power of ten, and never below 1 kB/s,
-// so that a whisper does not look like a storm.
+// rateScale rounds up to 1, 2, or 5 times a power of ten. It returns at least 1 kB/s, so that
+// very little traffic does not fill the chart.
 function rateScale(most) {
   const power = 10 ** Math.floor(Math.log10(Math.max(most, 1000)));
   const top = [1, 2, 5, 10].map(n => n * power).find(n => n >= most);
@@ -230,11 +230,11 @@ function drawAll() {
   charts.forEach(chart => chart.draw());
 }
 
-// One drawing for all the samples that come at once.
+// Samples that come together are drawn together.
 let drawing = 0;
 const drawSoon = () => { drawing ||= requestAnimationFrame(() => { drawing = 0; drawAll(); }); };
 
-// While no samples come, time goes on all the same.
+// While no samples come, the charts must still move with the time.
 setInterval(() => { if (vitals.state !== "open") drawSoon(); }, 1000);
 
 function showVitals(v) {
@@ -247,20 +247,20 @@ function showVitals(v) {
     const shown = v.cpu.cores.slice(0, 16);
     while (bars.children.length < shown.length) bars.append(document.createElement("i"));
     shown.forEach((busy, i) => bars.children[i].style.setProperty("--busy", busy / 100));
-  } else set("#cpu .note", "not told by this machine");
+  } else set("#cpu .note", "not available on this machine");
   if (v.memory) {
     set("#memory .value", percent(100 * v.memory.used / v.memory.total));
     set("#memory .note", `${binary(v.memory.used)} of ${binary(v.memory.total)}`);
-  } else set("#memory .note", "not told by this machine");
+  } else set("#memory .note", "not available on this machine");
   if (v.network) {
     set("#network .first", rate(v.network.in));
     set("#network .second", rate(v.network.out));
-  } else set("#network .note", "not told by this machine");
+  } else set("#network .note", "not available on this machine");
   if (v.disk) {
     set("#disk .first", rate(v.disk.read));
     set("#disk .second", rate(v.disk.write));
     if (v.disk.total) set("#disk .note", `${decimal(v.disk.used)} of ${decimal(v.disk.total)} full`);
-  } else set("#disk .note", "not told by this machine");
+  } else set("#disk .note", "not available on this machine");
 }
 
 let freshClock = true;
@@ -275,8 +275,8 @@ const vitals = new Stream("/vitals", $("#wire-vitals"), {
     vitals(event) {
       const v = JSON.parse(event.data);
       v.at = Date.parse(v.time);
-      // A sample of the past says that the clocks differ by less than they do, so
-      // the greatest difference is the one to go by.
+      // For a sample that is some time old, the difference is too small by that time. So the
+      // greatest difference is closest to the real one.
       const ahead = v.at - Date.now();
       skew = freshClock ? ahead : Math.max(skew, ahead);
       freshClock = false;
@@ -297,8 +297,8 @@ const lines = $("#lines");
 const newest = $("#newest");
 const encoder = new TextEncoder();
 
-let following = true; // the log is scrolled to its end, and is to stay there
-let unseen = 0;
+let following = true; // the log is scrolled to its end and must stay there
+let unseen = 0; // lines that came while it was not
 let pending = []; // rows that wait for the next frame
 
 const logStream = new Stream("/log", $("#wire-log"), {
@@ -310,20 +310,20 @@ const logStream = new Stream("/log", $("#wire-log"), {
     },
     reset(event) {
       proof.reset();
-      notice(`The server could not go on where we were: ${event.data}.`);
+      notice(`The server could not resume the log: ${event.data}.`);
     },
   },
-  lost() { lostAt = Date.now(); notice(`${clock()} The connection is gone.`); },
+  lost() { lostAt = Date.now(); notice(`${clock()} The connection was lost.`); },
   resumed(id) {
-    notice(`${clock()} Connected again after ${((Date.now() - lostAt) / 1000).toFixed(1)} s. ` +
-      (id ? `Going on at byte ${count(id)}.` : "No line had come before."));
+    notice(`${clock()} Reconnected after ${took(Date.now() - lostAt)}. ` +
+      (id ? `The log resumes at byte ${count(id)}.` : "No line had come before."));
   },
 });
 let lostAt = 0;
 
-// The id of a line is where it ends, so its length tells where it starts, which
-// must be where the line before it ended. This is how the page knows, and does not
-// merely hope, that nothing was lost and nothing came twice.
+// proof checks that no byte was lost and none came twice. The id of a line is the byte at
+// which it ends. Its length then gives the byte at which it starts, and the line before it
+// must have ended there.
 const proof = {
   start: undefined, end: undefined, lost: 0, again: 0,
   take(end, length) {
@@ -344,11 +344,11 @@ const proof = {
   },
 };
 
-// Of an access log line: date, time, status, bytes and duration and address, request.
-const accessLine = /^(\d{4}-\d\d-\d\dT)(\S+ )(\d{3})( +\d+ B +\S+ \S+ )(".*")$/;
+// The parts of a line of the access log: the date, the time, the status, the request, and
+// between the last two the bytes, the duration, and the address.
+const accessLine = /^(\d{4}-\d\d-\d\dT)(\S+ )(\d{3})( +\d+ B +[\d.]+ ?[a-z]+ \S+ )(".*")$/;
 
-// addLine shows a line. Whatever a line holds, strangers wrote a part of it: it
-// goes into the page as text and as nothing else.
+// addLine shows a line. Strangers wrote a part of it, so it is only ever added as text.
 function addLine(end, line) {
   const row = element("div", "line");
   const text = element("span", "text");
@@ -369,15 +369,15 @@ function notice(text) { addRow(element("p", "notice", text)); }
 function addRow(row) {
   if (!pending.length) requestAnimationFrame(flush);
   pending.push(row);
-  if (pending.length > maxLines) pending.shift(); // a hidden page has no frames
+  if (pending.length > maxLines) pending.shift(); // a hidden page gets no frames
 }
 
-// flush puts all that came since the last frame into the page.
+// flush adds all rows that came since the last frame.
 function flush() {
   lines.append(...pending);
   pending = [];
-  // While somebody reads further up, nothing is taken away under their eyes, up
-  // to a point.
+  // While the user reads older lines, up to four times as many are kept, so that they do
+  // not disappear while being read.
   const keep = following ? maxLines : 4 * maxLines;
   while (lines.childElementCount > keep) lines.firstElementChild.remove();
   if (following) lines.scrollTop = lines.scrollHeight;
@@ -405,7 +405,7 @@ newest.addEventListener("click", () => {
 
 // -------------------------------------------------------------------- buttons
 
-const ask = (url, options) => fetch(url, { cache: "no-store", ...options }).catch(() => notice("The server does not answer."));
+const ask = (url, options) => fetch(url, { cache: "no-store", ...options }).catch(() => notice("The server does not respond."));
 
 $("#one").addEventListener("click", () => ask("/hello"));
 $("#twenty").addEventListener("click", () => { for (let i = 1; i <= 20; i++) ask(`/hello?${i}`); });

@@ -1,9 +1,11 @@
-// The room: one EventSource, and a page that is nothing but the state it tells of.
+// The chat room: one EventSource, and a page that shows the state of the room.
 //
-// The server sends a "snapshot" to a newcomer, and from then on the changes:
-// "message", "joined" and "left". After a lost connection it sends the changes that
-// were missed; or a "gap" if it does not have them, and then a snapshot again. Each
-// time, "live" marks the end of what there was to catch up with.
+// The server sends a new client a "snapshot" of that state, and then each change: "message",
+// "joined", and "left". After a lost connection it sends the changes that the client missed.
+// If it no longer has all of them, it sends a "gap" and a snapshot instead. In each case the
+// event "live" comes next, and after it all changes are new ones.
+
+import { took } from "./took.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);
 
@@ -14,13 +16,13 @@ let source;
 let name = sessionStorage.getItem("name") || invent();
 let lastID = "";
 let events = 0, reconnects = 0;
-let opened = false; // there was a connection before
-let lostAt = 0; // when it was lost
+let opened = false; // a stream has been open before
+let lostAt = 0; // when the connection was lost
 
-// connect is called when the page opens and when the name changes. A lost connection
-// is not its business: the browser opens another by itself, with Last-Event-ID.
+// connect opens a new EventSource. It is called when the page opens and when the name
+// changes. After a lost connection the browser reconnects by itself, with Last-Event-ID.
 //
-// A new EventSource knows no last id. If we do, the URL tells it.
+// A new EventSource has no last id, so the URL contains the id if the page has one.
 function connect() {
   source?.close();
   become("connecting");
@@ -37,11 +39,11 @@ function connect() {
     if (view.dataset.state === "open") {
       lostAt = Date.now();
       catchingUp = true;
-      notice("The connection is gone.");
+      notice("The connection was lost.");
     }
     become("retrying");
-    // A browser gives up for good on an answer that is no stream, such as a
-    // proxy's error page. We do not.
+    // If the response is not a stream, such as a proxy's error page, the browser gives up
+    // for good. This page tries again.
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
   };
   for (const [kind, handle] of Object.entries(on)) {
@@ -62,18 +64,17 @@ function become(state) {
 
 function show() {
   const state = view.dataset.state;
-  $(".state", view).textContent = state !== "retrying" ? state : lostAt ? `away ${seconds()}` : "connecting";
+  $(".state", view).textContent = state !== "retrying" ? state : lostAt ? `away ${((Date.now() - lostAt) / 1000).toFixed(1)} s` : "connecting";
   $(".events", view).textContent = count(events);
   $(".reconnects", view).textContent = count(reconnects);
   $(".id", view).textContent = lastID || "none";
 }
 
-const seconds = () => `${((Date.now() - lostAt) / 1000).toFixed(1)} s`;
 
 setInterval(show, 100);
 
-// A browser may keep a page that was left, for whoever goes back to it, and its
-// connection with it. Who has left is not here.
+// A browser may keep a page after the user has left it, and its connection too, in case the
+// user goes back. But a user who has left must not be listed in the room.
 addEventListener("pagehide", () => {
   source.close();
   lostAt ||= Date.now();
@@ -83,11 +84,11 @@ addEventListener("pageshow", event => { if (event.persisted) connect(); });
 // ---------------------------------------------------------------------- state
 
 const people = new Map(); // names, by the ids that the server gives
-let you = 0; // our own id there
-let key = ""; // by which we can have our connection cut
-let catchingUp = true; // what comes now, we have missed
-let missed = 0; // messages
-let gap; // that we were told of, if any
+let you = 0; // this window's id in people
+let key = ""; // lets this window ask the server to cut its connection
+let catchingUp = true; // the events that come now are ones that this window missed
+let missed = 0; // how many messages this window missed
+let gap; // the data of the last "gap", until the next "live"
 
 const on = {
   gap(told) { gap = told; },
@@ -99,7 +100,7 @@ const on = {
     proof.reset();
     unseen = 0;
     lines.replaceChildren();
-    if (gap) notice(`A gap: ${reasons[gap.reason] ?? gap.reason}. So this is the room as the server has it now.`, "gap");
+    if (gap) notice(`Some events are missing: ${reasons[gap.reason] ?? gap.reason}. This is the room as it is now.`, "gap");
     messages.forEach(m => addMessage(m));
     showPeople();
   },
@@ -125,8 +126,8 @@ const on = {
     catchingUp = false;
     ({ you, key } = now);
     if (!opened) notice(`You joined as ${name}.`, "coming");
-    else if (gap) notice(`Connected again after ${seconds()}, with a new snapshot.`);
-    else if (lostAt) notice(`Resumed after ${seconds()}: ${messagesMissed()}.`, "resumed");
+    else if (gap) notice(`Reconnected after ${took(Date.now() - lostAt)}, with a new snapshot.`);
+    else if (lostAt) notice(`Resumed after ${took(Date.now() - lostAt)}: ${messagesMissed()}.`, "resumed");
     else notice(`You are ${name} now.`, "coming");
     opened = true;
     lostAt = 0;
@@ -136,11 +137,11 @@ const on = {
 };
 
 const reasons = {
-  expired: "the server does not have all of what came since anymore",
-  epoch: "the server was started anew, and what it knew is gone",
-  ahead: "the server is not as far as this window was",
-  malformed: "the server does not know where this window was",
-  slow: "this window was too slow, and the server has gone on without it",
+  expired: "the server no longer has all of them",
+  epoch: "the server has restarted and has lost its earlier events",
+  ahead: "this window has events that the server does not have",
+  malformed: "the server could not read this window's last id",
+  slow: "this window read them too slowly",
 };
 
 const messagesMissed = () => missed === 0 ? "no missed messages" : missed === 1 ? "1 missed message" : `${count(missed)} missed messages`;
@@ -154,8 +155,8 @@ function showPeople() {
   }));
 }
 
-// Messages are numbered without holes. This is how the page knows, and does not
-// merely hope, that nothing was lost and nothing came twice.
+// proof checks that no message was lost and none came twice. Messages are numbered without
+// gaps, so the numbers show it.
 const proof = {
   first: 0, last: 0, lost: 0, again: 0,
   take(n) {
@@ -173,7 +174,7 @@ const proof = {
     const broken = this.lost || this.again;
     const verdict = broken ? `${count(this.lost)} lost, ${count(this.again)} repeated` : "none lost, none repeated";
     const which = this.first === this.last ? `Message ${count(this.last)}` : `Messages ${count(this.first)} to ${count(this.last)}`;
-    $("#proof").textContent = this.last ? `${which}: ${verdict}.` : "Nothing has been said yet.";
+    $("#proof").textContent = this.last ? `${which}: ${verdict}.` : "No messages yet.";
     $("#proof").toggleAttribute("data-broken", Boolean(broken));
   },
 };
@@ -183,11 +184,11 @@ const proof = {
 const maxLines = 500;
 const lines = $("#lines");
 const newest = $("#newest");
-let following = true; // the lines are scrolled to their end, and are to stay there
-let unseen = 0;
+let following = true; // the list is scrolled to its end and must stay there
+let unseen = 0; // messages that came while it was not
 
-// addMessage shows a message. Strangers wrote it: it goes into the page as text and
-// as nothing else.
+// addMessage shows a message. A stranger may have written it, so it is only ever added as
+// text.
 function addMessage(m, wasMissed = false) {
   proof.take(m.number);
   const row = element("div", wasMissed ? "line missed" : "line");
@@ -204,8 +205,8 @@ function notice(text, kind = "") { addRow(element("p", `notice ${kind}`, text));
 
 function addRow(row) {
   lines.append(row);
-  // While somebody reads further up, nothing is taken away under their eyes, up
-  // to a point.
+  // While the user reads older lines, up to four times as many are kept, so that they do
+  // not disappear while being read.
   while (lines.childElementCount > (following ? maxLines : 4 * maxLines)) lines.firstElementChild.remove();
   if (following) lines.scrollTop = lines.scrollHeight;
   showNewest();
@@ -231,15 +232,24 @@ newest.addEventListener("click", () => {
 
 new ResizeObserver(() => { if (following) lines.scrollTop = lines.scrollHeight; }).observe(lines);
 
+// Safari does not shrink the window for a keyboard on the screen, but lets the keyboard
+// cover the page. Then the page must be only as high as the part that is still visible. A
+// user who zooms in also sees less of the page; that must change nothing.
+visualViewport.addEventListener("resize", () => {
+  if (visualViewport.scale > 1) return;
+  document.documentElement.style.setProperty("--screen", `${visualViewport.height}px`);
+  if (document.activeElement === $("#text")) scrollTo(0, 0);
+});
+
 // ---------------------------------------------------------------------- forms
 
-// post sends a form, and returns what the server has against it.
+// post sends a form. It returns the server's error, or "" if there is none.
 async function post(url, fields) {
   try {
     const response = await fetch(url, { method: "POST", body: new URLSearchParams(fields) });
     return response.ok ? "" : (await response.text()).trim() || response.statusText;
   } catch {
-    return "the server does not answer";
+    return "the server does not respond";
   }
 }
 
@@ -248,7 +258,7 @@ const complain = text => { $("#error").textContent = text; };
 $("#say").addEventListener("submit", async event => {
   event.preventDefault();
   const field = $("#text"), text = field.value;
-  field.value = ""; // at once, so that an impatient Enter does not send it twice
+  field.value = ""; // before the server answers, so that a second Enter does not send it again
   const error = await post("/chat/messages", { name, text });
   complain(error);
   field.ariaInvalid = Boolean(error);
@@ -278,7 +288,7 @@ function element(tag, className, text = "") {
 
 function invent() {
   const pick = words => words[Math.floor(Math.random() * words.length)];
-  const name = pick(["Amber", "Blue", "Coral", "Green", "Grey", "Ivory", "Olive", "Rust", "Silver", "Teal"]) + " " +
+  const name = pick(["Amber", "Blue", "Coral", "Green", "Gray", "Ivory", "Olive", "Rust", "Silver", "Teal"]) + " " +
     pick(["Badger", "Crane", "Finch", "Hare", "Heron", "Lynx", "Marten", "Otter", "Owl", "Seal"]);
   sessionStorage.setItem("name", name);
   return name;
