@@ -44,7 +44,8 @@ type tab struct {
 	console []chromedp.ConsoleMessage
 }
 
-// newTab opens a page in a new browser.
+// newTab opens a page in a new browser. The browser resolves the name foreignHost to this
+// machine.
 func newTab(t *testing.T) *tab {
 	t.Helper()
 	browser := findBrowser(t)
@@ -64,10 +65,14 @@ func newTab(t *testing.T) *tab {
 		chromedp.Flag("disable-sync", true),
 		chromedp.Flag("disable-dev-shm-usage", true),
 		chromedp.Flag("no-proxy-server", true),
+		chromedp.Flag("host-resolver-rules", "MAP "+foreignHost+" 127.0.0.1"),
 	)
 	t.Cleanup(cancelAllocator)
 	return newTabIn(ctx, t)
 }
+
+// foreignHost is the name of a site that is not this server's.
+const foreignHost = "foreign.example"
 
 // another opens another page in the same browser.
 func (b *tab) another() *tab {

@@ -28,7 +28,7 @@ func chatSite(t *testing.T, detached bool) (site string, c *chat) {
 	logger := slog.New(slog.DiscardHandler)
 	c, err := newChat(detached, logger)
 	require.NoError(t, err)
-	site = serve(t, routes(newLog(t, ""), newMonitor(noReading), c, logger))
+	site = serve(t, routes(newLog(t, ""), newMonitor(noReading), c, &hosts{}, logger))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()

@@ -114,7 +114,7 @@ func site(t *testing.T, log *logFile, read func() reading) string {
 	logger := slog.New(slog.DiscardHandler)
 	chat, err := newChat(true, logger)
 	require.NoError(t, err)
-	return serve(t, routes(log, vitals, chat, logger))
+	return serve(t, routes(log, vitals, chat, &hosts{}, logger))
 }
 
 // tailOf serves log at /log, without an access log, so that only the test writes to it.

@@ -14,6 +14,7 @@
 // This file has the flags, and what the program prints. These are the others:
 //
 //   - server.go starts and ends the server, and routes.go has its routes.
+//   - hosts.go refuses requests for other hosts.
 //   - page.go serves the pages, which are in the folder page.
 //   - vitals.go is the stream /vitals, and machine.go reads the machine's counters.
 //   - tail.go is the stream /log. It follows the file that logfile.go keeps, and to which
@@ -42,6 +43,9 @@ import (
 func main() {
 	var o options
 	flag.StringVar(&o.addr, "addr", "localhost:8080", "listen on this `address`")
+	flag.Var(&o.hosts, "host", "answer requests for this `host` too, written as in a URL, such as mybox:8080;\n"+
+		"can be repeated. The server always answers for localhost, 127.0.0.1, [::1],\n"+
+		"the host in -addr, and the address that a client has connected to")
 	flag.StringVar(&o.logPath, "log", defaultLogPath(), "append the access log to this `file`")
 	flag.BoolVar(&o.detached, "detached", true, "let the chat's streams over HTTP/1.1 live without a goroutine each, as\n"+
 		"hub.Config.Detached describes; with -detached=false their handlers keep running")
@@ -61,6 +65,7 @@ func main() {
 // options are the values of the flags.
 type options struct {
 	addr     string
+	hosts    hosts
 	logPath  string
 	detached bool
 }
@@ -75,6 +80,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	// srv.Serve closes the listener too. This is for returns before it.
 	defer listener.Close()
+	o.hosts.addr, _, _ = net.SplitHostPort(o.addr) // listen has accepted it
 
 	log, err := openLogFile(o.logPath)
 	if err != nil {
@@ -91,7 +97,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 
-	r := routes(log, vitals, chat, logger)
+	r := routes(log, vitals, chat, &o.hosts, logger)
 	srv := newServer(r, logger)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(listener) }()

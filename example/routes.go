@@ -16,7 +16,7 @@ import (
 const retry = 2 * time.Second
 
 // routes returns the router of the whole site.
-func routes(log *logFile, vitals *monitor, chat *chat, logger *slog.Logger) *sse.Router {
+func routes(log *logFile, vitals *monitor, chat *chat, hosts *hosts, logger *slog.Logger) *sse.Router {
 	r := sse.Install(chi.NewRouter(), sse.Config{
 		Logger: logger,
 		Retry:  retry,
@@ -29,6 +29,7 @@ func routes(log *logFile, vitals *monitor, chat *chat, logger *slog.Logger) *sse
 	r.Use(
 		middleware.RequestID,
 		accessLog(log, logger),
+		hosts.middleware,
 		middleware.Recoverer,
 		middleware.Compress(5),
 		middleware.Timeout(30*time.Second),
