@@ -14,7 +14,7 @@
 // This file has the flags, and what the program prints. These are the others:
 //
 //   - server.go starts and ends the server, and routes.go has its routes.
-//   - hosts.go refuses requests for other hosts.
+//   - hosts.go and crosssite.go refuse requests that web pages of others could send.
 //   - page.go serves the pages, which are in the folder page.
 //   - vitals.go is the stream /vitals, and machine.go reads the machine's counters.
 //   - tail.go is the stream /log. It follows the file that logfile.go keeps, and to which

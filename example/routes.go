@@ -41,8 +41,8 @@ func routes(log *logFile, vitals *monitor, chat *chat, hosts *hosts, logger *slo
 	r.Get("/hello", hello)
 
 	// These change something.
-	own := r.With(http.NewCrossOriginProtection().Handler)
-	r.SSE("/chat/events", chat.events)
+	own := sse.From(r.With(ownPagesOnly))
+	own.SSE("/chat/events", chat.events)
 	own.Post("/chat/messages", chat.say)
 	own.Post("/chat/cut", chat.cut)
 	own.Post("/drop", drop(r.Plugin()))
