@@ -12,6 +12,7 @@ BENCH       ?= .
 COUNT       ?= 6
 COMPARE     ?=
 FUZZTIME    ?= 10s
+RUNFLAGS    ?=
 TIDYFLAGS   ?=
 
 # $(call each,command) runs command in every module. It fails if one of them failed.
@@ -23,8 +24,9 @@ each = @status=0; for m in $(MODULES); do (cd $$m && $(1)) || status=1; done; ex
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## start the example server, which prints its address
-	@cd example && go run .
+run: ## build and start the example server (RUNFLAGS='-addr localhost:8081')
+	@echo 'Building the example. The first build takes a while.'
+	@cd example && go run . $(RUNFLAGS)
 
 test: ## run the tests of all modules (GOTESTFLAGS='-run Name -v' adds flags)
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
