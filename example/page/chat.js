@@ -219,6 +219,7 @@ function showNewest() {
 }
 
 lines.addEventListener("scroll", () => {
+  if (lines.clientWidth !== seenWidth || lines.clientHeight !== seenHeight) return; // not the user, but a resize
   following = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 24;
   showNewest();
 });
@@ -230,14 +231,24 @@ newest.addEventListener("click", () => {
   showNewest();
 });
 
-new ResizeObserver(() => { if (following) lines.scrollTop = lines.scrollHeight; }).observe(lines);
+// A resize, as by a keyboard on the screen, can scroll the list too. The browser tells of that
+// scroll first, and then calls the observer.
+let seenWidth = 0, seenHeight = 0;
+new ResizeObserver(() => {
+  seenWidth = lines.clientWidth;
+  seenHeight = lines.clientHeight;
+  if (following) lines.scrollTop = lines.scrollHeight;
+}).observe(lines);
 
 // Safari does not shrink the window for a keyboard on the screen, but lets the keyboard
 // cover the page. Then the page must be only as high as the part that is still visible. A
 // user who zooms in also sees less of the page; that must change nothing.
 visualViewport.addEventListener("resize", () => {
   if (visualViewport.scale > 1) return;
-  document.documentElement.style.setProperty("--screen", `${visualViewport.height}px`);
+  const style = document.documentElement.style;
+  style.removeProperty("--screen");
+  if (visualViewport.height > $(".screen").offsetHeight - 1) return;
+  style.setProperty("--screen", `${visualViewport.height}px`);
   if (document.activeElement === $("#text")) scrollTo(0, 0);
 });
 
