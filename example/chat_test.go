@@ -195,7 +195,7 @@ func TestChatShowsNewcomersWhatWasSaid(t *testing.T) {
 func TestChatResumesExactly(t *testing.T) {
 	for name, detached := range bothWays {
 		t.Run(name, func(t *testing.T) {
-			site, _ := chatSite(t, detached)
+			site, c := chatSite(t, detached)
 			a, _, you := enterChat(t, site, "Teal Otter")
 			b, _, other := enterChat(t, site, "Amber Heron")
 			as[person](a, "joined")
@@ -213,6 +213,12 @@ func TestChatResumesExactly(t *testing.T) {
 			}
 			assert.Equal(t, http.StatusNoContent, post(t, site+"/chat/cut", url.Values{"key": {other.Key}}).StatusCode)
 			b.ended()
+			// A detached stream may end before the hub has reported that its client left.
+			require.Eventually(t, func() bool {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				return len(c.people) == 0
+			}, patience, time.Millisecond)
 
 			a = dialChat(t, site, "Teal Otter", last)
 			p, _ := as[person](a, "left")
