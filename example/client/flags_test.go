@@ -87,10 +87,10 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"://a"}, "the URL cannot be parsed"},
 		{[]string{"ftp://a"}, `the URL has the scheme "ftp"; it must be http or https`},
 		{[]string{"/path"}, "the URL has no host"},
-		{[]string{"-H", "a b: c", "a"}, `-H has a name that is none: "a b"`},
-		{[]string{"-H", "a: \x1b", "a"}, "-H has a value for a with control characters"},
-		{[]string{"-X", "a b", "a"}, `-X has a method that is none: "a b"`},
-		{[]string{"-id", "a\nb", "a"}, `-id has an id that no event can have: "a\nb"`},
+		{[]string{"-H", "a b: c", "a"}, `-H has the name "a b", which is not a valid header name`},
+		{[]string{"-H", "a: \x1b", "a"}, "-H must not have control characters in the value of a"},
+		{[]string{"-X", "a b", "a"}, `-X has the method "a b", which is not a valid HTTP method`},
+		{[]string{"-id", "a\nb", "a"}, `-id must not have a line break or NUL in the id, but has "a\nb"`},
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
