@@ -44,6 +44,7 @@ type guard struct {
 	hasHead bool  // the head has passed since active was set
 	sealed  bool  // nothing passes any longer
 	aborted bool  // the guard aborts the connection when the handler has returned
+	err     error // of the first write or flush that failed since active was set
 
 	handedOver bool // the connection belongs to a detached session
 }
@@ -157,8 +158,16 @@ func (g *guard) Write(p []byte) (int, error) {
 	if g.active {
 		g.hasHead = true
 		g.written += int64(n)
+		g.note(err)
 	}
 	return n, err
+}
+
+// note remembers err, which a writer inside may swallow.
+func (g *guard) note(err error) {
+	if g.err == nil {
+		g.err = err
+	}
 }
 
 // WriteString uses the WriteString of net/http's writers for responses that are not streams.
@@ -178,7 +187,11 @@ func (g *guard) FlushError() error {
 		g.flush = flusher(g.ResponseWriter)
 	}
 	g.flushed = true
-	return g.flush()
+	err := g.flush()
+	if g.active {
+		g.note(err)
+	}
+	return err
 }
 
 func (g *guard) Flush() { _ = g.FlushError() } // http.Flusher returns no error

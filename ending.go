@@ -37,6 +37,7 @@ func (s *ServerSession) finishServed(x *httpWire, err error, panicked any) {
 	switch {
 	case broken:
 		x.guard.abort()
+		x.breakConnection()
 		panic(http.ErrAbortHandler)
 	case opened:
 		x.guard.seal()
@@ -77,7 +78,9 @@ func (s *ServerSession) finishIfUnattended() {
 // that is why the session ends.
 func (s *ServerSession) finishUnattended(err error, failed bool) {
 	end, sent, _, broken := s.closeStream(err, failed)
-	s.wire().release(broken, s.route.writeTimeout)
+	if linger := s.wire().release(broken, s.route.writeTimeout); linger != nil {
+		s.route.plugin.lingering.Go(linger)
+	}
 	s.mu.Lock()
 	owner := s.owner
 	s.mu.Unlock()

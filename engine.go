@@ -1,6 +1,8 @@
 package sse
 
 import (
+	"time"
+
 	"github.com/chi-sse/sse/internal/engine"
 )
 
@@ -55,7 +57,7 @@ func (s *engineSession) Detach() bool {
 	if err != nil {
 		return false
 	}
-	w := newSocketWire(conn, s.session().Call().ProtoMinor >= 1)
+	w := newSocketWire(conn, s.session().Call().ProtoMinor >= 1, s.route.writeTimeout)
 	s.session().setWire(w)
 	s.finisher.Store(byReturn)
 	x.drop()
@@ -88,8 +90,17 @@ func (s *engineSession) TryWrite(f *engine.Frames) (pending bool, err error) {
 
 // tryWrite is the part of TryWrite under mu. Frames that are pending are accounted for by
 // Finish, or at the end of the session.
+//
+// It does not wait for mu either: a send of the application's may hold it for as long as the
+// write timeout. In that case Finish writes the frames.
 func (s *ServerSession) tryWrite(w *socketWire, f *engine.Frames) (sent Sent, pending bool, err error) {
-	s.mu.Lock()
+	if !s.mu.TryLock() {
+		if s.ended.Load() {
+			return sent, false, s.closedError()
+		}
+		w.hold(f.Bytes(), f.Events)
+		return sent, true, nil
+	}
 	defer s.mu.Unlock()
 	if s.state == closed || s.ended.Load() {
 		return sent, false, s.closedError()
@@ -124,12 +135,20 @@ func (s *ServerSession) finishWrite() (sent Sent, err error) {
 		return sent, s.closedError()
 	}
 	w, ok := s.wire().(*socketWire)
-	if !ok || w.rest == nil {
+	if !ok {
+		return sent, nil
+	}
+	if held := w.takeHeld(); held != nil {
+		s.lastWrite = sinceEpoch()
+		err := w.write(held.b, s.lastWrite, s.route.writeTimeout)
+		return s.sentFrames(lateFrames{len(held.b), held.events}, err)
+	}
+	if w.rest == nil {
 		return sent, nil
 	}
 	frames, timeout := w.rest.late, s.route.writeTimeout
 	s.lastWrite = sinceEpoch()
-	_, err = w.writeRest(nil, timeout)
+	_, err = w.writeRest(nil, timeout, time.Time{})
 	w.rest = nil
 	return s.sentFrames(frames, w.writeError(err, s.lastWrite, timeout))
 }

@@ -251,7 +251,7 @@ func ExamplePlugin_Shutdown() {
 	// retry: 3000
 }
 
-func ExamplePlugin_ShutdownWith() {
+func ExamplePlugin_Attach() {
 	r := sse.Install(chi.NewRouter(), sse.Config{})
 	r.SSE("/events", func(s *sse.ServerSession) error {
 		if err := s.Open(); err != nil {
@@ -262,7 +262,7 @@ func ExamplePlugin_ShutdownWith() {
 	})
 
 	srv := httptest.NewUnstartedServer(r)
-	r.Plugin().ShutdownWith(srv.Config) // once, before the server starts
+	r.Plugin().Attach(srv.Config) // once, before the server starts
 	srv.Start()
 	defer srv.Close()
 	resp, err := http.Get(srv.URL + "/events")
@@ -271,7 +271,7 @@ func ExamplePlugin_ShutdownWith() {
 	}
 	defer resp.Body.Close()
 
-	fmt.Println(srv.Config.Shutdown(context.Background())) // without ShutdownWith it would wait forever
+	fmt.Println(srv.Config.Shutdown(context.Background())) // without Attach it would wait forever
 	fmt.Println(r.Plugin().Len(), "sessions")
 	// Output:
 	// <nil>

@@ -162,6 +162,8 @@ type Plugin struct {
 	deadlineWarning sync.Once
 	wheels          *wheel.Set[*ServerSession] // the shared timers of detached sessions
 
+	lingering sync.WaitGroup // connections of ended sessions that are about to be closed
+
 	mu       sync.Mutex // guards sessions, and route.live
 	sessions map[*ServerSession]struct{}
 	draining chan struct{} // closed when the plugin begins to shut down

@@ -22,7 +22,7 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeHead(w, r, g, false)
 		return
 	}
-	x := newHTTPWire(w, r, g)
+	x := newHTTPWire(w, r, g, rt.writeTimeout)
 	s := rt.newSession(x, r)
 	if err := x.canStream(); err != nil {
 		s.refuseUnsupported(x, err)
@@ -100,12 +100,25 @@ func (s *ServerSession) warnOfDeadlines(x *httpWire, err error) {
 	})
 }
 
-// onBaseDone ends the session when the server's context of the request is done, because the
-// client has left. It is done after a failed write as well. Then the writer, which holds
-// the lock, knows better why the session ends, so onBaseDone waits for it.
+// onBaseDone is called when the context is done that the request had when it reached the
+// plugin. net/http ends it when the client has left, and also after a write has failed. Then
+// the writer, which holds the lock, knows better why the session ends, so onBaseDone waits for
+// it.
+//
+// The context is also done when the server's base context is, or when somebody outside the
+// plugin cancels it. Whoever cancels it with a cause can be told from net/http, which gives
+// none.
 func (s *ServerSession) onBaseDone(base context.Context) {
+	if connectionOf(base).serverDone() {
+		s.route.plugin.drain()
+		return
+	}
 	if errors.Is(base.Err(), context.DeadlineExceeded) {
 		return // of a Timeout outside the plugin; the next write finds out whether the client is there
+	}
+	if cause := context.Cause(base); !errors.Is(cause, context.Canceled) {
+		s.end(fmt.Errorf("%w: %w", ErrCanceled, cause))
+		return
 	}
 	if !s.mu.TryLock() {
 		s.interruptWrite()

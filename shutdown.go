@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"time"
 )
 
@@ -18,7 +17,7 @@ import (
 // get 503 with Retry-After.
 //
 // [http.Server.Shutdown] waits until each connection is idle, which an open stream never
-// becomes. So call Shutdown before it, or [Plugin.ShutdownWith] once.
+// becomes. So call Shutdown before it, or [Plugin.Attach] once.
 func (p *Plugin) Shutdown(ctx context.Context) error {
 	p.drain()
 	if deadline, ok := ctx.Deadline(); ok {
@@ -28,6 +27,7 @@ func (p *Plugin) Shutdown(ctx context.Context) error {
 	}
 	select {
 	case <-p.drained:
+		p.lingering.Wait() // half a second at most
 		return nil
 	case <-ctx.Done():
 	}
@@ -38,17 +38,6 @@ func (p *Plugin) Shutdown(ctx context.Context) error {
 	default:
 		return fmt.Errorf("sse: shutdown with %d handlers still running: %w", p.Len(), ctx.Err())
 	}
-}
-
-// ShutdownWith makes srv.Shutdown end the plugin's sessions as [Plugin.Shutdown] does.
-// srv.Shutdown then returns as soon as all handlers have returned. It does not know of the
-// sessions that a hub has detached. If there are any, call [Plugin.Shutdown] before it.
-//
-// srv.Shutdown also waits 5 seconds for each connection on which no request has been sent.
-// Browsers open such connections in advance. To wait less, give srv.Shutdown a context with
-// a deadline, and call srv.Close after it.
-func (p *Plugin) ShutdownWith(srv *http.Server) {
-	srv.RegisterOnShutdown(p.drain)
 }
 
 // shutdownGrace is how long a write that is under way may go on when the plugin shuts down.

@@ -318,7 +318,7 @@ func TestShutdownOfTheServerIsTold(t *testing.T) {
 			t.Parallel()
 			r := newRouter(sse.Config{})
 			r.SSE("/", untilDone)
-			srv := serve(t, r, proto.Setup, func(srv *httptest.Server) { r.Plugin().ShutdownWith(srv.Config) })
+			srv := serve(t, r, proto.Setup, func(srv *httptest.Server) { r.Plugin().Attach(srv.Config) })
 			var streams []*stream
 			for range 3 {
 				s := connect(t, srv, "/")
@@ -489,7 +489,7 @@ func TestDetachShutdownEndsAStalledSession(t *testing.T) {
 func TestDetachShutdownOfTheServer(t *testing.T) {
 	t.Parallel()
 	d := newDetachServer(t, overTCP, sse.Config{})
-	d.Plugin().ShutdownWith(d.srv.Config)
+	d.Plugin().Attach(d.srv.Config)
 	var clients []*rawClient
 	for range 5 {
 		_, w := d.connectReturned()

@@ -19,12 +19,17 @@ type wire interface {
 	// open writes the head of the response to r, and then first, as write does.
 	open(r *http.Request, first []byte, began, timeout time.Duration) error
 
-	// write writes frame and flushes it. It fails if the client has not taken the frame
-	// at began+timeout. The error matches ErrWriteTimeout then.
+	// write writes frame and flushes it. It fails if the client takes less than partSize
+	// bytes, or the last of frame, for as long as timeout. The error matches
+	// ErrWriteTimeout then.
 	write(frame []byte, began, timeout time.Duration) error
 
 	// clientLeft reports whether a write failed with err because the client has left.
 	clientLeft(err error) bool
+
+	// clientVanished reports whether the client has acknowledged nothing for as long as
+	// timeout, if only a look at the connection can tell. It is asked before heartbeats.
+	clientVanished(now, timeout time.Duration) bool
 
 	// header returns the response header, which can be changed until open is called. The
 	// header of a released wire is a copy.
@@ -43,9 +48,14 @@ type wire interface {
 	finish(clientLeft bool, timeout time.Duration) (late lateFrames)
 
 	// release gives the connection back, or closes it. If broken, the client must be able
-	// to see that the stream is not complete.
-	release(broken bool, timeout time.Duration)
+	// to see that the stream is not complete. linger, if it is not nil, waits for the client
+	// before it closes the connection.
+	release(broken bool, timeout time.Duration) (linger func())
 }
+
+// partSize is how much of a frame a client has to take within the write timeout, to be taken
+// for alive.
+const partSize = 16 << 10
 
 // lateFrames are frames that a client took after the call that sent them had returned.
 type lateFrames struct {

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/chi-sse/sse/internal/socket"
 )
 
 // httpWire writes to the http.ResponseWriter that the route was called with. It bounds each
@@ -17,31 +19,39 @@ import (
 // It also holds what serve.go and refuse.go need of the request. A session that detaches
 // drops all of it.
 type httpWire struct {
-	me     wire                    // the wire itself; see ServerSession.setWire
-	w      http.ResponseWriter     // the outermost writer: all bytes and flushes go through it
-	flush  func() error            // flushes w
-	direct http.ResponseController // the innermost writer that is known, for deadlines and Hijack
-	guard  *guard                  // nil if the request did not come through one
-	base   context.Context         // the server's context of the request: done when the client has left
-	inner  context.Context         // the request's context, as the middleware has made it
-	major  int                     // of the HTTP version
-	last   bool                    // the head says that the connection is not used again
+	me      wire                    // the wire itself; see ServerSession.setWire
+	w       http.ResponseWriter     // the outermost writer: all bytes and flushes go through it
+	flush   func() error            // flushes w
+	direct  http.ResponseController // the innermost writer that is known, for deadlines and Hijack
+	guard   *guard                  // nil if the request did not come through one
+	base    context.Context         // the server's context of the request: done when the client has left
+	inner   context.Context         // the request's context, as the middleware has made it
+	conn    *connection             // nil if the server is not attached
+	major   int                     // of the HTTP version
+	timeout time.Duration           // the session's WriteTimeout
+	http10  bool                    // the version is HTTP/1.0
+	last    bool                    // the head says that the connection is not used again
 
 	rearmAt  time.Duration // HTTP/1.x: when to set the write deadline anew
 	watchdog *time.Timer   // HTTP/2: sets the deadline when it is over
 
 	mu         sync.Mutex // guards what follows
+	begun      bool       // conn knows of the stream
 	released   bool       // the connection may be serving another request
 	lastHeader http.Header
 }
 
-func newHTTPWire(w http.ResponseWriter, r *http.Request, g *guard) *httpWire {
-	x := &httpWire{w: w, flush: flusher(w), guard: g, base: r.Context(), inner: r.Context(), major: r.ProtoMajor, rearmAt: math.MinInt64}
+func newHTTPWire(w http.ResponseWriter, r *http.Request, g *guard, timeout time.Duration) *httpWire {
+	x := &httpWire{
+		w: w, flush: flusher(w), guard: g, base: r.Context(), inner: r.Context(),
+		major: r.ProtoMajor, http10: r.ProtoMajor == 1 && r.ProtoMinor == 0, timeout: timeout, rearmAt: math.MinInt64,
+	}
 	direct := w
 	if g != nil {
 		x.base, direct = g.base, g.ResponseWriter
 	}
 	x.direct = *http.NewResponseController(direct)
+	x.conn = connectionOf(x.base)
 	return x
 }
 
@@ -52,10 +62,16 @@ func (x *httpWire) self() *wire {
 
 // open writes the head before it flushes anything: a flush would write a head of its own.
 // It fails if no byte of the first frame, or no flush, has reached the guard.
+//
+// It lifts the read deadline. Over HTTP/1.x net/http reads in order to notice that the client
+// leaves, and a deadline of a middleware would look like that. Over HTTP/2 the handler may go
+// on reading a body, beyond http.Server.ReadTimeout.
 func (x *httpWire) open(r *http.Request, first []byte, began, timeout time.Duration) error {
-	if x.major > 1 && r.ContentLength != 0 {
-		_ = x.direct.SetReadDeadline(time.Time{}) // HTTP/2 can go on reading a body, beyond http.Server.ReadTimeout
-	}
+	_ = x.direct.SetReadDeadline(time.Time{}) // a writer without deadlines has none
+	x.mu.Lock()
+	x.begun = true
+	x.mu.Unlock()
+	x.conn.beginStream(x.timeout)
 	x.writeHead(r)
 	if err := x.write(first, began, timeout); err != nil {
 		return err
@@ -68,7 +84,20 @@ func (x *httpWire) open(r *http.Request, first []byte, began, timeout time.Durat
 
 func (x *httpWire) writeHead(r *http.Request) { writeHead(x.w, r, x.guard, x.last) }
 
-// write bounds the write by a deadline.
+// write writes frame in parts, each of which has a deadline of its own: a client that takes
+// one part within timeout is alive, however large the frame is. It flushes once, at the end.
+func (x *httpWire) write(frame []byte, began, timeout time.Duration) error {
+	for len(frame) > partSize {
+		if err := x.writePart(frame[:partSize], began, timeout, false); err != nil {
+			return err
+		}
+		frame = frame[partSize:]
+		began = sinceEpoch()
+	}
+	return x.writePart(frame, began, timeout, true)
+}
+
+// writePart bounds the write of a part by a deadline.
 //
 // On HTTP/1.x the deadline is the connection's. It does no harm between writes, and
 // net/http lifts it in the end. So it stays set, and is set anew only when a sixteenth of
@@ -77,7 +106,10 @@ func (x *httpWire) writeHead(r *http.Request) { writeHead(x.w, r, x.guard, x.las
 // On HTTP/2 a deadline that passes would end the idle stream, and to set one is a message
 // to the connection's goroutine. There a timer sets the deadline when the time is up. The
 // timer is stopped after the write.
-func (x *httpWire) write(frame []byte, began, timeout time.Duration) error {
+//
+// A middleware's Flush method may have no error to return. So the guard remembers the error
+// of what has passed it.
+func (x *httpWire) writePart(part []byte, began, timeout time.Duration, flush bool) error {
 	if x.major != 1 {
 		x.watch(timeout)
 		defer x.watchdog.Stop()
@@ -85,9 +117,12 @@ func (x *httpWire) write(frame []byte, began, timeout time.Duration) error {
 		x.rearmAt = began + timeout/16
 		_ = x.direct.SetWriteDeadline(time.Now().Add(timeout)) // a writer without deadlines has no slow client
 	}
-	_, err := x.w.Write(frame)
-	if err == nil {
+	_, err := x.w.Write(part)
+	if err == nil && flush {
 		err = x.flush()
+	}
+	if err == nil && x.guard != nil {
+		err = x.guard.err
 	}
 	if err != nil {
 		err = writeError(err, began, timeout, x.major != 1 || isDeadline(err))
@@ -104,8 +139,14 @@ func (x *httpWire) watch(timeout time.Duration) {
 	}
 }
 
+// clientLeft reports true if the context of the request is done, because net/http ends it
+// with the connection. If the server's context is done, it tells nothing of the client.
 func (x *httpWire) clientLeft(err error) bool {
-	return !errors.Is(err, ErrWriteTimeout) && x.base.Err() != nil // net/http ends base with the connection
+	return !errors.Is(err, ErrWriteTimeout) && x.base.Err() != nil && !x.conn.serverDone()
+}
+
+func (x *httpWire) clientVanished(now, timeout time.Duration) bool {
+	return x.conn.vanished(now, timeout)
 }
 
 // header returns a copy once the wire is released, because the writer is net/http's again:
@@ -136,16 +177,34 @@ func (x *httpWire) finish(bool, time.Duration) (late lateFrames) { return late }
 // release leaves the connection to net/http, and bounds what net/http still writes of the
 // response. Of a broken stream net/http can write nothing, so that the end stays broken
 // even if a middleware recovers from the panic that follows.
-func (x *httpWire) release(broken bool, timeout time.Duration) {
+//
+// Over HTTP/1.0 only the end of the connection ends a response, so a broken end needs
+// breakConnection as well.
+func (x *httpWire) release(broken bool, timeout time.Duration) (linger func()) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.released = true
+	if x.begun {
+		x.conn.endStream(x.timeout)
+	}
 	x.lastHeader = x.w.Header().Clone()
 	deadline := time.Now().Add(timeout)
 	if broken {
 		deadline = longAgo
 	}
 	_ = x.direct.SetWriteDeadline(deadline) // without deadlines, the panic alone breaks the stream
+	return nil
+}
+
+// breakConnection makes the end of an HTTP/1.0 response look broken, by a reset. It cannot if a
+// writer outside the plugin hides the connection.
+func (x *httpWire) breakConnection() {
+	if !x.http10 {
+		return
+	}
+	if conn, err := x.hijack(); err == nil {
+		socket.Reset(conn)
+	}
 }
 
 // hijack takes the connection from net/http, which works over HTTP/1.x.

@@ -32,7 +32,7 @@ func TestInterruptAfterRelease(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := &deadlineWriter{ResponseRecorder: httptest.NewRecorder()}
-			x := newHTTPWire(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody), nil)
+			x := newHTTPWire(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody), nil, time.Minute)
 			x.interrupt()
 			require.Equal(t, []time.Time{longAgo}, w.deadlines)
 			c.end(x)

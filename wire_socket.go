@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ type socketWire struct {
 	conn  socket.Conn
 	token uint64 // of the watch for the client's leaving
 	rest  *rest  // what the client has not taken yet
+	rare  atomic.Pointer[rareState]
 
 	interrupted atomic.Bool // set before the deadline is
 	chunked     bool        // chunks frame the response; otherwise it ends with the connection
@@ -34,8 +36,48 @@ type rest struct {
 	late lateFrames // the frames that b is the end of
 }
 
-func newSocketWire(conn net.Conn, chunked bool) *socketWire {
-	return &socketWire{conn: socket.New(conn), chunked: chunked}
+// rareState is what few sessions need. It is a separate allocation, so that an idle session
+// does not have it.
+type rareState struct {
+	acks unackedWatch // used where the kernel cannot watch for a client that has vanished
+	held atomic.Pointer[heldFrames]
+}
+
+// heldFrames are a copy of frames that a hub could not write because another write was under
+// way. The hub writes them with Finish, unless the session ends before that.
+type heldFrames struct {
+	b      []byte
+	events int
+}
+
+func newSocketWire(conn net.Conn, chunked bool, writeTimeout time.Duration) *socketWire {
+	w := &socketWire{conn: socket.New(conn), chunked: chunked}
+	_ = socket.LimitUnsent(conn) // where there is no such option, a client costs more memory
+	if !setUnackedTimeout(conn, writeTimeout) {
+		w.rareState().acks.active = true
+	}
+	return w
+}
+
+func (w *socketWire) rareState() *rareState {
+	if r := w.rare.Load(); r != nil {
+		return r
+	}
+	w.rare.CompareAndSwap(nil, new(rareState))
+	return w.rare.Load()
+}
+
+// hold keeps a copy of frames for takeHeld.
+func (w *socketWire) hold(frames []byte, events int) {
+	w.rareState().held.Store(&heldFrames{slices.Clone(frames), events})
+}
+
+// takeHeld returns the frames that were kept, or nil.
+func (w *socketWire) takeHeld() *heldFrames {
+	if r := w.rare.Load(); r != nil {
+		return r.held.Swap(nil)
+	}
+	return nil
 }
 
 // leavings ends detached sessions whose clients have left.
@@ -64,7 +106,7 @@ func (w *socketWire) write(frame []byte, began, timeout time.Duration) error {
 		buf.b = append(buf.b, "\r\n"...)
 		frame = buf.b
 	}
-	return w.writeError(w.writeAll(frame, timeout), began, timeout)
+	return w.writeError(w.writeAll(frame, timeout, time.Time{}), began, timeout)
 }
 
 func (w *socketWire) writeError(err error, began, timeout time.Duration) error {
@@ -74,32 +116,45 @@ func (w *socketWire) writeError(err error, began, timeout time.Duration) error {
 	return writeError(err, began, timeout, isDeadline(err))
 }
 
-// writeAll writes the rest, and then p. It waits for the client no longer than timeout.
-func (w *socketWire) writeAll(p []byte, timeout time.Duration) error {
+// writeAll writes the rest, and then p. It waits for the client no longer than timeout for
+// each part of that, and not beyond the time of until, if it is not zero.
+func (w *socketWire) writeAll(p []byte, timeout time.Duration, until time.Time) error {
 	if w.rest == nil {
 		n, err := w.conn.TryWrite(p)
 		if p = p[n:]; err != nil || len(p) == 0 {
 			return err
 		}
 	}
-	if err := w.conn.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
-		return err
-	}
-	if w.interrupted.Load() { // an interruption whose deadline has just been replaced
-		_ = w.conn.SetWriteDeadline(longAgo)
-	}
 	if w.rest != nil {
-		if _, err := w.conn.Write(w.rest.b); err != nil {
+		if err := w.writeParts(w.rest.b, timeout, until); err != nil {
 			return err
 		}
 		w.rest.b = nil // writeRest has still to account for it
 	}
-	if len(p) > 0 {
-		if _, err := w.conn.Write(p); err != nil {
+	if err := w.writeParts(p, timeout, until); err != nil {
+		return err
+	}
+	return w.conn.SetWriteDeadline(time.Time{}) // it must not end a later write that does not wait
+}
+
+// writeParts writes p in parts, each of which has a deadline of its own.
+func (w *socketWire) writeParts(p []byte, timeout time.Duration, until time.Time) error {
+	for part := range slices.Chunk(p, partSize) {
+		deadline := time.Now().Add(timeout)
+		if !until.IsZero() && until.Before(deadline) {
+			deadline = until
+		}
+		if err := w.conn.SetWriteDeadline(deadline); err != nil {
+			return err
+		}
+		if w.interrupted.Load() { // an interruption whose deadline has just been replaced
+			_ = w.conn.SetWriteDeadline(longAgo)
+		}
+		if _, err := w.conn.Write(part); err != nil {
 			return err
 		}
 	}
-	return w.conn.SetWriteDeadline(time.Time{}) // it must not end a later write that does not wait
+	return nil
 }
 
 // tryWrite writes as much of p as the client takes at once, and keeps a copy of the rest:
@@ -122,10 +177,10 @@ func (w *socketWire) tryWrite(p []byte, frames lateFrames) (pending bool, err er
 	return true, nil
 }
 
-// writeRest writes the rest, if there is one, and what must follow it. It returns the
-// frames that are complete with that.
-func (w *socketWire) writeRest(then []byte, timeout time.Duration) (late lateFrames, err error) {
-	if err := w.writeAll(then, timeout); err != nil {
+// writeRest writes the rest, if there is one, and what must follow it, as writeAll does. It
+// returns the frames that are complete with that.
+func (w *socketWire) writeRest(then []byte, timeout time.Duration, until time.Time) (late lateFrames, err error) {
+	if err := w.writeAll(then, timeout, until); err != nil {
 		return late, err
 	}
 	if w.rest != nil {
@@ -138,6 +193,11 @@ func (w *socketWire) writeRest(then []byte, timeout time.Duration) (late lateFra
 // interruption.
 func (w *socketWire) clientLeft(err error) bool {
 	return !errors.Is(err, ErrWriteTimeout) && !isDeadline(err)
+}
+
+func (w *socketWire) clientVanished(now, timeout time.Duration) bool {
+	r := w.rare.Load()
+	return r != nil && r.acks.vanished(w.conn, now, timeout)
 }
 
 // header returns an empty header: the real one went with net/http's response.
@@ -159,18 +219,24 @@ func (w *socketWire) finish(clientLeft bool, timeout time.Duration) (late lateFr
 	if w.chunked {
 		last = []byte("0\r\n\r\n")
 	}
-	late, err := w.writeRest(last, timeout)
+	late, err := w.writeRest(last, timeout, time.Now().Add(timeout))
 	w.unfinished = err != nil
 	return late
 }
 
-// release closes the connection. A broken stream needs no more to look broken, because it
-// has no last chunk.
-func (w *socketWire) release(broken bool, _ time.Duration) {
+// release closes the connection. A broken stream has no last chunk, and so needs no more to
+// look broken. Over HTTP/1.0 it needs a reset.
+func (w *socketWire) release(broken bool, _ time.Duration) (linger func()) {
 	leavings.Remove(w.token)
-	if broken || w.unfinished {
+	switch broken = broken || w.unfinished; {
+	case broken && w.chunked:
 		_ = w.conn.Abort()
-		return
+	case broken:
+		socket.Reset(w.conn.Conn)
+	case w.conn.EndWrites() != nil:
+		_ = w.conn.Close()
+	default:
+		return w.conn.CloseAfterPeer
 	}
-	_ = w.conn.Close()
+	return nil
 }

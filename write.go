@@ -2,6 +2,7 @@ package sse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/chi-sse/sse/event"
@@ -64,6 +65,10 @@ func (s *ServerSession) writeFrame(frame []byte, events int, kind writeKind, sen
 		return false, nil
 	default:
 		s.lastWrite = sinceEpoch()
+		if kind == ofHeartbeat && s.wire().clientVanished(s.lastWrite, s.route.writeTimeout) {
+			err = errVanished
+			break
+		}
 		err = s.wire().write(frame, s.lastWrite, s.route.writeTimeout)
 	}
 	err = s.account(len(frame), events, err)
@@ -76,6 +81,9 @@ func (s *ServerSession) writeFrame(frame []byte, events int, kind writeKind, sen
 	}
 	return opened, err
 }
+
+// errVanished is the error of a write to a client that acknowledges nothing any longer.
+var errVanished = fmt.Errorf("%w: it acknowledges nothing", ErrClientGone)
 
 // firstFrame returns the frame that opens the session: what goes before frame, and frame.
 func (s *ServerSession) firstFrame(frame []byte) []byte {
@@ -112,7 +120,7 @@ func (s *ServerSession) account(n, events int, err error) error {
 		s.events += int64(events)
 		return nil
 	}
-	if s.wire().clientLeft(err) {
+	if s.wire().clientLeft(err) && !errors.Is(err, ErrClientGone) {
 		err = fmt.Errorf("%w: %w", ErrClientGone, err)
 	}
 	s.state = torn

@@ -129,7 +129,7 @@ func tailOf(t *testing.T, log *logFile) string {
 func serve(t *testing.T, r *sse.Router) string {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(r)
-	r.Plugin().ShutdownWith(srv.Config)
+	r.Plugin().Attach(srv.Config)
 	srv.Start()
 	t.Cleanup(func() {
 		_ = srv.Config.Shutdown(context.Background())

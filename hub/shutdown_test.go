@@ -274,7 +274,7 @@ func TestShutdownOfThePluginOnly(t *testing.T) {
 
 func TestShutdownOfTheServer(t *testing.T) {
 	forEach(t, func(t *test) {
-		a := t.start(plan{server: func(a *app, srv *http.Server) { a.plugin.ShutdownWith(srv) }})
+		a := t.start(plan{server: func(a *app, srv *http.Server) { a.plugin.Attach(srv) }})
 		s := a.connect("/")
 		a.joined("a", 1)
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
