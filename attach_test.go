@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,6 +90,25 @@ func TestAttachBaseContextEnds(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A write that the end of the base context interrupts has not failed because the client left.
+func TestAttachBaseContextEndsDuringAWrite(t *testing.T) {
+	t.Parallel()
+	r := newRouter(sse.Config{WriteTimeout: time.Hour})
+	failed := make(chan error, 1)
+	r.SSE("/", func(s *sse.ServerSession) error {
+		err := s.SendData(strings.Repeat("x", 8<<20))
+		failed <- err
+		return err
+	})
+	base, cancel := context.WithCancel(t.Context())
+	c := dial(t, serve(t, r, attached(r, base)), "/")
+	require.Equal(t, http.StatusOK, c.StatusCode) // the write is under way, and the client does not read
+	cancel()
+	err := testkit.Receive(t, failed)
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.NotErrorIs(t, err, sse.ErrClientGone)
 }
 
 // After the end of its server's base context, the plugin takes no sessions.
