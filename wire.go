@@ -53,9 +53,19 @@ type wire interface {
 	release(broken bool, timeout time.Duration) (linger func())
 }
 
-// partSize is how much of a frame a client has to take within the write timeout, to be taken
-// for alive.
-const partSize = 16 << 10
+// A frame is written in parts. A client that takes partSize bytes within the write timeout is
+// alive, however large the frame is. A hub's batches are not larger, and so are one part: two
+// parts of half the size cost a third more through net/http, for a limit that hardly any
+// client would notice.
+//
+// A client that takes a part in less than a fastShare of the timeout is given fastPartSize
+// next. Each part more is another write to the system, and at the slower end a kernel that
+// opens its window in steps asks for as much anyway.
+const (
+	partSize     = 32 << 10
+	fastPartSize = 128 << 10
+	fastShare    = 64
+)
 
 // lateFrames are frames that a client took after the call that sent them had returned.
 type lateFrames struct {

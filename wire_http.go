@@ -87,12 +87,16 @@ func (x *httpWire) writeHead(r *http.Request) { writeHead(x.w, r, x.guard, x.las
 // write writes frame in parts, each of which has a deadline of its own: a client that takes
 // one part within timeout is alive, however large the frame is. It flushes once, at the end.
 func (x *httpWire) write(frame []byte, began, timeout time.Duration) error {
-	for len(frame) > partSize {
-		if err := x.writePart(frame[:partSize], began, timeout, false); err != nil {
+	for size := partSize; len(frame) > size; {
+		if err := x.writePart(frame[:size], began, timeout, false); err != nil {
 			return err
 		}
-		frame = frame[partSize:]
-		began = sinceEpoch()
+		frame = frame[size:]
+		now := sinceEpoch()
+		if size = partSize; now-began < timeout/fastShare {
+			size = fastPartSize
+		}
+		began = now
 	}
 	return x.writePart(frame, began, timeout, true)
 }
