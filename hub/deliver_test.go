@@ -14,6 +14,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestDeliverInOrderWithPositionsAsIDs(t *testing.T) {
@@ -70,7 +71,7 @@ func TestDeliverOneOrderOverAllTopics(t *testing.T) {
 			publishers.Go(func() {
 				for n := range each {
 					_, err := a.Publish(context.Background(), fmt.Sprint("t", i), sse.Event{Name: fmt.Sprint("t", i), Data: strconv.Itoa(n)})
-					noError(t, err)
+					testkit.NoError(t, err)
 				}
 			})
 		}
@@ -172,7 +173,7 @@ func TestDeliverToManyMembers(t *testing.T) {
 			}
 			s.expect("end")
 		}
-		eventually(t, func() bool { return a.Stats().Delivered == members*(events+1)+members/3*2 }, "the expected number of deliveries")
+		testkit.Eventually(t, func() bool { return a.Stats().Delivered == members*(events+1)+members/3*2 }, "the expected number of deliveries")
 	})
 }
 
@@ -230,20 +231,20 @@ func TestDeliverWhileMembersComeAndGo(t *testing.T) {
 					default:
 					}
 					s, err := a.try(a.client, "/?topic=a&topic=b")
-					if !noError(t, err) {
+					if !testkit.NoError(t, err) {
 						return
 					}
 					last := 0
 					for range 10 {
 						b, err := s.tryBlock()
-						if !noError(t, err) {
+						if !testkit.NoError(t, err) {
 							break
 						}
 						if b.silent {
 							continue
 						}
 						n, err := strconv.Atoi(b.Data)
-						noError(t, err)
+						testkit.NoError(t, err)
 						if last > 0 {
 							assert.Equal(t, last+1, n)
 						}
@@ -284,7 +285,7 @@ func TestDeliverBesideOtherSends(t *testing.T) {
 		sends.Go(func() {
 			for m := range a.Members("user/1") {
 				for i := range 200 {
-					noError(t, m.Session().Send(sse.Event{Name: "own", Data: strconv.Itoa(i)}))
+					testkit.NoError(t, m.Session().Send(sse.Event{Name: "own", Data: strconv.Itoa(i)}))
 				}
 			}
 		})

@@ -17,6 +17,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // exchange sends request over a new HTTP/1.x connection, runs script, and returns the
@@ -54,7 +55,7 @@ func TestDetachedLooksTheSame(t *testing.T) {
 		end     func(a *app)
 		broken  bool
 	}{
-		"HTTP/1.1 and Shutdown": {"GET / HTTP/1.1\r\nHost: test\r\n\r\n", func(a *app) { noError(a.t, a.Shutdown(a.t.Context())) }, false},
+		"HTTP/1.1 and Shutdown": {"GET / HTTP/1.1\r\nHost: test\r\n\r\n", func(a *app) { testkit.NoError(a.t, a.Shutdown(a.t.Context())) }, false},
 		"HTTP/1.1 and Kick":     {"GET / HTTP/1.1\r\nHost: test\r\n\r\n", func(a *app) { a.Kick("a", nil) }, false},
 		"HTTP/1.1 and a panic":  {"GET / HTTP/1.1\r\nHost: test\r\n\r\n", func(a *app) { a.publish("a", sse.Event{Name: "panic"}) }, true},
 		"a gap":                 {"GET / HTTP/1.1\r\nHost: test\r\nLast-Event-ID: nonsense\r\n\r\n", func(a *app) { a.Kick("a", nil) }, false},
@@ -68,7 +69,7 @@ func TestDetachedLooksTheSame(t *testing.T) {
 			var heads, bodies []string
 			var ends []sse.End
 			for _, tr := range transports {
-				if tr.major != 1 || tr.tls {
+				if tr.protocol.Name != testkit.HTTP1.Name {
 					continue
 				}
 				a := tr.start(t, plan{
@@ -97,7 +98,7 @@ func TestDetachedLooksTheSame(t *testing.T) {
 					a.publish("a", sse.Event{Data: strings.Repeat("large\n", 5_000), ID: "own"})
 					a.publish("a", sse.Event{})
 					a.publish("a", sse.Event{Comment: "c", Retry: time.Second})
-					eventually(t, func() bool { return a.Stats().Delivered == before+13 }, "the delivery of all 13 events")
+					testkit.Eventually(t, func() bool { return a.Stats().Delivered == before+13 }, "the delivery of all 13 events")
 					tt.end(a)
 				})
 				require.Equal(t, !tt.broken, whole)
@@ -134,7 +135,7 @@ func TestDetachedSessionsHaveNoGoroutines(t *testing.T) {
 				require.NoError(t, err)
 			}
 			a.joined("a", n)
-			goroutinesBackTo(t, before+5)
+			testkit.GoroutinesBackTo(t, before+5)
 			a.publish("a", sse.Event{Data: "1"})
 			for _, conn := range conns {
 				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -142,12 +143,12 @@ func TestDetachedSessionsHaveNoGoroutines(t *testing.T) {
 				s := &stream{Response: resp, t: t, r: bufio.NewReader(resp.Body)}
 				s.expect("1")
 			}
-			goroutinesBackTo(t, before+5)
+			testkit.GoroutinesBackTo(t, before+5)
 			for _, conn := range conns {
 				conn.Close()
 			}
 			a.joined("a", 0)
-			goroutinesBackTo(t, before)
+			testkit.GoroutinesBackTo(t, before)
 		})
 	}
 }
@@ -165,7 +166,7 @@ func TestDetachedClientThatLeaves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, tr := range transports {
-				if tr.major != 1 || tr.tls {
+				if tr.protocol.Name != testkit.HTTP1.Name {
 					continue
 				}
 				left := make(chan error, 1)
@@ -175,7 +176,7 @@ func TestDetachedClientThatLeaves(t *testing.T) {
 				require.NoError(t, err)
 				a.joined("a", 1)
 				leave(conn)
-				require.ErrorIs(t, receive(t, left), sse.ErrClientGone)
+				require.ErrorIs(t, testkit.Receive(t, left), sse.ErrClientGone)
 				require.Equal(t, sse.EndClientGone, a.end().Reason)
 			}
 		})
@@ -185,7 +186,7 @@ func TestDetachedClientThatLeaves(t *testing.T) {
 // Where Serve cannot take over the connection, it works without detaching.
 func TestDetachedIsNotWhereTheConnectionCannotBeHad(t *testing.T) {
 	forEach(t, func(t *test) {
-		if !t.detached && t.major == 1 {
+		if !t.detached && t.protocol.Proto == "HTTP/1.1" {
 			return
 		}
 		returned := make(chan error, 1)
@@ -214,7 +215,7 @@ func TestDetachedIsNotWhereTheConnectionCannotBeHad(t *testing.T) {
 		s.expectN(1, 3)
 		require.Empty(t, returned)
 		a.Kick("a", errOwn)
-		require.ErrorIs(t, receive(t, returned), errOwn)
+		require.ErrorIs(t, testkit.Receive(t, returned), errOwn)
 		s.expectEnd()
 	})
 }

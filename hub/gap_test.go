@@ -11,6 +11,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // gapCase is a client that connects with an id from which it cannot resume.
@@ -91,7 +92,7 @@ func TestGapIsToldAndWhatFollows(t *testing.T) {
 						require.Equal(t, position.String(), b.ID)
 					} else {
 						require.Empty(t, b.ID, "the client does not have the state yet")
-						require.Equal(t, head, receive(t, snapshots))
+						require.Equal(t, head, testkit.Receive(t, snapshots))
 						require.Equal(t, sse.Event{Name: "state", Data: "all"}, s.event())
 						require.Equal(t, head.String(), s.block().ID)
 					}
@@ -173,7 +174,7 @@ func TestGapByAge(t *testing.T) {
 		a.publishN("a", 1, 3)
 		s.expect("1")
 		s.leave()
-		eventually(t, func() bool { return a.Stats().LogEvents == 0 }, "an empty log, although nothing is published")
+		testkit.Eventually(t, func() bool { return a.Stats().LogEvents == 0 }, "an empty log, although nothing is published")
 		last := a.Position()
 		s = a.resume("/", s.id)
 		require.Equal(t, "expired", s.Header.Get(hub.GapHeader))
@@ -219,7 +220,7 @@ func TestGapWhileTheSessionOpens(t *testing.T) {
 							once.Do(func() {
 								for i := range log + 10 {
 									_, err := h.Publish(s.Context(), "a", sse.Event{Name: "new", Data: strconv.Itoa(i)})
-									noError(t, err)
+									testkit.NoError(t, err)
 								}
 							})
 							return accepts || m.Event.Name == "new"

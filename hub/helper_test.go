@@ -2,7 +2,6 @@ package hub_test
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -10,16 +9,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -29,28 +25,26 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// patience is how long a test waits for something that must happen. Nothing takes so long.
-const patience = 20 * time.Second
-
-// transport is a protocol, with or without TLS and detached sessions.
+// transport is a protocol, with or without detached sessions.
 type transport struct {
 	name     string
-	major    int // major version of HTTP
-	tls      bool
+	protocol testkit.Protocol
 	detached bool
-	set      func(*http.Protocols, bool)
 }
 
-var transports = []transport{
-	{"http1", 1, false, false, (*http.Protocols).SetHTTP1},
-	{"http1-tls", 1, true, false, (*http.Protocols).SetHTTP1},
-	{"http2-tls", 2, true, false, (*http.Protocols).SetHTTP2},
-	{"h2c", 2, false, false, (*http.Protocols).SetUnencryptedHTTP2},
-	{"detached", 1, false, true, (*http.Protocols).SetHTTP1},
-	{"detached-tls", 1, true, true, (*http.Protocols).SetHTTP1},
-}
+var (
+	http1       = transport{"http1", testkit.HTTP1, false}
+	http1TLS    = transport{"http1-tls", testkit.HTTP1TLS, false}
+	http2       = transport{"http2-tls", testkit.HTTP2, false}
+	h2c         = transport{"h2c", testkit.H2C, false}
+	detached    = transport{"detached", testkit.HTTP1, true}
+	detachedTLS = transport{"detached-tls", testkit.HTTP1TLS, true}
+
+	transports = []transport{http1, http1TLS, http2, h2c, detached, detachedTLS}
+)
 
 // test is a test and the transport that it uses.
 type test struct {
@@ -76,12 +70,6 @@ func (t *test) start(p plan) *app {
 	return t.transport.start(t.T, p)
 }
 
-func (tr transport) protocols() *http.Protocols {
-	p := new(http.Protocols)
-	tr.set(p, true)
-	return p
-}
-
 // plan configures an app. Its zero value serves topic "a".
 type plan struct {
 	hub     hub.Config
@@ -105,14 +93,14 @@ type app struct {
 	srv    *httptest.Server
 	client *http.Client
 	ends   chan sse.End
-	log    *syncBuffer // what the hub and the plugin log
+	log    *testkit.Buffer // what the hub and the plugin log
 }
 
 // start starts an app over tr. When the test ends it stops the app, and asserts that no
 // session and no member is left.
 func (tr transport) start(t testing.TB, p plan) *app {
 	t.Helper()
-	a := &app{t: t, tr: tr, ends: make(chan sse.End, 10_000), log: new(syncBuffer)}
+	a := &app{t: t, tr: tr, ends: make(chan sse.End, 10_000), log: new(testkit.Buffer)}
 	logger := slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	p.hub.Detached = tr.detached
 	if p.hub.Logger == nil {
@@ -152,43 +140,35 @@ func (tr transport) start(t testing.TB, p plan) *app {
 		p.mount(a, r)
 	}
 
-	complaints := new(complaints)
-	a.srv = httptest.NewUnstartedServer(r)
-	a.srv.Config.Protocols = tr.protocols()
-	a.srv.Config.ErrorLog = log.New(complaints, "", 0)
-	if p.small {
-		a.srv.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-			if t, ok := c.(*tls.Conn); ok {
-				c = t.NetConn()
-			}
-			_ = c.(*net.TCPConn).SetWriteBuffer(16 << 10)
-			return ctx
+	serverLog := testkit.NewLog()
+	t.Cleanup(func() { // runs after the cleanup of testkit.Serve, which closes the server
+		testkit.Eventually(t, func() bool { return a.plugin.Len() == 0 }, "the end of all sessions")
+		testkit.Eventually(t, func() bool { return a.Stats().Members == 0 }, "the end of all members")
+		expected := append(p.expects, "TLS handshake error") // a client that stops at the end of a test causes it
+		for _, e := range serverLog.Entries("") {
+			assert.True(t, slices.ContainsFunc(expected, func(text string) bool { return strings.Contains(e.Message, text) }),
+				"http.Server has logged: %s", e.Message)
 		}
-	}
-	if p.server != nil {
-		p.server(a, a.srv.Config)
-	}
-	if tr.tls {
-		a.srv.EnableHTTP2 = tr.major == 2
-		a.srv.StartTLS()
-	} else {
-		a.srv.Start()
-	}
-	a.client = a.newClient(false)
-	t.Cleanup(func() {
-		a.srv.CloseClientConnections()
-		a.srv.Close()
-		eventually(t, func() bool { return a.plugin.Len() == 0 }, "the end of all sessions")
-		eventually(t, func() bool { return a.Stats().Members == 0 }, "the end of all members")
-		complaints.check(t, append(p.expects, "TLS handshake error")) // a client that stops at the end of a test causes it
 	})
+	options := []func(*httptest.Server){tr.protocol.Setup}
+	if p.small {
+		options = append(options, testkit.SendBuffer(16<<10))
+	}
+	options = append(options, func(srv *httptest.Server) {
+		srv.Config.ErrorLog = slog.NewLogLogger(serverLog, slog.LevelError)
+		if p.server != nil {
+			p.server(a, srv.Config)
+		}
+	})
+	a.srv = testkit.Serve(t, r, options...)
+	a.client = a.newClient(false)
 	return a
 }
 
 // newClient returns a client. A slow one has small buffers, so it takes little more than it
 // reads.
 func (a *app) newClient(slow bool) *http.Client {
-	t := &http.Transport{Protocols: a.tr.protocols(), TLSClientConfig: a.tlsConfig()}
+	t := &http.Transport{Protocols: a.tr.protocol.Protocols(), TLSClientConfig: a.tlsConfig()}
 	if slow {
 		t.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}
 		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -206,23 +186,19 @@ func (a *app) newClient(slow bool) *http.Client {
 // rawConn returns a connection to the server, without an HTTP client.
 func (a *app) rawConn() net.Conn {
 	a.t.Helper()
-	var conn net.Conn
-	var err error
-	addr := a.srv.Listener.Addr().String()
-	if a.tr.tls {
-		conn, err = (&tls.Dialer{Config: a.tlsConfig()}).DialContext(a.t.Context(), "tcp", addr)
-	} else {
-		conn, err = (&net.Dialer{}).DialContext(a.t.Context(), "tcp", addr)
+	conn := testkit.Dial(a.t, a.srv)
+	if !a.tr.protocol.TLS {
+		return conn
 	}
-	require.NoError(a.t, err)
-	a.t.Cleanup(func() { conn.Close() })
-	require.NoError(a.t, conn.SetDeadline(time.Now().Add(2*patience)))
-	return conn
+	secure := tls.Client(conn, a.tlsConfig())
+	require.NoError(a.t, secure.HandshakeContext(a.t.Context()))
+	a.t.Cleanup(func() { secure.Close() })
+	return secure
 }
 
 func (a *app) tlsConfig() *tls.Config {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool(), ServerName: "example.com"}
-	if a.tr.tls {
+	if a.tr.protocol.TLS {
 		config.RootCAs.AddCert(a.srv.Certificate())
 	}
 	return config
@@ -247,14 +223,14 @@ func (a *app) publishN(topic string, first, last int) {
 // joined waits until n members have joined topic.
 func (a *app) joined(topic string, n int) {
 	a.t.Helper()
-	eventually(a.t, func() bool { return a.Count(topic) == n && len(slices.Collect(a.Members(topic))) == n },
+	testkit.Eventually(a.t, func() bool { return a.Count(topic) == n && len(slices.Collect(a.Members(topic))) == n },
 		fmt.Sprintf("%d members of %s", n, topic))
 }
 
 // end waits until a session has ended, and returns how.
 func (a *app) end() sse.End {
 	a.t.Helper()
-	return receive(a.t, a.ends)
+	return testkit.Receive(a.t, a.ends)
 }
 
 // stream is a client's side of a session.
@@ -280,12 +256,10 @@ func (a *app) dialBy(c *http.Client, path string, header ...string) *stream {
 }
 
 func (a *app) try(c *http.Client, path string, header ...string) (*stream, error) {
-	ctx, cancel := context.WithTimeout(a.t.Context(), patience) // so that a failing test does not hang
+	ctx, cancel := context.WithTimeout(a.t.Context(), testkit.Patience) // so that a failing test does not hang
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.srv.URL+path, http.NoBody)
 	if err == nil {
-		for pair := range slices.Chunk(header, 2) {
-			req.Header.Add(pair[0], pair[1])
-		}
+		req.Header = testkit.Header(header...)
 		var resp *http.Response
 		if resp, err = c.Do(req); err == nil {
 			s := &stream{Response: resp, t: a.t, r: bufio.NewReader(resp.Body), id: req.Header.Get("Last-Event-Id"), cancel: cancel}
@@ -314,7 +288,7 @@ func (a *app) connectBy(c *http.Client, path string, header ...string) *stream {
 	a.t.Helper()
 	s := a.dialBy(c, path, header...)
 	require.Equal(a.t, http.StatusOK, s.StatusCode)
-	require.Equal(a.t, a.tr.major, s.ProtoMajor)
+	require.Equal(a.t, a.tr.protocol.Proto, s.Proto)
 	require.Equal(a.t, "text/event-stream", s.Header.Get("Content-Type"))
 	return s
 }
@@ -470,104 +444,4 @@ func (s *stream) rest() (string, error) {
 func (s *stream) leave() {
 	s.cancel()
 	s.Body.Close()
-}
-
-// receive waits for a value from c.
-func receive[T any](t testing.TB, c <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-c:
-		return v
-	case <-time.After(patience):
-		require.FailNow(t, "received nothing in time")
-		panic("unreachable")
-	}
-}
-
-// within calls f, and asserts that it returns in time.
-func within(t testing.TB, f func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	receive(t, done)
-}
-
-// eventually waits until f returns true.
-func eventually(t testing.TB, f func() bool, what string) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !f(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			require.FailNow(t, "waited in vain for: "+what)
-		}
-	}
-}
-
-// goroutinesBackTo waits until no more than n goroutines are running.
-func goroutinesBackTo(t testing.TB, n int) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); runtime.NumGoroutine() > n; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			stacks := make([]byte, 1<<20)
-			stacks = stacks[:runtime.Stack(stacks, true)]
-			require.FailNowf(t, "goroutines are left", "%d more than the %d before\n%s", runtime.NumGoroutine()-n, n, stacks)
-		}
-	}
-}
-
-// require must not be used in handlers and other goroutines, since it would end the
-// goroutine it is called from, not the test. noError and matches are for those.
-
-func noError(t testing.TB, err error) bool {
-	t.Helper()
-	return assert.NoError(t, err)
-}
-
-func matches(t testing.TB, err, target error, about ...any) {
-	t.Helper()
-	assert.ErrorIs(t, err, target, about...)
-}
-
-// complaints collects what http.Server logs.
-type complaints struct {
-	mu  sync.Mutex
-	all []string
-}
-
-func (c *complaints) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.all = append(c.all, string(p))
-	return len(p), nil
-}
-
-// check asserts that each complaint contains one of the expected texts.
-func (c *complaints) check(t testing.TB, expected []string) {
-	t.Helper()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, complaint := range c.all {
-		assert.True(t, slices.ContainsFunc(expected, func(text string) bool { return strings.Contains(complaint, text) }),
-			"http.Server has logged: %s", complaint)
-	}
-}
-
-// syncBuffer is a buffer that is safe for concurrent use.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

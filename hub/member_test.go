@@ -16,13 +16,14 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestFilterIsOfEachSubscriber(t *testing.T) {
 	forEach(t, func(t *test) {
 		a := t.start(plan{serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
 			every, err := strconv.ParseUint(s.Call().URL.Query().Get("every"), 10, 64)
-			noError(t, err)
+			testkit.NoError(t, err)
 			sub.Filter = func(m *hub.Message) bool { return m.Position.Offset%every == 0 }
 			return h.Serve(s, sub)
 		}})
@@ -161,7 +162,7 @@ func (f *following) join(m *hub.Member, _ string) {
 
 func (f *following) get(t testing.TB, name string) (m *hub.Member) {
 	t.Helper()
-	eventually(t, func() bool {
+	testkit.Eventually(t, func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		m = f.m[name]
@@ -240,9 +241,9 @@ func TestSubscribeToTopicsThatAreLeftAtOnce(t *testing.T) {
 			all.Go(func() {
 				for n := range 100 {
 					topic := strconv.Itoa((i + n) % 3)
-					noError(t, m.Subscribe(topic))
+					testkit.NoError(t, m.Subscribe(topic))
 					_, err := a.Publish(t.Context(), topic, sse.Event{Comment: "x"})
-					noError(t, err)
+					testkit.NoError(t, err)
 					m.Unsubscribe(topic)
 				}
 			})
@@ -267,7 +268,7 @@ func TestSubscribeFromAnotherRequest(t *testing.T) {
 				r.Get("/follow/{topic}", func(w http.ResponseWriter, r *http.Request) {
 					n := 0
 					for m := range a.Members("user/1") {
-						noError(t, m.Subscribe(r.PathValue("topic")))
+						testkit.NoError(t, m.Subscribe(r.PathValue("topic")))
 						n++
 					}
 					fmt.Fprint(w, n)
@@ -293,14 +294,14 @@ func TestSubscribeFromNothing(t *testing.T) {
 		a := t.start(plan{
 			hub: hub.Config{OnJoin: func(m *hub.Member, topic string) {
 				if topic == "user/1" {
-					noError(t, m.Subscribe("a"))
+					testkit.NoError(t, m.Subscribe("a"))
 					members <- m
 				}
 			}},
 			sub: hub.Subscription{Topics: []string{"user/1"}},
 		})
 		s := a.connect("/")
-		m := receive(t, members)
+		m := testkit.Receive(t, members)
 		m.Unsubscribe("user/1")
 		a.joined("a", 1)
 		require.Equal(t, 1, a.Stats().Members)

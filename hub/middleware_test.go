@@ -14,6 +14,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // To middleware, a stream is a request with status 200. It counts the bytes that were
@@ -22,7 +23,7 @@ func TestMiddlewareSeesAnAnswer(t *testing.T) {
 	forEach(t, func(t *test) {
 		type answer struct{ status, bytes int }
 		answers := make(chan answer, 1)
-		var access syncBuffer
+		var access testkit.Buffer
 		a := t.start(plan{
 			use: []func(http.Handler) http.Handler{
 				middleware.RequestLogger(&middleware.DefaultLogFormatter{Logger: &printer{&access}, NoColor: true}),
@@ -48,8 +49,8 @@ func TestMiddlewareSeesAnAnswer(t *testing.T) {
 			a.joined("a", 1)
 			a.Kick("a", nil)
 		}
-		require.Equal(t, answer{http.StatusOK, read}, receive(t, answers))
-		eventually(t, func() bool { return access.String() != "" }, "a line in the access log")
+		require.Equal(t, answer{http.StatusOK, read}, testkit.Receive(t, answers))
+		testkit.Eventually(t, func() bool { return access.String() != "" }, "a line in the access log")
 		require.Contains(t, access.String(), fmt.Sprintf(" - 200 %dB in ", read))
 	})
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // presence records the calls of the hooks: which member has joined which topic.
@@ -48,7 +49,7 @@ func (p *presence) config() hub.Config {
 // left waits until OnLeave has been called n times, and returns the causes.
 func (p *presence) left(n int) []error {
 	p.t.Helper()
-	eventually(p.t, func() bool {
+	testkit.Eventually(p.t, func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		return len(p.causes) == n
@@ -72,8 +73,8 @@ func TestPresenceCauses(t *testing.T) {
 			assert.Equal(a.t, 1, a.Kick("b", errOwn))
 			assert.Equal(a.t, 0, a.Kick("none", errOwn))
 		}, []error{hub.ErrKicked, errOwn}, sse.EndClosed, false},
-		"Hub.Shutdown":    {func(a *app, _ *stream, _ *hub.Member) { noError(a.t, a.Shutdown(context.Background())) }, []error{sse.ErrShutdown}, sse.EndShutdown, false},
-		"Plugin.Shutdown": {func(a *app, _ *stream, _ *hub.Member) { noError(a.t, a.plugin.Shutdown(context.Background())) }, []error{sse.ErrShutdown}, sse.EndShutdown, false},
+		"Hub.Shutdown":    {func(a *app, _ *stream, _ *hub.Member) { testkit.NoError(a.t, a.Shutdown(context.Background())) }, []error{sse.ErrShutdown}, sse.EndShutdown, false},
+		"Plugin.Shutdown": {func(a *app, _ *stream, _ *hub.Member) { testkit.NoError(a.t, a.plugin.Shutdown(context.Background())) }, []error{sse.ErrShutdown}, sse.EndShutdown, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			forEach(t, func(t *test) {
@@ -122,13 +123,13 @@ func TestPresenceIsConsistent(t *testing.T) {
 			onJoin(m, topic)
 			assert.Positive(t, h.Load().Count(topic), "the member counts itself")
 			_, err := h.Load().Publish(t.Context(), "presence", sse.Event{Data: "join"})
-			noError(t, err)
+			testkit.NoError(t, err)
 		}
 		cfg.OnLeave = func(m *hub.Member, topic string, cause error) {
 			check(m, topic, false)
 			onLeave(m, topic, cause)
 			_, err := h.Load().Publish(context.Background(), "presence", sse.Event{Data: "leave"})
-			noError(t, err)
+			testkit.NoError(t, err)
 		}
 		a := t.start(plan{hub: cfg})
 		h.Store(a.Hub)
@@ -139,7 +140,7 @@ func TestPresenceIsConsistent(t *testing.T) {
 			all.Go(func() {
 				for n := range 3 {
 					s, err := a.try(a.client, "/?topic=a&topic=b")
-					if !noError(t, err) {
+					if !testkit.NoError(t, err) {
 						return
 					}
 					switch (i + n) % 3 {
@@ -158,7 +159,7 @@ func TestPresenceIsConsistent(t *testing.T) {
 			})
 		}
 		all.Wait()
-		eventually(t, func() bool { return a.Stats().Members == 1 }, "all members but one to leave")
+		testkit.Eventually(t, func() bool { return a.Stats().Members == 1 }, "all members but one to leave")
 		p.mu.Lock()
 		require.Len(t, p.in, 1)
 		joins, leaves := p.joins, len(p.causes)
@@ -193,13 +194,13 @@ func TestPresenceInTheHooks(t *testing.T) {
 		}})
 		h.Store(a.Hub)
 		s1 := a.connect("/")
-		require.Equal(t, seen{"join", 1, 1}, receive(t, told))
+		require.Equal(t, seen{"join", 1, 1}, testkit.Receive(t, told))
 		s2 := a.connect("/")
-		require.Equal(t, seen{"join", 2, 2}, receive(t, told))
+		require.Equal(t, seen{"join", 2, 2}, testkit.Receive(t, told))
 		s1.leave()
-		require.Equal(t, seen{"leave", 1, 1}, receive(t, told))
+		require.Equal(t, seen{"leave", 1, 1}, testkit.Receive(t, told))
 		s2.leave()
-		require.Equal(t, seen{"leave", 0, 0}, receive(t, told))
+		require.Equal(t, seen{"leave", 0, 0}, testkit.Receive(t, told))
 	})
 }
 
@@ -218,9 +219,9 @@ func TestPresenceOfAClientThatLeavesWhileItJoins(t *testing.T) {
 		}
 		a := t.start(plan{hub: cfg})
 		s := a.connect("/?topic=a&topic=b")
-		m := receive(t, joining)
+		m := testkit.Receive(t, joining)
 		s.leave()
-		receive(t, m.Session().Done())
+		testkit.Receive(t, m.Session().Done())
 		close(goOn)
 		for _, cause := range p.left(p.joined(t, a)) {
 			require.ErrorIs(t, cause, sse.ErrClientGone)
@@ -234,7 +235,7 @@ func TestPresenceOfAClientThatLeavesWhileItJoins(t *testing.T) {
 // joined waits until all members have left, and returns how often OnJoin was called.
 func (p *presence) joined(t testing.TB, a *app) int {
 	t.Helper()
-	eventually(t, func() bool { return a.Stats().Members == 0 && a.plugin.Len() == 0 }, "all members to leave")
+	testkit.Eventually(t, func() bool { return a.Stats().Members == 0 && a.plugin.Len() == 0 }, "all members to leave")
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.joins
@@ -247,14 +248,14 @@ func TestPresenceHooksMayDoAnything(t *testing.T) {
 		a := t.start(plan{hub: hub.Config{
 			OnJoin: func(m *hub.Member, topic string) {
 				_, err := h.Load().Publish(t.Context(), topic, sse.Event{Data: "joined " + topic})
-				noError(t, err)
+				testkit.NoError(t, err)
 				switch topic {
 				case "a":
-					noError(t, m.Subscribe("b", "c"))
+					testkit.NoError(t, m.Subscribe("b", "c"))
 				case "b":
 					m.Unsubscribe("b")
 				case "c":
-					noError(t, m.Session().Send(sse.Event{Data: "hello"}))
+					testkit.NoError(t, m.Session().Send(sse.Event{Data: "hello"}))
 				case "kick":
 					m.Kick(errOwn)
 				}
@@ -262,9 +263,9 @@ func TestPresenceHooksMayDoAnything(t *testing.T) {
 			OnLeave: func(m *hub.Member, topic string, _ error) {
 				left <- topic
 				_, err := h.Load().Publish(context.Background(), "a", sse.Event{Data: "left " + topic})
-				noError(t, err)
+				testkit.NoError(t, err)
 				if topic != "b" {
-					matches(t, m.Subscribe("x"), sse.ErrClosed)
+					testkit.ErrorIs(t, m.Subscribe("x"), sse.ErrClosed)
 				}
 			},
 		}})
@@ -277,13 +278,13 @@ func TestPresenceHooksMayDoAnything(t *testing.T) {
 			}
 		}
 		require.ElementsMatch(t, []string{"joined a", "joined c", "left b", "hello"}, got)
-		require.Equal(t, "b", receive(t, left))
+		require.Equal(t, "b", testkit.Receive(t, left))
 		kicked := a.connect("/?topic=kick")
 		kicked.expectEnd()
-		require.Equal(t, "kick", receive(t, left))
+		require.Equal(t, "kick", testkit.Receive(t, left))
 		s.expect("left kick")
 		s.leave()
-		require.ElementsMatch(t, []string{"a", "c"}, []string{receive(t, left), receive(t, left)})
+		require.ElementsMatch(t, []string{"a", "c"}, []string{testkit.Receive(t, left), testkit.Receive(t, left)})
 	})
 }
 
@@ -320,7 +321,7 @@ func TestPresenceHookThatPanics(t *testing.T) {
 				a.joined("a", 1)
 				a.joined("b", 0)
 				a.joined("c", 0)
-				eventually(t, func() bool { return a.Stats().Members == 1 && a.plugin.Len() == 1 }, "one session to end")
+				testkit.Eventually(t, func() bool { return a.Stats().Members == 1 && a.plugin.Len() == 1 }, "one session to end")
 				require.Equal(t, 1, a.Stats().Topics)
 				require.Contains(t, a.log.String(), "level=ERROR")
 				a.publish("a", sse.Event{Data: "1"})

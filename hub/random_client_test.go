@@ -45,7 +45,7 @@ func (run *randomRun) newClient(i int) *randomClient {
 // transport returns a transport that remembers the client's connection, for cut.
 func (c *randomClient) transport() *http.Transport {
 	dialer := new(net.Dialer)
-	tr := &http.Transport{Protocols: c.run.tr.only(), DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+	tr := &http.Transport{Protocols: c.run.tr.protocol.Protocols(), DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dialer.DialContext(ctx, network, addr)
 		if err == nil {
 			c.mu.Lock()
@@ -57,7 +57,7 @@ func (c *randomClient) transport() *http.Transport {
 		}
 		return conn, err
 	}}
-	if c.run.tr.tls {
+	if c.run.tr.protocol.TLS {
 		tr.TLSClientConfig = c.run.srv.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	}
 	return tr

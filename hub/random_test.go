@@ -3,14 +3,9 @@ package hub_test
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"fmt"
-	"io"
-	"log"
 	"log/slog"
 	"math/rand/v2"
-	"net"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"slices"
@@ -25,6 +20,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // TestRandom publishes from several goroutines, while many clients connect and disconnect
@@ -40,20 +36,7 @@ func TestRandom(t *testing.T) {
 	}
 }
 
-type randomTransport struct {
-	name      string
-	tls       bool
-	detached  bool
-	protocols func(*http.Protocols, bool)
-}
-
-var randomTransports = []randomTransport{
-	{"http1", false, false, (*http.Protocols).SetHTTP1},
-	{"http2-tls", true, false, (*http.Protocols).SetHTTP2},
-	{"h2c", false, false, (*http.Protocols).SetUnencryptedHTTP2},
-	{"detached", false, true, (*http.Protocols).SetHTTP1},
-	{"detached-tls", true, true, (*http.Protocols).SetHTTP1},
-}
+var randomTransports = []transport{http1, http2, h2c, detached, detachedTLS}
 
 const (
 	randomLog      = 1500 // events in the log
@@ -62,7 +45,7 @@ const (
 
 type randomRun struct {
 	t    *testing.T
-	tr   randomTransport
+	tr   transport
 	hub  *hub.Hub
 	srv  *httptest.Server
 	stop chan struct{} // closed before the last events are published
@@ -84,7 +67,7 @@ type randomEvent struct {
 
 var randomTopics = []string{"a", "b", "c", "d"}
 
-func newRandomRun(t *testing.T, tr randomTransport) *randomRun {
+func newRandomRun(t *testing.T, tr transport) *randomRun {
 	t.Helper()
 	run := &randomRun{t: t, tr: tr, stop: make(chan struct{}), ends: make(map[string]uint64)}
 	quiet := slog.New(slog.DiscardHandler)
@@ -112,25 +95,7 @@ func newRandomRun(t *testing.T, tr randomTransport) *randomRun {
 		}
 		return h.Serve(s, sub)
 	})
-	run.srv = httptest.NewUnstartedServer(r)
-	run.srv.Config.ErrorLog = log.New(io.Discard, "", 0)
-	run.srv.Config.Protocols = tr.only()
-	run.srv.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		if t, ok := c.(*tls.Conn); ok {
-			c = t.NetConn()
-		}
-		_ = c.(*net.TCPConn).SetWriteBuffer(8 << 10)
-		return ctx
-	}
-	if tr.tls {
-		run.srv.EnableHTTP2 = tr.name == "http2-tls"
-		run.srv.StartTLS()
-	} else {
-		run.srv.Start()
-	}
-	t.Cleanup(func() {
-		run.srv.CloseClientConnections()
-		run.srv.Close()
+	t.Cleanup(func() { // runs after the cleanup of testkit.Serve, which closes the server
 		deadline := time.Now().Add(randomPatience)
 		for (r.Plugin().Len() > 0 || h.Stats().Members > 0) && time.Now().Before(deadline) {
 			time.Sleep(time.Millisecond)
@@ -139,13 +104,8 @@ func newRandomRun(t *testing.T, tr randomTransport) *randomRun {
 			t.Errorf("%d sessions, %d members are left", n, m)
 		}
 	})
+	run.srv = testkit.Serve(t, r, tr.protocol.Setup, testkit.SendBuffer(8<<10))
 	return run
-}
-
-func (tr randomTransport) only() *http.Protocols {
-	p := new(http.Protocols)
-	tr.protocols(p, true)
-	return p
 }
 
 func (run *randomRun) run() {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // requireNoGap asserts that the stream has no GapHeader.
@@ -226,9 +227,9 @@ func TestResumeLosesNothingBesideHeartbeats(t *testing.T) {
 		publisher.Go(func() {
 			for i := range rounds * each {
 				_, err := a.Publish(context.Background(), "a", sse.Event{Data: strconv.Itoa(i)})
-				noError(t, err)
+				testkit.NoError(t, err)
 				_, err = a.Publish(context.Background(), "busy", sse.Event{Data: "x"})
-				noError(t, err)
+				testkit.NoError(t, err)
 				time.Sleep(time.Duration(i%3) * 50 * time.Microsecond)
 			}
 		})

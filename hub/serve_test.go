@@ -10,6 +10,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestServeRefuses(t *testing.T) {
@@ -53,7 +54,7 @@ func TestServeASessionThatIsNotNew(t *testing.T) {
 	forEach(t, func(t *test) {
 		errs := make(chan error, 1)
 		a := t.start(plan{serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
-			noError(t, s.Send(sse.Event{Data: "before"}))
+			testkit.NoError(t, s.Send(sse.Event{Data: "before"}))
 			if s.Call().URL.Query().Has("closed") {
 				s.Close()
 				err := h.Serve(s, sub)
@@ -71,7 +72,7 @@ func TestServeASessionThatIsNotNew(t *testing.T) {
 		s = a.connect("/?closed")
 		s.expect("before")
 		s.expectEnd()
-		require.ErrorIs(t, receive(t, errs), sse.ErrClosed)
+		require.ErrorIs(t, testkit.Receive(t, errs), sse.ErrClosed)
 		require.Equal(t, sse.EndClosed, a.end().Reason)
 
 		// It is too late for the header of a gap, but not for the event.
@@ -104,7 +105,7 @@ func TestServeTwice(t *testing.T) {
 		s := a.connect("/")
 		s.expect("1")
 		for range 2 {
-			require.EqualError(t, receive(t, errs), "hub: serve: a hub already serves this session")
+			require.EqualError(t, testkit.Receive(t, errs), "hub: serve: a hub already serves this session")
 		}
 		require.Zero(t, h2.Stats().Members)
 		a.publish("a", sse.Event{Data: "2"})
@@ -119,7 +120,7 @@ func TestServeAfterAFailure(t *testing.T) {
 		a := t.start(plan{serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
 			bad := sub
 			bad.Snapshot = func(_ *sse.ServerSession, at hub.Position) (hub.Position, error) { return at, errOwn }
-			matches(t, h.Serve(s, bad), errOwn)
+			testkit.ErrorIs(t, h.Serve(s, bad), errOwn)
 			return h.Serve(s, sub)
 		}})
 		s := a.connect("/")
@@ -142,7 +143,7 @@ func TestServeReturns(t *testing.T) {
 		s := a.connect("/")
 		m := receiveMember(t, a, "a")
 		if t.detached {
-			require.NoError(t, receive(t, errs))
+			require.NoError(t, testkit.Receive(t, errs))
 		} else {
 			require.Empty(t, errs)
 		}
@@ -150,7 +151,7 @@ func TestServeReturns(t *testing.T) {
 		m.Kick(errOwn)
 		s.expectEnd()
 		if !t.detached {
-			require.ErrorIs(t, receive(t, errs), errOwn)
+			require.ErrorIs(t, testkit.Receive(t, errs), errOwn)
 		}
 		require.Equal(t, sse.EndClosed, a.end().Reason)
 	})
@@ -174,8 +175,8 @@ func TestServeAndAnErrorOfTheHandlerBehindIt(t *testing.T) {
 					serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
 						err := h.Serve(s, sub)
 						if t.detached {
-							noError(t, err)
-							noError(t, s.Send(sse.Event{Data: "last words"}))
+							testkit.NoError(t, err)
+							testkit.NoError(t, s.Send(sse.Event{Data: "last words"}))
 						}
 						return tt.end(s)
 					},
@@ -191,7 +192,7 @@ func TestServeAndAnErrorOfTheHandlerBehindIt(t *testing.T) {
 					_, err := s.rest()
 					require.Equal(t, io.ErrUnexpectedEOF, err)
 				}
-				require.ErrorIs(t, receive(t, left), sse.ErrClosed)
+				require.ErrorIs(t, testkit.Receive(t, left), sse.ErrClosed)
 				e := a.end()
 				if t.detached || name == "panic" {
 					require.Equal(t, tt.reason, e.Reason)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestSessionsAreLimited(t *testing.T) {
@@ -35,7 +36,7 @@ func TestSessionsAreLimited(t *testing.T) {
 				require.NotZero(t, refused.block().Retry)
 				refused.expectEnd()
 				s1.leave()
-				eventually(t, func() bool { return a.plugin.Len() == 1 }, "one session")
+				testkit.Eventually(t, func() bool { return a.plugin.Len() == 1 }, "one session")
 				s3 := a.connect("/")
 				a.joined("a", 2)
 				require.Equal(t, http.StatusServiceUnavailable, a.dial("/").StatusCode)
@@ -43,7 +44,7 @@ func TestSessionsAreLimited(t *testing.T) {
 				s2.expect("1")
 				s3.expect("1")
 				require.Equal(t, 2, a.Kick("a", nil))
-				eventually(t, func() bool { return a.plugin.Len() == 0 }, "the session to end")
+				testkit.Eventually(t, func() bool { return a.plugin.Len() == 0 }, "the session to end")
 			})
 		})
 	}
@@ -77,7 +78,7 @@ func TestSessionHeartbeats(t *testing.T) {
 				for range 5 {
 					require.Equal(t, tt.want, s.block().text)
 				}
-				require.Equal(t, len(tt.want), receive(t, beats).Bytes)
+				require.Equal(t, len(tt.want), testkit.Receive(t, beats).Bytes)
 				a.publish("a", sse.Event{Data: "1"})
 				for {
 					b := s.block()
@@ -110,7 +111,7 @@ func TestSessionHeartbeatProviderThatPanics(t *testing.T) {
 		_, err := s.rest()
 		require.Error(t, err)
 		require.Equal(t, sse.EndPanic, a.end().Reason)
-		require.ErrorContains(t, receive(t, left), "of the provider")
+		require.ErrorContains(t, testkit.Receive(t, left), "of the provider")
 	})
 }
 
@@ -128,7 +129,7 @@ func TestSessionHooksAndNumbers(t *testing.T) {
 				OnSend: func(_ *sse.ServerSession, sent sse.Sent) {
 					mu.Lock()
 					defer mu.Unlock()
-					noError(t, sent.Err)
+					testkit.NoError(t, sent.Err)
 					assert.Positive(t, sent.Bytes)
 					assert.False(t, sent.Heartbeat)
 					assert.GreaterOrEqual(t, sent.Duration, time.Duration(0))
@@ -216,7 +217,7 @@ func TestNothingIsLeft(t *testing.T) {
 					}
 					for n := range 10 {
 						s, err := a.try(c, fmt.Sprintf("/?topic=a&topic=t%d", i%3))
-						if !noError(t, err) {
+						if !testkit.NoError(t, err) {
 							return
 						}
 						for range n * i {
@@ -244,7 +245,7 @@ func TestNothingIsLeft(t *testing.T) {
 							e.Data = padding
 						}
 						_, err := a.Publish(t.Context(), []string{"a", "t0", "t1", "t2"}[i%4], e)
-						noError(t, err)
+						testkit.NoError(t, err)
 						if i == 3000 {
 							close(stop)
 						}
@@ -259,6 +260,6 @@ func TestNothingIsLeft(t *testing.T) {
 			publisher.Wait()
 			require.NoError(t, a.Shutdown(t.Context()))
 		})
-		goroutinesBackTo(t, before)
+		testkit.GoroutinesBackTo(t, before)
 	}
 }

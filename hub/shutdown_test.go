@@ -14,6 +14,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // browser is the headers by which the server knows a browser's EventSource.
@@ -47,7 +48,7 @@ func TestShutdownEndsAllSessions(t *testing.T) {
 			retry := s.farewell()
 			require.GreaterOrEqual(t, retry, 3*time.Second)
 			require.Less(t, retry, 8*time.Second)
-			require.ErrorIs(t, receive(t, left), sse.ErrShutdown)
+			require.ErrorIs(t, testkit.Receive(t, left), sse.ErrShutdown)
 			require.Equal(t, sse.EndShutdown, a.end().Reason)
 		}
 		require.NoError(t, a.Shutdown(t.Context()), "again")
@@ -64,7 +65,7 @@ func TestShutdownAfterAllThatIsDue(t *testing.T) {
 		}
 		down := make(chan error, 1)
 		go func() { down <- a.Shutdown(t.Context()) }()
-		eventually(t, func() bool {
+		testkit.Eventually(t, func() bool {
 			_, err := a.Publish(t.Context(), "a", sse.Event{Data: "too late"})
 			return err != nil
 		}, "the shutdown to begin")
@@ -84,7 +85,7 @@ func TestShutdownAfterAllThatIsDue(t *testing.T) {
 			}
 			s.expectEnd()
 		}
-		require.NoError(t, receive(t, down))
+		require.NoError(t, testkit.Receive(t, down))
 		for range slow {
 			require.Equal(t, sse.EndShutdown, a.end().Reason)
 		}
@@ -99,7 +100,7 @@ func TestShutdownDoesNotWaitForEver(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		var err error
-		within(t, func() { err = a.Shutdown(ctx) })
+		testkit.Within(t, func() { err = a.Shutdown(ctx) })
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.EqualError(t, err, "hub: shutdown with 1 members left: context deadline exceeded")
 		require.Equal(t, sse.EndShutdown, a.end().Reason)
@@ -108,7 +109,7 @@ func TestShutdownDoesNotWaitForEver(t *testing.T) {
 
 		canceled, cancelNow := context.WithCancel(t.Context())
 		cancelNow()
-		eventually(t, func() bool { return a.Stats().Members == 0 }, "the member to leave")
+		testkit.Eventually(t, func() bool { return a.Stats().Members == 0 }, "the member to leave")
 		require.NoError(t, a.Shutdown(canceled), "nothing is left to wait for")
 	})
 }
@@ -124,7 +125,7 @@ func TestShutdownOfAnEmptyHub(t *testing.T) {
 		require.NoError(t, err)
 		var all sync.WaitGroup
 		for range 5 {
-			all.Go(func() { noError(t, h.Shutdown(canceled)) })
+			all.Go(func() { testkit.NoError(t, h.Shutdown(canceled)) })
 		}
 		all.Wait()
 		_, err = h.Publish(t.Context(), "a", sse.Event{Data: "2"})
@@ -165,7 +166,7 @@ func TestShutdownRefusesWhoComesLater(t *testing.T) {
 		require.NoError(t, err)
 		require.Positive(t, seconds)
 		for range 2 {
-			err := receive(t, errs)
+			err := testkit.Receive(t, errs)
 			require.ErrorIs(t, err, sse.ErrShutdown)
 			require.EqualError(t, err, "hub: serve: sse: shutting down")
 			require.Equal(t, sse.EndShutdown, a.end().Reason)
@@ -191,7 +192,7 @@ func TestShutdownBesidePublishersAndClients(t *testing.T) {
 				for n := int64(1); ; n++ {
 					_, err := a.Publish(t.Context(), "a", sse.Event{Name: strconv.Itoa(i), Data: strconv.FormatInt(n, 10)})
 					if err != nil {
-						matches(t, err, sse.ErrShutdown)
+						testkit.ErrorIs(t, err, sse.ErrShutdown)
 						return
 					}
 					accepted[i].Store(n)
@@ -207,7 +208,7 @@ func TestShutdownBesidePublishersAndClients(t *testing.T) {
 				once := sync.OnceFunc(connected.Done)
 				for {
 					s, err := a.try(a.client, "/", browser...)
-					if !noError(t, err) {
+					if !testkit.NoError(t, err) {
 						once()
 						return
 					}
@@ -222,7 +223,7 @@ func TestShutdownBesidePublishersAndClients(t *testing.T) {
 						}
 						if last[b.Name] != "" {
 							n, err := strconv.Atoi(last[b.Name])
-							noError(t, err)
+							testkit.NoError(t, err)
 							assert.Equal(t, strconv.Itoa(n+1), b.Data)
 						}
 						last[b.Name] = b.Data
@@ -277,13 +278,13 @@ func TestShutdownOfTheServer(t *testing.T) {
 		a := t.start(plan{server: func(a *app, srv *http.Server) { a.plugin.Attach(srv) }})
 		s := a.connect("/")
 		a.joined("a", 1)
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 		defer cancel()
 		down := make(chan error, 1)
 		go func() { down <- a.srv.Config.Shutdown(ctx) }()
 		require.NotEmpty(t, s.block().ID)
 		s.farewell()
-		require.NoError(t, receive(t, down))
+		require.NoError(t, testkit.Receive(t, down))
 		require.Equal(t, sse.EndShutdown, a.end().Reason)
 	})
 }
@@ -294,7 +295,7 @@ func TestShutdownOfHubPluginAndServer(t *testing.T) {
 		a := t.start(plan{})
 		s := a.connect("/")
 		a.publishN("a", 1, 100)
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 		defer cancel()
 		require.NoError(t, a.Shutdown(ctx))
 		require.NoError(t, a.plugin.Shutdown(ctx))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // padding makes an event so large that a hundred of them do not fit into the buffers
@@ -348,7 +349,7 @@ func TestSlowClientsDelayNobody(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
 		var err error
-		within(t, func() { err = a.Shutdown(ctx) })
+		testkit.Within(t, func() { err = a.Shutdown(ctx) })
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.EqualError(t, err, "hub: shutdown with 20 members left: context deadline exceeded")
 		for _, s := range good {
@@ -357,7 +358,7 @@ func TestSlowClientsDelayNobody(t *testing.T) {
 		for range 20 + len(good) {
 			require.Equal(t, sse.EndShutdown, a.end().Reason)
 		}
-		within(t, func() { err = a.Shutdown(t.Context()) })
+		testkit.Within(t, func() { err = a.Shutdown(t.Context()) })
 		require.NoError(t, err, "no member is left")
 	})
 }
@@ -375,7 +376,7 @@ func TestSlowClientIsCutOffByTheWriteTimeout(t *testing.T) {
 			a.publish("a", numbered(i))
 			require.Equal(t, i, number(t, good.event()))
 		}
-		require.ErrorIs(t, receive(t, left), sse.ErrWriteTimeout)
+		require.ErrorIs(t, testkit.Receive(t, left), sse.ErrWriteTimeout)
 		e := a.end()
 		require.Equal(t, sse.EndWriteTimeout, e.Reason)
 		require.ErrorIs(t, e.Err, sse.ErrWriteTimeout)

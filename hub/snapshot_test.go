@@ -17,6 +17,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestSnapshotIsTakenWhenItIsNeeded(t *testing.T) {
@@ -97,7 +98,7 @@ func TestSnapshotAndEventsAddUp(t *testing.T) {
 			defer mu.Unlock()
 			sum += by
 			_, err := a.Publish(context.Background(), []string{"a", "b"}[by%2], sse.Event{Data: strconv.Itoa(by)})
-			noError(t, err)
+			testkit.NoError(t, err)
 		}
 		var all, publishing sync.WaitGroup
 		for i := range publishers {
@@ -118,12 +119,12 @@ func TestSnapshotAndEventsAddUp(t *testing.T) {
 						header = []string{"Last-Event-ID", id}
 					}
 					s, err := a.try(a.client, "/", header...)
-					if !noError(t, err) {
+					if !testkit.NoError(t, err) {
 						return
 					}
 					for range 10 + i {
 						b, err := s.tryBlock()
-						if !noError(t, err) {
+						if !testkit.NoError(t, err) {
 							return
 						}
 						switch {
@@ -134,10 +135,10 @@ func TestSnapshotAndEventsAddUp(t *testing.T) {
 							return
 						case b.Name == "state":
 							got, err = strconv.Atoi(b.Data)
-							noError(t, err)
+							testkit.NoError(t, err)
 						case !b.silent:
 							by, err := strconv.Atoi(b.Data)
-							noError(t, err)
+							testkit.NoError(t, err)
 							got += by
 						}
 					}
@@ -210,14 +211,14 @@ func TestSnapshotWhileEventsGoOn(t *testing.T) {
 		streams := make(chan *stream, 1)
 		go func() {
 			s, err := a.try(a.client, "/")
-			noError(t, err)
+			testkit.NoError(t, err)
 			streams <- s
 		}()
-		receive(t, entered)
+		testkit.Receive(t, entered)
 		a.publishN("a", 1, 100)
 		require.Zero(t, a.Count("a"), "the member has not joined yet")
 		close(leave)
-		s := receive(t, streams)
+		s := testkit.Receive(t, streams)
 		require.Equal(t, "state", s.event().Name)
 		s.expectN(1, 100)
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestStats(t *testing.T) {
@@ -28,7 +29,7 @@ func TestStats(t *testing.T) {
 		st := a.Stats()
 		require.Positive(t, st.LogSize)
 		st.LogSize = 0
-		eventually(t, func() bool { return a.Stats().Delivered == 30 }, "30 deliveries")
+		testkit.Eventually(t, func() bool { return a.Stats().Delivered == 30 }, "30 deliveries")
 		st.Delivered = 30
 		require.Equal(t, hub.Stats{
 			Topics: 3, Members: 2, LogEvents: 10, Published: 16, Delivered: 30, Evicted: 6,
@@ -39,7 +40,7 @@ func TestStats(t *testing.T) {
 		require.Equal(t, 1, strings.Count(a.log.String(), "client told of a gap"), fmt.Sprint(a.log))
 		s.leave()
 		two.leave()
-		eventually(t, func() bool { return a.Stats().Members == 1 }, "two members to leave")
+		testkit.Eventually(t, func() bool { return a.Stats().Members == 1 }, "two members to leave")
 		require.Equal(t, 2, a.Stats().Topics)
 	})
 }
