@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/client"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 var errCloseWhy = errors.New("why it was stopped")
@@ -63,10 +64,7 @@ var closeStops = map[string]struct {
 
 // closeProtocols lists the protocols that work over the pipes of a bubble.
 func closeProtocols() map[string]*http.Protocols {
-	http1, http2 := new(http.Protocols), new(http.Protocols)
-	http1.SetHTTP1(true)
-	http2.SetUnencryptedHTTP2(true)
-	return map[string]*http.Protocols{"HTTP/1.1": http1, "h2c": http2}
+	return map[string]*http.Protocols{"HTTP/1.1": testkit.HTTP1.Protocols(), "h2c": testkit.H2C.Protocols()}
 }
 
 // closePhase describes what a session is doing when it is stopped.

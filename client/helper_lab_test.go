@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/chi-sse/sse/client"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 const reconnectYear = 365 * 24 * time.Hour
@@ -51,15 +52,13 @@ type reconnectLab struct {
 
 func newReconnectLab(t *testing.T, steps reconnectSteps) *reconnectLab {
 	t.Helper()
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return newReconnectLabOf(t, protocols, steps)
+	return newReconnectLabOf(t, testkit.HTTP1.Protocols(), steps)
 }
 
 func newReconnectLabOf(t *testing.T, protocols *http.Protocols, steps reconnectSteps) *reconnectLab {
 	t.Helper()
 	l := &reconnectLab{t: t, steps: steps, start: time.Now()}
-	conns, done := make(chan net.Conn), make(chan struct{})
+	pipes := testkit.NewPipeListener()
 	srv := &http.Server{
 		Protocols: protocols,
 		ErrorLog:  log.New(io.Discard, "", 0),
@@ -73,26 +72,20 @@ func newReconnectLabOf(t *testing.T, protocols *http.Protocols, steps reconnectS
 	transport := &http.Transport{
 		Protocols:         protocols,
 		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			if dial := l.dial.Load(); dial != nil {
 				return nil, (*dial)(ctx)
 			}
-			ours, theirs := net.Pipe()
-			select {
-			case conns <- theirs:
-				return ours, nil
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
+			return pipes.DialContext(ctx, network, address)
 		},
 	}
-	l.http = &http.Client{Transport: reconnectTripper(func(r *http.Request) (*http.Response, error) {
+	l.http = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 		if !l.next(r) {
 			return nil, errRefused
 		}
 		return transport.RoundTrip(r)
 	})}
-	go func() { _ = srv.Serve(&reconnectListener{conns, done, sync.OnceFunc(func() { close(done) })}) }()
+	go func() { _ = srv.Serve(pipes) }()
 	t.Cleanup(func() {
 		srv.Close()
 		transport.CloseIdleConnections()
@@ -168,29 +161,6 @@ func (l *reconnectLab) run(ctx context.Context, cfg client.Config, options ...cl
 	defer s.Close()
 	return collect(s)
 }
-
-type reconnectTripper func(*http.Request) (*http.Response, error)
-
-func (f reconnectTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-type reconnectListener struct {
-	conns chan net.Conn
-	done  chan struct{}
-	close func()
-}
-
-func (l *reconnectListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *reconnectListener) Close() error { l.close(); return nil }
-
-func (l *reconnectListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
 // reconnectText returns a step that sends text and ends in order.
 func reconnectText(text string) reconnectStep {

@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // requestSeen holds a request as a server received it.
@@ -146,22 +148,14 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 // synctest bubble, waiting on a pipe lets time pass, and waiting on a socket does not.
 func requestPipes(t *testing.T, h http.Handler) *http.Client {
 	t.Helper()
-	l := &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
+	pipes := testkit.NewPipeListener()
 	srv := &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		_ = srv.Serve(l)
+		_ = srv.Serve(pipes)
 	}()
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		ours, theirs := net.Pipe()
-		select {
-		case l.conns <- theirs:
-			return ours, nil
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}}
+	transport := &http.Transport{DialContext: pipes.DialContext}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
 		srv.Close()
@@ -169,29 +163,6 @@ func requestPipes(t *testing.T, h http.Handler) *http.Client {
 	})
 	return &http.Client{Transport: transport}
 }
-
-// pipeListener accepts the server's end of each pipe.
-type pipeListener struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case conn := <-l.conns:
-		return conn, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return nil
-}
-
-func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
 
 // requestRawPipes is like requestPipes, but calls serve with each connection after it has
 // read the header of a request.

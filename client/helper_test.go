@@ -7,25 +7,19 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/client"
+	"github.com/chi-sse/sse/internal/testkit"
 )
-
-// patience is how long a test waits for something that must happen. It is much longer
-// than anything takes.
-const patience = 20 * time.Second
 
 // install returns a client on hc. Unless cfg says otherwise, the client logs nothing and
 // reconnects without delay.
@@ -42,63 +36,31 @@ func install(hc *http.Client, cfg client.Config) *client.Client {
 	return client.Install(hc, cfg)
 }
 
-// transports lists the transports that overEach uses.
-var transports = []struct {
-	name  string
-	proto string
-	setup func(*httptest.Server)
-}{
-	{"HTTP/1.1", "HTTP/1.1", func(*httptest.Server) {}},
-	{"HTTP/1.1 with TLS", "HTTP/1.1", func(*httptest.Server) {}},
-	{"h2", "HTTP/2.0", func(srv *httptest.Server) { srv.EnableHTTP2 = true }},
-	{"h2c", "HTTP/2.0", unencryptedHTTP2},
-}
+// protocols are the protocols that overEach uses.
+var protocols = []testkit.Protocol{testkit.HTTP1, testkit.HTTP1TLS, testkit.HTTP2, testkit.H2C}
 
-func unencryptedHTTP2(srv *httptest.Server) {
-	srv.Config.Protocols = new(http.Protocols)
-	srv.Config.Protocols.SetUnencryptedHTTP2(true)
-}
-
-// overEach runs test once for each transport, against a server of h whose Client uses
-// that transport.
+// overEach runs test once for each protocol, against a server of h whose Client speaks
+// that protocol.
 func overEach(t *testing.T, h http.Handler, test func(t *testing.T, srv *httptest.Server)) {
 	t.Helper()
-	for _, tr := range transports {
-		t.Run(tr.name, func(t *testing.T) {
-			srv := httptest.NewUnstartedServer(h)
-			srv.Config.ErrorLog = log.New(io.Discard, "", 0)
-			tr.setup(srv)
-			switch tr.name {
-			case "HTTP/1.1", "h2c":
-				srv.Start()
-			default:
-				srv.StartTLS()
-			}
-			if tr.name == "h2c" {
-				transport := &http.Transport{Protocols: srv.Config.Protocols}
-				srv.Client().Transport = transport
-				t.Cleanup(transport.CloseIdleConnections)
-			}
-			t.Cleanup(func() {
-				srv.CloseClientConnections()
-				srv.Close()
-			})
-			test(t, srv)
-		})
+	for _, p := range protocols {
+		t.Run(p.Name, func(t *testing.T) { test(t, testkit.Serve(t, h, p.Setup)) })
 	}
 }
 
-// serve serves h over HTTP/1.1 until the test ends.
-func serve(t testing.TB, h http.HandlerFunc) *httptest.Server {
+// serve is testkit.Serve for a function.
+func serve(t testing.TB, h http.HandlerFunc, options ...func(*httptest.Server)) *httptest.Server {
 	t.Helper()
-	srv := httptest.NewUnstartedServer(h)
-	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
-	srv.Start()
-	t.Cleanup(func() {
-		srv.CloseClientConnections()
-		srv.Close()
-	})
-	return srv
+	return testkit.Serve(t, h, options...)
+}
+
+// noKeepAlive returns an http.Client for one test. It does not reuse connections, and has
+// none left when the test ends.
+func noKeepAlive(t testing.TB) *http.Client {
+	t.Helper()
+	transport := &http.Transport{DisableKeepAlives: true}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
 }
 
 // streamOf returns a handler that answers with an event stream of the given text.
@@ -177,7 +139,7 @@ func refusing(t testing.TB) (addr string) {
 // test ends.
 func session(t testing.TB, c *client.Client, url string, options ...client.Option) *client.Session {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience) // so that a failing test does not hang
+	ctx, cancel := context.WithTimeout(t.Context(), 2*testkit.Patience) // so that a failing test does not hang
 	t.Cleanup(cancel)
 	s, err := c.Session(ctx, url, options...)
 	require.NoError(t, err)
@@ -203,22 +165,4 @@ func dataOf(events []client.Event) []string {
 		data = append(data, ev.Data)
 	}
 	return data
-}
-
-// noLeak fails the test if more goroutines run at its end than now. Call it before the
-// test starts anything.
-func noLeak(t testing.TB) {
-	t.Helper()
-	before := runtime.NumGoroutine()
-	t.Cleanup(func() {
-		var now int
-		for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-			if now = runtime.NumGoroutine(); now <= before {
-				return
-			}
-		}
-		stacks := make([]byte, 1<<20)
-		stacks = stacks[:runtime.Stack(stacks, true)]
-		assert.LessOrEqual(t, now, before, "goroutines left:\n%s", stacks)
-	})
 }

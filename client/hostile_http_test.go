@@ -22,6 +22,7 @@ import (
 
 	"github.com/chi-sse/sse/client"
 	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // hostilePipe returns an http.Client whose connections are pipes. After the header of a
@@ -190,13 +191,13 @@ func TestNonsenseInPlaceOfAResponse(t *testing.T) {
 		"unknown coding":        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: x\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			noLeak(t)
+			testkit.NoLeak(t)
 			var requests atomic.Int64
 			url := serveRaw(t, func(conn net.Conn, _ *http.Request) {
 				requests.Add(1)
 				io.WriteString(conn, answer)
 			})
-			c := install(hostileClient(t), client.Config{MaxReconnectionAttempts: 2})
+			c := install(noKeepAlive(t), client.Config{MaxReconnectionAttempts: 2})
 			_, err := c.Session(t.Context(), url)
 			var e *client.Error
 			require.ErrorAs(t, err, &e)
@@ -224,7 +225,7 @@ func TestEndlessHeadEndsInAnError(t *testing.T) {
 					_, err = io.WriteString(conn, tt.more)
 				}
 			})
-			hc := hostileClient(t)
+			hc := noKeepAlive(t)
 			hc.Transport.(*http.Transport).MaxResponseHeaderBytes = 1 << 20
 			var err error
 			allocated := hostileAllocates(func() {
@@ -243,7 +244,7 @@ func TestHeaderOf10MBIsRefused(t *testing.T) {
 	url := serveRaw(t, func(conn net.Conn, _ *http.Request) {
 		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX: "+strings.Repeat("x", 10<<20)+"\r\n\r\ndata: a\n\n")
 	})
-	_, err := install(hostileClient(t), client.Config{}).Session(t.Context(), url)
+	_, err := install(noKeepAlive(t), client.Config{}).Session(t.Context(), url)
 	var e *client.Error
 	require.ErrorAs(t, err, &e)
 	require.Nil(t, e.Response)
@@ -286,9 +287,9 @@ func TestFramingOfAStream(t *testing.T) {
 		"many headers of the same name": {ok + strings.Repeat("Content-Type: text/plain\r\n", 3) + "\r\ndata: a\n\n", []string{"a"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			noLeak(t)
+			testkit.NoLeak(t)
 			url := serveRaw(t, func(conn net.Conn, _ *http.Request) { io.WriteString(conn, tt.answer) })
-			events, err := collect(session(t, install(hostileClient(t), client.Config{}), url))
+			events, err := collect(session(t, install(noKeepAlive(t), client.Config{}), url))
 			require.Equal(t, tt.events, dataOf(events))
 			if !tt.broken {
 				require.NoError(t, err)
@@ -315,7 +316,7 @@ func TestAnswerThatNobodyAskedForIsNotTaken(t *testing.T) {
 		io.WriteString(conn, ok+"data: a\n\n"+ok+"data: b\n\n")
 		_, _ = conn.Read(make([]byte, 1))
 	})
-	c := install(hostileClient(t), client.Config{MaxReconnectionAttempts: 1})
+	c := install(noKeepAlive(t), client.Config{MaxReconnectionAttempts: 1})
 	events, err := collect(session(t, c, url))
 	require.NoError(t, err)
 	require.Equal(t, []string{"a"}, dataOf(events))
@@ -464,33 +465,17 @@ func TestHTTP2StreamsThatEndBadly(t *testing.T) {
 // When a server shuts down in order, an open stream goes on to its end, and the client
 // does not lose an event of it.
 func TestServerThatShutsDownInOrderEndsItsStreams(t *testing.T) {
-	for _, tr := range transports {
-		t.Run(tr.name, func(t *testing.T) {
+	for _, p := range protocols {
+		t.Run(p.Name, func(t *testing.T) {
 			down := make(chan struct{})
-			srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			srv := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 				send(w, "data: a\n\n")
 				<-down
 				send(w, "data: b\n\n")
-			}))
-			tr.setup(srv)
-			srv.Config.RegisterOnShutdown(func() { close(down) })
-			var hc *http.Client
-			switch tr.name {
-			case "HTTP/1.1":
-				srv.Start()
-				hc = srv.Client()
-			case "h2c":
-				srv.Start()
-				hc = &http.Client{Transport: &http.Transport{Protocols: srv.Config.Protocols}}
-			default:
-				srv.StartTLS()
-				hc = srv.Client()
-			}
-			defer srv.Close()
-			defer hc.CloseIdleConnections()
+			}, p.Setup, func(srv *httptest.Server) { srv.Config.RegisterOnShutdown(func() { close(down) }) })
 			stopped := make(chan error, 1)
 			var got []string
-			for ev, err := range session(t, install(hc, client.Config{}), srv.URL).Incoming() {
+			for ev, err := range session(t, install(srv.Client(), client.Config{}), srv.URL).Incoming() {
 				require.NoError(t, err)
 				if got = append(got, ev.Data); len(got) == 1 {
 					go func() { stopped <- srv.Config.Shutdown(context.Background()) }()

@@ -7,7 +7,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/client"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // hostileStorm counts the connections that a client makes in ten minutes to a server that
@@ -128,7 +128,7 @@ func TestIDsThatNoHeaderCanHoldDoNotWedgeTheClient(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			type seen struct{ ids []string }
-			for _, tr := range []string{"HTTP/1.1", "h2c"} {
+			for _, p := range []testkit.Protocol{testkit.HTTP1, testkit.H2C} {
 				requests := make(chan seen, 10)
 				h := func(w http.ResponseWriter, r *http.Request) {
 					requests <- seen{r.Header["Last-Event-Id"]}
@@ -141,21 +141,15 @@ func TestIDsThatNoHeaderCanHoldDoNotWedgeTheClient(t *testing.T) {
 						w.WriteHeader(http.StatusNoContent)
 					}
 				}
-				srv := httptest.NewUnstartedServer(http.HandlerFunc(h))
-				hc := hostileClient(t)
-				if tr == "h2c" {
-					unencryptedHTTP2(srv)
-					hc.Transport.(*http.Transport).Protocols = srv.Config.Protocols
-				}
-				srv.Start()
+				srv := serve(t, h, p.Setup)
+				hc := noKeepAlive(t)
+				hc.Transport.(*http.Transport).Protocols = p.Protocols()
 				events, err := collect(session(t, install(hc, client.Config{MaxReconnectionAttempts: 1}), srv.URL))
 				require.NoError(t, err)
 				require.Equal(t, []string{"a", "b", "c"}, dataOf(events))
 				require.Nil(t, (<-requests).ids)
-				require.Equal(t, tt.sent, (<-requests).ids, tr)
+				require.Equal(t, tt.sent, (<-requests).ids, p.Name)
 				require.Equal(t, []string{"9"}, (<-requests).ids, "the later id is not sent")
-				hc.CloseIdleConnections()
-				srv.Close()
 			}
 		})
 	}

@@ -21,16 +21,8 @@ import (
 
 	"github.com/chi-sse/sse/client"
 	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/internal/testkit"
 )
-
-// hostileClient returns an http.Client for one test. It does not reuse connections, and
-// has none left when the test ends.
-func hostileClient(t *testing.T) *http.Client {
-	t.Helper()
-	transport := &http.Transport{DisableKeepAlives: true}
-	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport}
-}
 
 // hostileAllocates returns how many bytes the program allocates while do runs.
 func hostileAllocates(do func()) uint64 {
@@ -87,7 +79,7 @@ func TestEndlessLinesAndEventsAreTooLarge(t *testing.T) {
 					requests.Add(1)
 					endless(w, r)
 				})
-				c := install(hostileClient(t), client.Config{
+				c := install(noKeepAlive(t), client.Config{
 					MaxEventSize: limit, ShowCommentEvents: true, MaxReconnectionAttempts: client.Unlimited, BufferPolicy: client.LastEvent,
 				})
 				var events []client.Event
@@ -131,7 +123,7 @@ func TestEndlessCommentsAndBlankLinesCostNothing(t *testing.T) {
 			var events []client.Event
 			var err error
 			allocated := hostileAllocates(func() {
-				events, err = collect(session(t, install(hostileClient(t), client.Config{MaxEventSize: 64 << 10}), srv.URL))
+				events, err = collect(session(t, install(noKeepAlive(t), client.Config{MaxEventSize: 64 << 10}), srv.URL))
 			})
 			require.NoError(t, err)
 			require.Equal(t, []string{"first", "last"}, dataOf(events))
@@ -142,13 +134,13 @@ func TestEndlessCommentsAndBlankLinesCostNothing(t *testing.T) {
 
 // A context also ends a session that receives nothing but noise.
 func TestEndlessNoiseIsEndedByTheContext(t *testing.T) {
-	noLeak(t)
+	testkit.NoLeak(t)
 	for name, piece := range map[string]string{"blank lines": "\n", "comments": ": x\n\n", "CRLF": "\r\n"} {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(hostileEndless(false, "", piece))
 			defer srv.Close()
 			ctx, cancel := context.WithCancel(t.Context())
-			s, err := install(hostileClient(t), client.Config{IdleTimeout: time.Hour, MaxReconnectionAttempts: client.Unlimited}).Session(ctx, srv.URL)
+			s, err := install(noKeepAlive(t), client.Config{IdleTimeout: time.Hour, MaxReconnectionAttempts: client.Unlimited}).Session(ctx, srv.URL)
 			require.NoError(t, err)
 			time.AfterFunc(50*time.Millisecond, cancel)
 			_, err = collect(s)
@@ -160,7 +152,7 @@ func TestEndlessNoiseIsEndedByTheContext(t *testing.T) {
 // Many events from a few compressed kilobytes are handed out one by one.
 func TestGzipBombOfSmallEventsIsNotHeldInMemory(t *testing.T) {
 	srv := serve(t, hostileEndless(true, "", "data\n\n"))
-	s := session(t, install(hostileClient(t), client.Config{BufferPolicy: client.LastEvents(10)}), srv.URL)
+	s := session(t, install(noKeepAlive(t), client.Config{BufferPolicy: client.LastEvents(10)}), srv.URL)
 	heap := func() uint64 {
 		runtime.GC()
 		var m runtime.MemStats
@@ -192,7 +184,7 @@ func TestEndlessRefusalIsReadInPart(t *testing.T) {
 		})
 		var err error
 		allocated := hostileAllocates(func() {
-			_, err = install(hostileClient(t), client.Config{}).Session(t.Context(), srv.URL)
+			_, err = install(noKeepAlive(t), client.Config{}).Session(t.Context(), srv.URL)
 		})
 		var e *client.Error
 		require.ErrorAs(t, err, &e)
@@ -215,7 +207,7 @@ func TestEndlessRedirectsEndInAnError(t *testing.T) {
 					w.Header().Set("Location", location(r))
 					w.WriteHeader(status)
 				})
-				_, err := install(hostileClient(t), client.Config{MaxReconnectionAttempts: client.Unlimited}).Session(t.Context(), srv.URL+"/a")
+				_, err := install(noKeepAlive(t), client.Config{MaxReconnectionAttempts: client.Unlimited}).Session(t.Context(), srv.URL+"/a")
 				var e *client.Error
 				require.ErrorAs(t, err, &e)
 				require.ErrorContains(t, err, "stopped after 10 redirects")

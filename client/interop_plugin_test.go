@@ -18,6 +18,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/client"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // interopPlugin returns a server of this module's plugin. It counts to a hundred, from the
@@ -48,12 +49,7 @@ func interopPlugin(t *testing.T, pause <-chan struct{}) (*sse.Router, *httptest.
 		}
 		return s.Send(sse.Event{Name: "end"})
 	})
-	srv := httptest.NewServer(r)
-	t.Cleanup(func() {
-		srv.CloseClientConnections()
-		srv.Close()
-	})
-	return r, srv
+	return r, testkit.Serve(t, r)
 }
 
 // When a server of the plugin shuts down, the client goes on with the instance that

@@ -27,14 +27,6 @@ import (
 // interopHead is the header of a response whose body ends with the connection.
 const interopHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
-// interopClient returns an http.Client for one test, which does not reuse connections.
-func interopClient(t *testing.T) *http.Client {
-	t.Helper()
-	transport := &http.Transport{DisableKeepAlives: true}
-	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport}
-}
-
 // The tests send interopStream with each kind of line break.
 const (
 	interopStream = ": hi\n\nretry: 10\n\nid: 1\nevent: add\ndata: a\n\ndata: b\ndata:\ndata:  c\n\n\n\nid\ndata\n\n: bye\n\n"
@@ -117,7 +109,7 @@ func TestClientReadsAStreamCutAtEveryByte(t *testing.T) {
 			io.WriteString(conn, text)
 		})
 		for _, path := range []string{"/slowly", "/at-once"} {
-			events, err := collect(session(t, install(interopClient(t), client.Config{}), url+path))
+			events, err := collect(session(t, install(noKeepAlive(t), client.Config{}), url+path))
 			require.NoError(t, err)
 			require.Equal(t, interopWant, events)
 		}
@@ -271,7 +263,7 @@ func TestClientReadsAnHTTP10StreamToTheEndOfItsConnection(t *testing.T) {
 		}
 		io.WriteString(conn, "HTTP/1.0 200 OK\nContent-Type: text/event-stream; charset=utf-8\n\nid: 1\ndata: a\n\ndata: b\n\n")
 	})
-	events, err := collect(session(t, install(interopClient(t), client.Config{MaxReconnectionAttempts: 1}), url))
+	events, err := collect(session(t, install(noKeepAlive(t), client.Config{MaxReconnectionAttempts: 1}), url))
 	require.NoError(t, err)
 	require.Equal(t, []string{"a", "b"}, dataOf(events))
 	require.EqualValues(t, 2, requests.Load())

@@ -4,17 +4,15 @@ package client_test
 
 import (
 	"context"
-	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/client"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestKtor58LeavingTheLoopEndsTheSession(t *testing.T) {
@@ -106,7 +104,7 @@ func TestKtor59LeavingClosesTheConnection(t *testing.T) {
 		for name, leave := range ktorWays {
 			t.Run(name, func(t *testing.T) {
 				ktorLeave(t, c, srv.URL, leave)
-				ktorWait(t, gone)
+				testkit.Receive(t, gone)
 			})
 		}
 	})
@@ -119,15 +117,6 @@ func ktorLeave(t *testing.T, c *client.Client, url string, leave func(*testing.T
 	s, err := c.Session(ctx, url)
 	require.NoError(t, err)
 	leave(t, s, cancel)
-}
-
-func ktorWait(t *testing.T, happened <-chan bool) {
-	t.Helper()
-	select {
-	case <-happened:
-	case <-time.After(patience):
-		require.Fail(t, "the server does not see the client leave")
-	}
 }
 
 func TestKtor60TenRoundsDoNotExhaustThePool(t *testing.T) {
@@ -157,22 +146,20 @@ func TestKtor62CancellationWithoutReadingLeavesNoConnection(t *testing.T) {
 func ktorLeavesNoConnection(t *testing.T, leave func(*testing.T, *client.Session, context.CancelFunc)) {
 	t.Helper()
 	opened, closed := make(chan bool, 1), make(chan bool, 1)
-	srv := httptest.NewUnstartedServer(ktorUntilGone(func() {}))
-	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
-	srv.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			opened <- true
-		case http.StateClosed:
-			closed <- true
+	srv := serve(t, ktorUntilGone(func() {}), func(srv *httptest.Server) {
+		srv.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				opened <- true
+			case http.StateClosed:
+				closed <- true
+			}
 		}
-	}
-	srv.Start()
-	t.Cleanup(srv.Close)
+	})
 	c := install(srv.Client(), client.Config{})
 	for range 3 {
 		ktorLeave(t, c, srv.URL, leave)
-		ktorWait(t, opened) // a new connection, because none was left
-		ktorWait(t, closed)
+		testkit.Receive(t, opened) // a new connection, because none was left
+		testkit.Receive(t, closed)
 	}
 }

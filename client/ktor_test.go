@@ -35,6 +35,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/client"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // ktorOnDemand serves a stream of three events. It sends one each time next is called, so
@@ -125,7 +126,7 @@ func ktorStopped(t *testing.T, c *client.Client, url string, after int, options 
 // ktorContext returns a context with a deadline, so that a failing test does not hang.
 func ktorContext(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*testkit.Patience)
 	t.Cleanup(cancel)
 	return ctx
 }

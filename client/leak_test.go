@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/client"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // closeWays lists what a caller can do with an open session that has an event.
@@ -98,7 +99,7 @@ func closeRun(t *testing.T, c *client.Client, url string, way func(*client.Sessi
 }
 
 func TestServerSeesTheConnectionGoWithinASecond(t *testing.T) {
-	noLeak(t)
+	testkit.NoLeak(t)
 	gone := make(chan time.Time)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		send(w, "data: x\n\n")
@@ -118,12 +119,7 @@ func TestServerSeesTheConnectionGoWithinASecond(t *testing.T) {
 						begin = time.Now()
 						return way(s, cancel)
 					})
-					select {
-					case at := <-gone:
-						fastest = min(fastest, at.Sub(begin))
-					case <-time.After(patience):
-						require.FailNow(t, "the server does not notice that the client left")
-					}
+					fastest = min(fastest, testkit.Receive(t, gone).Sub(begin))
 				}
 				require.Less(t, fastest, time.Second)
 			})
@@ -146,7 +142,7 @@ func closeEncoded(w http.ResponseWriter, r *http.Request) {
 // Several goroutines stop a session at random moments. The session must end with one of
 // the errors that they asked for. The race detector finds what they share.
 func TestStopsAtAnyMoment(t *testing.T) {
-	noLeak(t)
+	testkit.NoLeak(t)
 	var n atomic.Int64
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch n.Add(1) % 6 {
@@ -173,7 +169,7 @@ func TestStopsAtAnyMoment(t *testing.T) {
 		cfg.IdleTimeout = time.Millisecond
 		c := install(srv.Client(), cfg)
 		for range 100 {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 			var stops sync.WaitGroup
 			stops.Go(func() {
 				time.Sleep(rand.N(5 * time.Millisecond))
@@ -200,7 +196,7 @@ func TestStopsAtAnyMoment(t *testing.T) {
 }
 
 func TestRoundsDoNotExhaustThePool(t *testing.T) {
-	noLeak(t)
+	testkit.NoLeak(t)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/head":
@@ -229,7 +225,7 @@ func TestRoundsDoNotExhaustThePool(t *testing.T) {
 	overEach(t, handler, func(t *testing.T, srv *httptest.Server) {
 		t.Helper()
 		srv.Client().Transport.(*http.Transport).MaxConnsPerHost = 1
-		c := install(srv.Client(), client.Config{IdleTimeout: patience, MaxEventSize: 1 << 10})
+		c := install(srv.Client(), client.Config{IdleTimeout: testkit.Patience, MaxEventSize: 1 << 10})
 		for range 10 {
 			for name, way := range closeWays {
 				ended := false
@@ -243,7 +239,7 @@ func TestRoundsDoNotExhaustThePool(t *testing.T) {
 			_, err := c.Session(ctx, srv.URL+"/head")
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 			cancel()
-			ctx, cancel = context.WithTimeout(t.Context(), patience)
+			ctx, cancel = context.WithTimeout(t.Context(), testkit.Patience)
 			for _, path := range []string{"/404", "/plain", "/cut", "/204", "/redirect", "/end", "/large"} {
 				err := c.SSE(ctx, srv.URL+path, func(s *client.Session) error { _, err := collect(s); return err })
 				require.NotErrorIs(t, err, context.DeadlineExceeded, "the connection of %s, or of the path before it, is still in use", path)
@@ -257,7 +253,7 @@ func TestRoundsDoNotExhaustThePool(t *testing.T) {
 }
 
 func TestNormalEndPutsTheConnectionBack(t *testing.T) {
-	noLeak(t)
+	testkit.NoLeak(t)
 	var mu sync.Mutex
 	var from []string
 	n := 0
@@ -354,7 +350,7 @@ func TestSessionThatDoesNotOpenLeavesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv.Client().CloseIdleConnections()
-			noLeak(t)
+			testkit.NoLeak(t)
 			t.Cleanup(srv.Client().CloseIdleConnections)
 			for range 10 {
 				_, err := c.Session(ctx, tt.url, tt.options...)

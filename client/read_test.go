@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/client"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // readBody counts how often it is closed.
@@ -109,7 +110,7 @@ func TestReadThatIsClosedUnread(t *testing.T) {
 
 // An event is handed out as soon as its blank line is read, before the next is written.
 func TestReadHandsOutEachEventAtOnce(t *testing.T) {
-	noLeak(t)
+	testkit.NoLeak(t)
 	r, w := io.Pipe()
 	next := make(chan struct{}, 1)
 	go func() {
@@ -160,7 +161,7 @@ type readNothing struct{}
 func (readNothing) Read([]byte) (int, error) { return 0, nil }
 
 func TestReadOfAResponse(t *testing.T) {
-	noLeak(t)
+	testkit.NoLeak(t)
 	ended := make(chan struct{})
 	srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		send(w, "data: {\"n\":1}\n\ndata: {\"n\":2}\n\ndata: [DONE]\n\n")

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/client"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // redirectHop holds a request to a host of a redirectNet.
@@ -59,11 +60,7 @@ func newRedirectNet(t testing.TB, answer func(w http.ResponseWriter, r *http.Req
 		}
 	}
 	plain := serve(t, handler("http"))
-	secure := httptest.NewTLSServer(handler("https"))
-	t.Cleanup(func() {
-		secure.CloseClientConnections()
-		secure.Close()
-	})
+	secure := serve(t, handler("https"), testkit.HTTP1TLS.Setup)
 	d := &requestDialer{servers: map[string]string{"": requestAddr(plain)}}
 	n.hc = d.client(t)
 	transport := n.hc.Transport.(*http.Transport)

@@ -466,15 +466,15 @@ func TestSessionShowsItsResponse(t *testing.T) {
 	})
 }
 
-// protoOf returns the protocol of the transport that overEach runs this test with.
+// protoOf returns the Proto of the protocol that overEach runs this test with.
 func protoOf(t *testing.T) string {
 	t.Helper()
-	for _, tr := range transports {
-		if strings.HasSuffix(t.Name(), "/"+strings.ReplaceAll(tr.name, " ", "_")) {
-			return tr.proto
+	for _, p := range protocols {
+		if strings.HasSuffix(t.Name(), "/"+strings.ReplaceAll(p.Name, " ", "_")) {
+			return p.Proto
 		}
 	}
-	require.Fail(t, "no such transport")
+	require.Fail(t, "no such protocol")
 	return ""
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/client"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // resumeLog is a stream of 200 events of many shapes.
@@ -158,10 +159,6 @@ func (b *resumeBody) Read(p []byte) (int, error) {
 
 func (*resumeBody) Close() error { return nil }
 
-type resumeTripper func(*http.Request) (*http.Response, error)
-
-func (f resumeTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
 func TestStreamIsCutAtEveryByte(t *testing.T) {
 	t.Parallel()
 	for name, how := range map[string]struct {
@@ -181,7 +178,7 @@ func TestStreamIsCutAtEveryByte(t *testing.T) {
 			}
 			for cut := 0; cut <= len(l.text); cut += step {
 				had, requests := l.complete(cut), 0
-				hc := &http.Client{Transport: resumeTripper(func(r *http.Request) (*http.Response, error) {
+				hc := &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 					requests++
 					text, done := l.from(t, r)
 					body := &resumeBody{text, how.piece, io.EOF}
@@ -256,7 +253,7 @@ func TestSocketIsCutAtEveryByte(t *testing.T) {
 		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"+framing+"\r\n\r\n"+body)
 	})
 	hc := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*testkit.Patience)
 	defer cancel()
 	require.NoError(t, install(hc, resumeConfig()).SSE(ctx, url, l.read))
 	require.GreaterOrEqual(t, cuts, len(l.text))
@@ -294,7 +291,7 @@ func TestRandomCutsLoseNothing(t *testing.T) {
 		losses.Store(0)
 		refusals.Store(0)
 		for range 5 {
-			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*testkit.Patience)
 			require.NoError(t, install(srv.Client(), resumeConfig()).SSE(ctx, srv.URL, l.read))
 			cancel()
 		}
@@ -361,7 +358,7 @@ func TestResumesFromTheIDItIsGiven(t *testing.T) {
 	id := ""
 	var seen []client.Event
 	for len(seen) < len(l.events) {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 		s, err := c.Session(ctx, srv.URL, client.WithLastEventID(id))
 		require.NoError(t, err)
 		n := 1 + rand.IntN(20)
@@ -395,7 +392,7 @@ func TestResumesAfterWhatWasHandedOutBeforeTheEnd(t *testing.T) {
 				send(w, text)
 				<-r.Context().Done()
 			})
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 			defer cancel()
 			s, err := install(srv.Client(), client.Config{}).Session(ctx, srv.URL)
 			require.NoError(t, err)

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/client"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // tokenTransport adds a token to each request. After a 401 it takes the next token and
@@ -269,7 +270,7 @@ func TestSessionUsesTheTransportOfTheHTTPClient(t *testing.T) {
 // The client makes a request in another goroutine. A panic or Goexit of the Transport must
 // reach the caller's goroutine all the same.
 func TestTransportPanicsAndExitsInTheCallersGoroutine(t *testing.T) {
-	noLeak(t)
+	testkit.NoLeak(t)
 	open := func(trip func()) {
 		c := install(&http.Client{Transport: closeTripper(trip)}, client.Config{MaxReconnectionAttempts: client.Unlimited})
 		_, _ = c.Session(t.Context(), "http://lab/")

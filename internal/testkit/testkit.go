@@ -1,6 +1,6 @@
 // Package testkit contains what the tests of several packages need: waiting with a
 // limit, looking for goroutines that were left running, servers for each version of
-// HTTP, and logs that a test can read.
+// HTTP, listeners for a synctest bubble, and logs that a test can read.
 //
 // Only tests import it. It knows nothing of the packages under test, so that the tests of
 // each of them, package client included, can use it.

@@ -1,10 +1,12 @@
 package testkit_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime"
 	"sync"
@@ -145,4 +147,36 @@ func TestHeader(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, http.Header{"Accept": {"a", "b"}, "X-Own": {"c"}}, testkit.Header("accept", "a", "Accept", "b", "X-Own", "c"))
 	require.Empty(t, testkit.Header())
+}
+
+func TestPipeListener(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		pipes := testkit.NewPipeListener()
+		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(time.Hour)
+			fmt.Fprint(w, "an hour later")
+		})}
+		served := make(chan error)
+		go func() { served <- srv.Serve(pipes) }()
+		hc := &http.Client{Transport: &http.Transport{DialContext: pipes.DialContext, DisableKeepAlives: true}}
+		resp, err := hc.Get("http://test/")
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.Equal(t, "an hour later", string(body))
+
+		require.NoError(t, srv.Close())
+		require.Equal(t, http.ErrServerClosed, <-served)
+		_, err = pipes.DialContext(t.Context(), "", "")
+		require.ErrorIs(t, err, net.ErrClosed)
+		require.NoError(t, pipes.Close(), "a second time")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := testkit.NewPipeListener().DialContext(ctx, "", "")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
 }
