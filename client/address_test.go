@@ -11,6 +11,21 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
+// requireAddress opens a session, and asserts which address the client dialed, and the Host
+// and the URI of its only request.
+func requireAddress(t *testing.T, url string, options []client.Option, dialed, host, uri string) {
+	t.Helper()
+	hc, log, d := anyURL(t)
+	events, err := collect(session(t, install(hc, client.Config{}), url, options...))
+	require.NoError(t, err)
+	require.Equal(t, []string{"x"}, dataOf(events))
+	require.Len(t, log.all(), 1)
+	got := log.last(t)
+	require.Equal(t, []string{dialed}, d.dialed)
+	require.Equal(t, host, got.Host)
+	require.Equal(t, uri, got.URI)
+}
+
 func TestURLIsRequestedAsItStands(t *testing.T) {
 	for name, tt := range map[string]struct {
 		url, dialed, host, uri string
@@ -32,15 +47,7 @@ func TestURLIsRequestedAsItStands(t *testing.T) {
 		"name in Unicode":   {"http://bücher.test/x", "xn--bcher-kva.test:80", "xn--bcher-kva.test", "/x"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			hc, log, d := anyURL(t)
-			events, err := collect(session(t, install(hc, client.Config{}), tt.url))
-			require.NoError(t, err)
-			require.Equal(t, []string{"x"}, dataOf(events))
-			require.Len(t, log.all(), 1)
-			got := log.last(t)
-			require.Equal(t, []string{tt.dialed}, d.dialed)
-			require.Equal(t, tt.host, got.Host)
-			require.Equal(t, tt.uri, got.URI)
+			requireAddress(t, tt.url, nil, tt.dialed, tt.host, tt.uri)
 		})
 	}
 }
@@ -101,19 +108,11 @@ func TestWithAddressReplacesTheGivenParts(t *testing.T) {
 		"of host:port as a URL":     {"api.test:8080", []addressParts{{"http", "other.test", 0, "/c"}}, "other.test:80", "other.test", "/c"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			hc, log, d := anyURL(t)
 			var options []client.Option
 			for _, parts := range tt.parts {
 				options = append(options, parts.option())
 			}
-			events, err := collect(session(t, install(hc, client.Config{}), tt.url, options...))
-			require.NoError(t, err)
-			require.Equal(t, []string{"x"}, dataOf(events))
-			require.Len(t, log.all(), 1)
-			got := log.last(t)
-			require.Equal(t, []string{tt.dialed}, d.dialed)
-			require.Equal(t, tt.host, got.Host)
-			require.Equal(t, tt.uri, got.URI)
+			requireAddress(t, tt.url, options, tt.dialed, tt.host, tt.uri)
 		})
 	}
 }

@@ -428,19 +428,13 @@ func TestBufferMemoryIsBounded(t *testing.T) {
 			body := &bufferEndless{block: []byte(strings.Repeat("data\n\n", 1000))}
 			s := client.Read(body, client.WithConfig(func(cfg *client.Config) { cfg.BufferPolicy = policy }))
 			t.Cleanup(func() { s.Close() })
-			heap := func() uint64 {
-				runtime.GC()
-				var m runtime.MemStats
-				runtime.ReadMemStats(&m)
-				return m.HeapAlloc
-			}
-			before := heap()
+			before := heapInUse()
 			var after uint64
 			n := 0
 			for _, err := range s.Incoming() {
 				require.NoError(t, err)
 				if n++; n == 800_000 {
-					after = heap()
+					after = heapInUse()
 					break
 				}
 			}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/client"
 	"github.com/chi-sse/sse/internal/testkit"
@@ -113,6 +114,14 @@ func (l *reconnectLab) requests() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.times)
+}
+
+// requireNoMoreRequests asserts that the client makes no request in the next 24 hours.
+func (l *reconnectLab) requireNoMoreRequests() {
+	l.t.Helper()
+	before := l.requests()
+	time.Sleep(24 * time.Hour)
+	require.Equal(l.t, before, l.requests())
 }
 
 // waits returns the delays that OnRetry was called with.

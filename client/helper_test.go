@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -156,6 +157,14 @@ func collect(s *client.Session) (events []client.Event, err error) {
 		events = append(events, ev)
 	}
 	return events, nil
+}
+
+// heapInUse returns how many bytes the reachable objects take.
+func heapInUse() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 // dataOf returns the data of each event.

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/chi-sse/sse/client"
 	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 func TestHooksAreToldOfEachConnection(t *testing.T) {
@@ -69,39 +69,26 @@ func TestHooksAreToldOfEachConnection(t *testing.T) {
 	})
 }
 
-// reconnectLog is a slog.Handler that keeps the level, message, attempt and delay of each
-// record.
-type reconnectLog struct{ lines *[]string }
-
-func (h reconnectLog) Enabled(context.Context, slog.Level) bool { return true }
-
-func (h reconnectLog) WithAttrs([]slog.Attr) slog.Handler { return h }
-
-func (h reconnectLog) WithGroup(string) slog.Handler { return h }
-
-func (h reconnectLog) Handle(_ context.Context, r slog.Record) error {
-	line := r.Level.String() + " " + r.Message
-	r.Attrs(func(a slog.Attr) bool {
-		switch a.Key {
-		case "attempt", "delay":
-			line += " " + a.Value.String()
-		}
-		return true
-	})
-	*h.lines = append(*h.lines, line)
-	return nil
-}
-
 func TestLoggerLevels(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var lines []string
+		log := testkit.NewLog()
 		l := newReconnectLab(t, reconnectSteps{nil, reconnectText("data: 1\n\n"), reconnectText(""), reconnectCut("data: 2\n\n"), reconnectStatus(503)})
 		_, err := l.run(t.Context(), client.Config{
 			MaxReconnectionAttempts: client.Unlimited,
-			Logger:                  slog.New(reconnectLog{&lines}),
+			Logger:                  log.Logger(),
 		})
 		require.NoError(t, err)
+		var lines []string
+		for _, e := range log.Entries("") {
+			line := e.Level.String() + " " + e.Message
+			for _, key := range []string{"attempt", "delay"} {
+				if value, ok := e.Attrs[key]; ok {
+					line += " " + value.String()
+				}
+			}
+			lines = append(lines, line)
+		}
 		require.Equal(t, []string{
 			"WARN sse client reconnects 1 3s",
 			"DEBUG sse client connected",

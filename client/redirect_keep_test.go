@@ -101,18 +101,13 @@ func TestKeepRedirectMakesReconnectionsGoToWhereRedirectsLed(t *testing.T) {
 
 func TestKeepRedirectOverSeveralHops(t *testing.T) {
 	urls := []string{"http://a.example.com/0", "http://b.example.com/1", "http://example.com/2"}
-	n := newRedirectNet(t, func(w http.ResponseWriter, r *http.Request, _ string, n int) {
-		switch {
-		case n < len(urls):
-			redirectTo(w, 302, urls[n])
-		case n == 5:
-			// A second redirect changes the URL for all later requests.
-			redirectTo(w, 302, "/5")
-		case n == 7:
-			w.WriteHeader(http.StatusNoContent)
-		default:
-			streamOf("data: x\n\n")(w, r)
+	along := redirectAlong(urls, 7)
+	n := newRedirectNet(t, func(w http.ResponseWriter, r *http.Request, url string, n int) {
+		if n == 5 {
+			redirectTo(w, 302, "/5") // a second redirect changes the URL for all later requests
+			return
 		}
+		along(w, r, url, n)
 	})
 	c := install(n.hc, client.Config{MaxReconnectionAttempts: 1, KeepRedirect: true})
 	_, err := collect(session(t, c, urls[0], headerOptions(secrets, impersonalHeader)...))
@@ -126,16 +121,7 @@ func TestKeepRedirectOverSeveralHops(t *testing.T) {
 
 func TestKeepRedirectByWayOfAnotherHostDropsCredentials(t *testing.T) {
 	urls := []string{"http://a.example.com/0", "http://b.example.com/1", "http://a.example.com/chosen-by-b"}
-	n := newRedirectNet(t, func(w http.ResponseWriter, r *http.Request, _ string, n int) {
-		switch {
-		case n < len(urls):
-			redirectTo(w, 302, urls[n])
-		case n == 5:
-			w.WriteHeader(http.StatusNoContent)
-		default:
-			streamOf("data: x\n\n")(w, r)
-		}
-	})
+	n := newRedirectNet(t, redirectAlong(urls, 5))
 	c := install(n.hc, client.Config{MaxReconnectionAttempts: 1, KeepRedirect: true})
 	_, err := collect(session(t, c, urls[0], headerOptions(secrets, impersonalHeader)...))
 	require.NoError(t, err)

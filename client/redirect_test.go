@@ -93,6 +93,21 @@ func redirectTo(w http.ResponseWriter, status int, location string) {
 	w.WriteHeader(status)
 }
 
+// redirectAlong returns a function for newRedirectNet, which redirects from each of urls to
+// the next. It answers request number last (0: none) with 204, and the others with a stream.
+func redirectAlong(urls []string, last int) func(w http.ResponseWriter, r *http.Request, url string, n int) {
+	return func(w http.ResponseWriter, r *http.Request, _ string, n int) {
+		switch {
+		case n < len(urls):
+			redirectTo(w, 302, urls[n])
+		case n == last:
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			streamOf("data: x\n\n")(w, r)
+		}
+	}
+}
+
 var redirectStatuses = []int{301, 302, 303, 307, 308}
 
 // secrets lists header fields that say something about the caller. Every value holds
@@ -227,13 +242,7 @@ func TestRedirectToAnotherHostDropsCredentials(t *testing.T) {
 
 func TestRedirectDownToHTTPDropsCredentialsOnTheWayBackToo(t *testing.T) {
 	urls := []string{"https://a.example.com/0", "http://a.example.com/1", "https://a.example.com/2"}
-	n := newRedirectNet(t, func(w http.ResponseWriter, r *http.Request, _ string, n int) {
-		if n < len(urls) {
-			redirectTo(w, 302, urls[n])
-			return
-		}
-		streamOf("data: x\n\n")(w, r)
-	})
+	n := newRedirectNet(t, redirectAlong(urls, 0))
 	_, err := collect(session(t, install(n.hc, client.Config{}), urls[0], headerOptions(secrets, impersonalHeader)...))
 	require.NoError(t, err)
 	hops := n.requests()
@@ -426,6 +435,21 @@ func TestRedirectWithoutLocationIsARefusal(t *testing.T) {
 	})
 }
 
+// requestsOfBadRedirect returns how many requests a client makes that is redirected to
+// location and may reconnect three times. It asserts that the client ends with a url.Error.
+func requestsOfBadRedirect(t *testing.T, location string) int {
+	t.Helper()
+	var l requestLog
+	srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		l.add(r)
+		redirectTo(w, http.StatusFound, location)
+	})
+	err := refusal(t, install(srv.Client(), client.Config{MaxReconnectionAttempts: 3}), srv.URL)
+	var urlErr *url.Error
+	require.ErrorAs(t, err, &urlErr)
+	return len(l.all())
+}
+
 func TestRedirectToNowhereIsNotTriedAgain(t *testing.T) {
 	for name, location := range map[string]string{
 		"another scheme": "ftp://a.example.com/",
@@ -433,15 +457,7 @@ func TestRedirectToNowhereIsNotTriedAgain(t *testing.T) {
 		"opaque":         "mailto:ada@example.com",
 	} {
 		t.Run(name, func(t *testing.T) {
-			var l requestLog
-			srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
-				l.add(r)
-				redirectTo(w, http.StatusFound, location)
-			})
-			err := refusal(t, install(srv.Client(), client.Config{MaxReconnectionAttempts: 3}), srv.URL)
-			var urlErr *url.Error
-			require.ErrorAs(t, err, &urlErr)
-			require.Len(t, l.all(), 1, "the client tried again, and would be redirected again")
+			require.Equal(t, 1, requestsOfBadRedirect(t, location), "the client tried again, and would be redirected again")
 		})
 	}
 }
@@ -450,15 +466,7 @@ func TestRedirectToNowhereIsNotTriedAgain(t *testing.T) {
 // client tries again as often as it may.
 func TestRedirectThatCannotBeParsedIsAFailure(t *testing.T) {
 	for _, location := range []string{"http://%zz/", "http://a.example.com:port/"} {
-		var l requestLog
-		srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
-			l.add(r)
-			redirectTo(w, http.StatusFound, location)
-		})
-		err := refusal(t, install(srv.Client(), client.Config{MaxReconnectionAttempts: 3}), srv.URL)
-		var urlErr *url.Error
-		require.ErrorAs(t, err, &urlErr)
-		require.Len(t, l.all(), 4)
+		require.Equal(t, 4, requestsOfBadRedirect(t, location))
 	}
 }
 

@@ -33,12 +33,17 @@ func refusal(t testing.TB, c *client.Client, url string, options ...client.Optio
 	return ours
 }
 
-func TestContentTypeThatOpens(t *testing.T) {
-	var value atomic.Value
-	overEach(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+// streamWithType answers with a stream whose Content-Type is value, a []string.
+func streamWithType(value *atomic.Value) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header()["Content-Type"] = value.Load().([]string)
 		io.WriteString(w, "data: x\n\n")
-	}), func(t *testing.T, srv *httptest.Server) {
+	}
+}
+
+func TestContentTypeThatOpens(t *testing.T) {
+	var value atomic.Value
+	overEach(t, streamWithType(&value), func(t *testing.T, srv *httptest.Server) {
 		t.Helper()
 		c := install(srv.Client(), client.Config{})
 		for _, values := range [][]string{
@@ -64,10 +69,7 @@ func TestContentTypeThatOpens(t *testing.T) {
 
 func TestContentTypeThatDoesNotOpen(t *testing.T) {
 	var value atomic.Value
-	overEach(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header()["Content-Type"] = value.Load().([]string)
-		io.WriteString(w, "data: x\n\n")
-	}), func(t *testing.T, srv *httptest.Server) {
+	overEach(t, streamWithType(&value), func(t *testing.T, srv *httptest.Server) {
 		t.Helper()
 		c := install(srv.Client(), client.Config{
 			MaxReconnectionAttempts: client.Unlimited,
