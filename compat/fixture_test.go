@@ -76,9 +76,9 @@ func (s *testServer) requireBroken(t *testing.T, call *call) {
 	require.Error(t, err)
 	require.False(t, isTimeout(err), "the response has not ended: %v", err)
 	switch {
-	case s.major == 2:
+	case s.isHTTP2():
 		require.ErrorContains(t, err, "stream error")
-	case !s.tls: // TLS may end in the middle of a record, with another error
+	case !s.TLS: // TLS may end in the middle of a record, with another error
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	}
 	require.Empty(t, string(rest), "nothing may follow the last event")
@@ -87,7 +87,7 @@ func (s *testServer) requireBroken(t *testing.T, call *call) {
 // redial replaces a connection that was broken. On HTTP/2 only a stream was broken.
 func (s *testServer) redial(t *testing.T) {
 	t.Helper()
-	if s.major == 1 {
+	if !s.isHTTP2() {
 		s.dial(t)
 	}
 }

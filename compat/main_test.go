@@ -16,7 +16,8 @@ import (
 )
 
 // maxWait is the limit for everything that should happen at once. A test in which something
-// is held back forever fails after this time.
+// is held back forever fails after this time. It is shorter than testkit.Patience, because
+// after 15 seconds the plugin's default heartbeat may push out what was held back.
 const maxWait = 10 * time.Second
 
 func TestMain(m *testing.M) {

@@ -32,11 +32,7 @@ func TestMatrix(t *testing.T) {
 			for _, transport := range transports {
 				t.Run(row.name+"/"+place.name+"/"+transport.name, func(t *testing.T) {
 					t.Parallel()
-					c := newCell(t, row, place, transport)
-					for _, kind := range kinds {
-						c.stream(t, kind)
-						c.ordinary(t)
-					}
+					newCell(t, row, place, transport).allKinds(t)
 				})
 			}
 		}
@@ -115,6 +111,15 @@ func (c *cell) at(path string) string {
 	return c.prefix + path
 }
 
+// allKinds runs the script on each kind of route, and sends an ordinary request after each.
+func (c *cell) allKinds(t *testing.T) {
+	t.Helper()
+	for _, kind := range kinds {
+		c.stream(t, kind)
+		c.ordinary(t)
+	}
+}
+
 // stream runs the script on a route. Over HTTP/2 it also sends an ordinary request during
 // the stream.
 func (c *cell) stream(t *testing.T, k kind) {
@@ -123,7 +128,7 @@ func (c *cell) stream(t *testing.T, k kind) {
 	call := c.do(t, k.method, c.at(k.path), k.body)
 	c.isStream(t, call)
 	var meanwhile func()
-	if c.major == 2 {
+	if c.isHTTP2() {
 		meanwhile = func() { c.ordinary(t) }
 	}
 	c.steps.receive(t, call.Body, meanwhile)
@@ -146,7 +151,7 @@ func (c *cell) isStream(t *testing.T, call *call) {
 		"Cache-Control":     {"no-store, no-transform"},
 		"X-Accel-Buffering": {"no"},
 	}
-	if c.major == 1 {
+	if !c.isHTTP2() {
 		want["Connection"] = []string{"keep-alive"}
 	}
 	maps.Copy(want, c.header)

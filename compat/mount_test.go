@@ -45,11 +45,7 @@ func TestPluginInPlugin(t *testing.T) {
 			for _, transport := range []transport{http1, http2} {
 				t.Run(row.name+"/"+place.name+"/"+transport.name, func(t *testing.T) {
 					t.Parallel()
-					c := newCell(t, row, place, transport)
-					for _, kind := range kinds {
-						c.stream(t, kind)
-						c.ordinary(t)
-					}
+					newCell(t, row, place, transport).allKinds(t)
 				})
 			}
 		}

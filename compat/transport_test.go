@@ -5,7 +5,6 @@ package compat
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -22,24 +21,26 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // transport represents a version of HTTP, with or without TLS.
 type transport struct {
-	name  string
-	major int // the request's ProtoMajor
-	tls   bool
-	set   func(*http.Protocols, bool)
+	name string
+	testkit.Protocol
 }
 
 var (
-	http1    = transport{"http1", 1, false, (*http.Protocols).SetHTTP1}
-	http1TLS = transport{"http1-tls", 1, true, (*http.Protocols).SetHTTP1}
-	http2    = transport{"http2-tls", 2, true, (*http.Protocols).SetHTTP2}
-	h2c      = transport{"h2c", 2, false, (*http.Protocols).SetUnencryptedHTTP2}
+	http1    = transport{"http1", testkit.HTTP1}
+	http1TLS = transport{"http1-tls", testkit.HTTP1TLS}
+	http2    = transport{"http2-tls", testkit.HTTP2}
+	h2c      = transport{"h2c", testkit.H2C}
 
 	transports = []transport{http1, http1TLS, http2, h2c}
 )
+
+func (tr transport) isHTTP2() bool { return tr.Proto == "HTTP/2.0" }
 
 // testServer is a server on loopback and one connection to it.
 type testServer struct {
@@ -55,28 +56,21 @@ type testServer struct {
 func (tr transport) start(t *testing.T, h http.Handler, set ...func(*http.Server)) *testServer {
 	t.Helper()
 	s := &testServer{transport: tr, errorLog: new(logBuffer)}
-
-	s.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	t.Cleanup(func() { // runs after the cleanup of testkit.Serve, which closes the server
+		s.running.Wait()
+		assert.Empty(t, s.errorLog.lines(), "http.Server logged something")
+	})
+	s.server = testkit.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.running.Add(1)
 		defer s.running.Done()
 		h.ServeHTTP(w, r)
-	}))
-	s.server.Config.Protocols = tr.protocols()
-	s.server.Config.ErrorLog = log.New(s.errorLog, "", 0)
-	for _, set := range set {
-		if set != nil {
-			set(s.server.Config)
+	}), tr.Setup, func(srv *httptest.Server) {
+		srv.Config.ErrorLog = log.New(s.errorLog, "", 0)
+		for _, set := range set {
+			if set != nil {
+				set(srv.Config)
+			}
 		}
-	}
-	if tr.tls {
-		s.server.EnableHTTP2 = tr.major == 2
-		s.server.StartTLS()
-	} else {
-		s.server.Start()
-	}
-	t.Cleanup(func() {
-		s.close()
-		assert.Empty(t, s.errorLog.lines(), "http.Server logged something")
 	})
 	s.dial(t)
 	return s
@@ -87,12 +81,6 @@ func (s *testServer) close() {
 	s.server.CloseClientConnections()
 	s.server.Close()
 	s.running.Wait() // on HTTP/2 a handler may outlive its connection
-}
-
-func (tr transport) protocols() *http.Protocols {
-	p := new(http.Protocols)
-	tr.set(p, true)
-	return p
 }
 
 // conn represents a client's connection. Every request uses this connection or fails.
@@ -110,15 +98,15 @@ func (s *testServer) dial(t *testing.T) {
 	defer cancel()
 	addr := s.server.Listener.Addr().String()
 	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool(), ServerName: "example.com"}
-	if s.tls {
+	if s.TLS {
 		config.RootCAs.AddCert(s.server.Certificate())
 	}
 	var err error
 	switch {
-	case s.major == 2:
+	case s.isHTTP2():
 		scheme, _, _ := strings.Cut(s.server.URL, ":")
-		s.conn, err = (&http.Transport{Protocols: s.protocols(), TLSClientConfig: config}).NewClientConn(ctx, scheme, addr)
-	case s.tls:
+		s.conn, err = (&http.Transport{Protocols: s.Protocols(), TLSClientConfig: config}).NewClientConn(ctx, scheme, addr)
+	case s.TLS:
 		var c net.Conn
 		c, err = (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", addr)
 		s.conn = &http1Conn{c, bufio.NewReader(c)}
@@ -204,9 +192,9 @@ func (s *testServer) tryWith(t *testing.T, method, path string, body io.Reader) 
 	if err != nil {
 		return nil, err
 	}
-	require.Equal(t, s.major, res.ProtoMajor)
+	require.Equal(t, s.Proto, res.Proto)
 	leave := cancel
-	if s.major == 1 {
+	if !s.isHTTP2() {
 		conn := s.conn
 		leave = func() { conn.Close() }
 	}
@@ -219,25 +207,15 @@ func isTimeout(err error) bool {
 	return ok && timeout.Timeout()
 }
 
-// logBuffer collects the lines that are written to it.
+// logBuffer collects the lines that are written to it. Only the test's goroutine calls
+// methods other than Write.
 type logBuffer struct {
-	mu       sync.Mutex
-	text     bytes.Buffer
+	testkit.Buffer
 	expected string
 }
 
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
 // expect makes lines ignore every line that contains text.
-func (l *logBuffer) expect(text string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.expected = text
-}
+func (l *logBuffer) expect(text string) { l.expected = text }
 
 // outOfReach is the plugin's warning that something outside of it hides the connection's
 // deadlines. That is so in many rows.
@@ -251,8 +229,4 @@ func (l *logBuffer) lines() []string {
 }
 
 // all returns all lines.
-func (l *logBuffer) all() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Collect(strings.Lines(l.text.String()))
-}
+func (l *logBuffer) all() []string { return slices.Collect(strings.Lines(l.String())) }
