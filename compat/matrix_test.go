@@ -88,8 +88,11 @@ func newCell(t *testing.T, row row, place place, transport transport) *cell {
 func (c *cell) routes(r *sse.Router) {
 	play := func(s *sse.ServerSession) error {
 		body, err := io.ReadAll(s.Call().Body)
-		if err != nil || s.Call().Method == http.MethodPost && string(body) != `{"say":"hello"}` {
-			return fmt.Errorf("request body %q: %v", body, err)
+		if err != nil {
+			return fmt.Errorf("request body: %w", err)
+		}
+		if s.Call().Method == http.MethodPost && string(body) != `{"say":"hello"}` {
+			return fmt.Errorf("request body %q", body)
 		}
 		return c.steps.send(s)
 	}

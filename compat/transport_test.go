@@ -56,7 +56,8 @@ type testServer struct {
 func (tr transport) start(t *testing.T, h http.Handler, set ...func(*http.Server)) *testServer {
 	t.Helper()
 	s := &testServer{transport: tr, errorLog: new(logBuffer)}
-	t.Cleanup(func() { // runs after the cleanup of testkit.Serve, which closes the server
+	// This runs after the cleanup of testkit.Serve, which closes the server.
+	t.Cleanup(func() {
 		s.running.Wait()
 		assert.Empty(t, s.errorLog.lines(), "http.Server logged something")
 	})

@@ -141,12 +141,14 @@ func (tr transport) start(t testing.TB, p plan) *app {
 	}
 
 	serverLog := testkit.NewLog()
-	t.Cleanup(func() { // runs after the cleanup of testkit.Serve, which closes the server
+	p.expects = append(p.expects, "TLS handshake error") // a client that stops at the end of a test causes it
+
+	// This runs after the cleanup of testkit.Serve, which closes the server.
+	t.Cleanup(func() {
 		testkit.Eventually(t, func() bool { return a.plugin.Len() == 0 }, "the end of all sessions")
 		testkit.Eventually(t, func() bool { return a.Stats().Members == 0 }, "the end of all members")
-		expected := append(p.expects, "TLS handshake error") // a client that stops at the end of a test causes it
 		for _, e := range serverLog.Entries("") {
-			assert.True(t, slices.ContainsFunc(expected, func(text string) bool { return strings.Contains(e.Message, text) }),
+			assert.True(t, slices.ContainsFunc(p.expects, func(text string) bool { return strings.Contains(e.Message, text) }),
 				"http.Server has logged: %s", e.Message)
 		}
 	})

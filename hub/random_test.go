@@ -95,7 +95,8 @@ func newRandomRun(t *testing.T, tr transport) *randomRun {
 		}
 		return h.Serve(s, sub)
 	})
-	t.Cleanup(func() { // runs after the cleanup of testkit.Serve, which closes the server
+	// This runs after the cleanup of testkit.Serve, which closes the server.
+	t.Cleanup(func() {
 		deadline := time.Now().Add(randomPatience)
 		for (r.Plugin().Len() > 0 || h.Stats().Members > 0) && time.Now().Before(deadline) {
 			time.Sleep(time.Millisecond)
