@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/chi-sse/sse/internal/socket"
@@ -32,8 +33,9 @@ type httpWire struct {
 	http10  bool                    // the version is HTTP/1.0
 	last    bool                    // the head says that the connection is not used again
 
-	rearmAt  time.Duration // HTTP/1.x: when to set the write deadline anew
-	watchdog *time.Timer   // HTTP/2: sets the deadline when it is over
+	rearmAt     time.Duration // HTTP/1.x: when to set the write deadline anew
+	watchdog    *time.Timer   // HTTP/2: sets the deadline when it is over
+	interrupted atomic.Bool   // set before the deadline is
 
 	mu         sync.Mutex // guards what follows
 	begun      bool       // conn knows of the stream
@@ -120,6 +122,9 @@ func (x *httpWire) writePart(part []byte, began, timeout time.Duration, flush bo
 	} else if began >= x.rearmAt {
 		x.rearmAt = began + timeout/16
 		_ = x.direct.SetWriteDeadline(time.Now().Add(timeout)) // a writer without deadlines has no slow client
+		if x.interrupted.Load() {                              // an interruption whose deadline has just been replaced
+			_ = x.direct.SetWriteDeadline(longAgo)
+		}
 	}
 	_, err := x.w.Write(part)
 	if err == nil && flush {
@@ -167,13 +172,17 @@ func (x *httpWire) header() http.Header {
 func (x *httpWire) interrupt() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.interrupted.Store(true)
 	if !x.released {
 		_ = x.direct.SetWriteDeadline(longAgo) // a writer without deadlines has to fail by itself
 	}
 }
 
 // allowWrite makes the next write set its deadline anew.
-func (x *httpWire) allowWrite() { x.rearmAt = math.MinInt64 }
+func (x *httpWire) allowWrite() {
+	x.rearmAt = math.MinInt64
+	x.interrupted.Store(false)
+}
 
 // finish does nothing: net/http ends the response when the handler has returned.
 func (x *httpWire) finish(bool, time.Duration) (late lateFrames) { return late }

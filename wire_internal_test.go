@@ -1,8 +1,11 @@
 package sse
 
 import (
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"testing"
 	"time"
 
@@ -41,6 +44,31 @@ func TestInterruptAfterRelease(t *testing.T) {
 			require.Len(t, w.deadlines, n)
 		})
 	}
+}
+
+// An interruption counts for the write that follows it, which sets a deadline of its own.
+func TestInterruptBeforeAWrite(t *testing.T) {
+	w := &deadlineWriter{ResponseRecorder: httptest.NewRecorder()}
+	x := newHTTPWire(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody), nil, time.Minute)
+	last := func() time.Time { return w.deadlines[len(w.deadlines)-1] }
+	x.interrupt()
+	require.NoError(t, x.write([]byte("x"), sinceEpoch(), time.Minute))
+	require.Equal(t, longAgo, last())
+	x.allowWrite()
+	require.NoError(t, x.write([]byte("x"), sinceEpoch(), time.Minute))
+	require.True(t, last().After(time.Now()))
+}
+
+// The same for a socket, whose write sets a deadline only if it has to wait.
+func TestInterruptBeforeAWriteToASocket(t *testing.T) {
+	client, server := net.Pipe()
+	defer client.Close()
+	w := newSocketWire(server, true, time.Hour)
+	w.interrupt()
+	require.ErrorIs(t, w.write([]byte("x"), sinceEpoch(), time.Hour), os.ErrDeadlineExceeded)
+	w.allowWrite()
+	go func() { _, _ = io.Copy(io.Discard, client) }()
+	require.NoError(t, w.write([]byte("x"), sinceEpoch(), time.Hour))
 }
 
 // swappingWire stands for a wire that is replaced while it is interrupted.
