@@ -185,6 +185,7 @@ type detachServer struct {
 	complaints testkit.Buffer // what the http.Server has logged
 
 	outside []func(http.Handler) http.Handler // middleware around the plugin
+	options []func(*httptest.Server)          // for serve
 
 	// after is called by the handler after it has detached the session, and the handler
 	// returns its result. By default it returns nil.
@@ -259,7 +260,7 @@ func newDetachServer(t testing.TB, tr transport, cfg sse.Config, setup ...func(*
 		returned := make(chan struct{})
 		defer close(returned)
 		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), returnedKey{}, returned)))
-	}), tr.setup, func(srv *httptest.Server) { srv.Config.ErrorLog = log.New(&d.complaints, "", 0) })
+	}), append(d.options, tr.setup, func(srv *httptest.Server) { srv.Config.ErrorLog = log.New(&d.complaints, "", 0) })...)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 		defer cancel()

@@ -488,8 +488,9 @@ func TestDetachShutdownEndsAStalledSession(t *testing.T) {
 
 func TestDetachShutdownOfTheServer(t *testing.T) {
 	t.Parallel()
-	d := newDetachServer(t, overTCP, sse.Config{})
-	d.Plugin().Attach(d.srv.Config)
+	d := newDetachServer(t, overTCP, sse.Config{}, func(d *detachServer) {
+		d.options = append(d.options, func(srv *httptest.Server) { d.Plugin().Attach(srv.Config) })
+	})
 	var clients []*rawClient
 	for range 5 {
 		_, w := d.connectReturned()
