@@ -197,7 +197,7 @@ func (w *socketWire) clientLeft(err error) bool {
 
 func (w *socketWire) clientVanished(now, timeout time.Duration) bool {
 	r := w.rare.Load()
-	return r != nil && r.acks.vanished(w.conn, now, timeout)
+	return r != nil && r.acks.vanished(w.conn.Conn, now, timeout)
 }
 
 // header returns an empty header: the real one went with net/http's response.
