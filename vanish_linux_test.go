@@ -1,0 +1,286 @@
+package sse_test
+
+// Clients whose network vanishes: packets are dropped, and no FIN, RST or ICMP error reaches
+// anybody.
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
+)
+
+// vanishServer is a modeServer in a network of its own, with clients there.
+type vanishServer struct {
+	*modeServer
+	network   *testkit.Network
+	multipath bool // clients connect with multipath TCP
+}
+
+// connect opens a session over path.
+func (s *vanishServer) connect(t testing.TB, path testkit.Path, topic string) *stream {
+	t.Helper()
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
+			dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(path.Client)}}
+			dialer.SetMultipathTCP(s.multipath)
+			address := net.JoinHostPort(path.Server, strconv.Itoa(s.Listener.Addr().(*net.TCPAddr).Port))
+			err = s.network.Client.Do(func() error {
+				conn, err = dialer.DialContext(ctx, "tcp", address)
+				return err
+			})
+			return conn, err
+		},
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		Protocols:       s.proto.Protocols(),
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	c := s.open(t, &http.Client{Transport: transport}, topic)
+	require.Equal(t, "open", c.nextData())
+	if s.multipath {
+		multipath, err := testkit.Receive(t, s.conns).(*net.TCPConn).MultipathTCP()
+		require.NoError(t, err)
+		require.True(t, multipath, "the connection has fallen back to plain TCP")
+	}
+	return c
+}
+
+func TestVanishedClient(t *testing.T) {
+	t.Parallel()
+	const (
+		beat    = time.Second
+		timeout = 2 * time.Second
+		sendGap = 50 * time.Millisecond
+	)
+	network := testkit.NewNetwork(t)
+	for _, m := range []struct {
+		mode
+		multipath bool
+		within    time.Duration
+	}{
+		{mode{byHandler, testkit.HTTP1, true}, false, 5 * time.Second},
+		{mode{byHandler, testkit.HTTP1TLS, true}, false, 5 * time.Second},
+		{mode{byHandler, testkit.HTTP2, true}, false, 5 * time.Second},
+		{mode{byHub, testkit.HTTP1, true}, false, 5 * time.Second},
+		{mode{byDetachingHub, testkit.HTTP1, true}, false, 5 * time.Second},
+		{mode{byDetachingHub, testkit.HTTP1, false}, false, 5 * time.Second},
+		{mode{byDetachingHub, testkit.HTTP1TLS, false}, false, 5 * time.Second},
+		// The kernel refuses TCP_USER_TIMEOUT, so heartbeats have to find out.
+		{mode{byHandler, testkit.HTTP1, true}, true, 10 * time.Second},
+		{mode{byDetachingHub, testkit.HTTP1, false}, true, 10 * time.Second},
+	} {
+		name := m.String()
+		if m.multipath {
+			name += " and multipath TCP"
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if m.multipath {
+				needMultipathTCP(t, network)
+			}
+			count := func(send func(i int) error) error {
+				for i := 0; ; i++ {
+					if err := send(i); err != nil {
+						return err
+					}
+					time.Sleep(sendGap)
+				}
+			}
+			cfg := sse.Config{Heartbeat: sse.Heartbeat{Period: beat}, WriteTimeout: timeout}
+			s := &vanishServer{network: network, multipath: m.multipath}
+			s.modeServer = newModeServer(t, m.mode, cfg, func(ss *sse.ServerSession) error {
+				if ss.Call().URL.Path != "/count" {
+					return untilDone(ss)
+				}
+				if err := ss.Send(sse.Event{Data: "open"}); err != nil {
+					return err
+				}
+				return count(func(i int) error { return ss.Send(sse.Event{Data: strconv.Itoa(i)}) })
+			}, func(srv *httptest.Server) {
+				srv.Listener.Close()
+				require.NoError(t, network.Server.Do(func() (err error) {
+					srv.Listener, err = (&net.ListenConfig{}).Listen(t.Context(), "tcp", ":0")
+					return err
+				}))
+			})
+			for _, topic := range []string{"quiet", "count"} {
+				_, err := s.hub.Publish(t.Context(), topic, sse.Event{Data: "open"})
+				require.NoError(t, err)
+			}
+			go func() {
+				_ = count(func(i int) error {
+					_, err := s.hub.Publish(t.Context(), "count", sse.Event{Data: strconv.Itoa(i)})
+					return err
+				})
+			}()
+
+			gone, stays, returns := network.Path(), network.Path(), network.Path()
+			s.connect(t, gone, "quiet")
+			staying := s.connect(t, stays, "quiet")
+			returning := s.connect(t, returns, "count")
+			cut := time.Now()
+			gone.Cut()
+			returns.Cut()
+			time.Sleep(time.Until(cut.Add(800 * time.Millisecond)))
+			returns.Restore()
+
+			e := testkit.Receive(t, s.ends)
+			t.Logf("noticed after %v", e.at.Sub(cut).Round(time.Millisecond))
+			require.Equal(t, gone.Client, e.client)
+			require.Equal(t, sse.EndClientGone, e.Reason)
+			require.Less(t, e.at.Sub(cut), m.within)
+
+			heartbeats := bufio.NewScanner(staying.Body) // the decoder would skip those of a hub
+			for time.Since(e.at) < 2*beat {
+				require.True(t, heartbeats.Scan())
+			}
+			first, err := strconv.Atoi(returning.nextData())
+			require.NoError(t, err)
+			last := first
+			for ; time.Since(cut) < 2*timeout || last < first+60; last++ {
+				require.Equal(t, strconv.Itoa(last+1), returning.nextData(), "an event is lost")
+			}
+			require.Equal(t, 2, s.plugin.Len())
+			require.Empty(t, s.ends)
+		})
+	}
+	t.Cleanup(func() { // after all subtests
+		var counters []byte
+		require.NoError(t, network.Server.Do(func() (err error) {
+			counters, err = os.ReadFile("/proc/thread-self/net/snmp")
+			return err
+		}))
+		require.Regexp(t, `\nIcmp: 0 `, string(counters), "ICMP errors have told the server")
+	})
+}
+
+// A connection that serves other requests after a stream has no timeout of the stream's.
+func TestUnackedTimeoutIsOfStreams(t *testing.T) {
+	t.Parallel()
+	const timeout = 8 * time.Second
+	for _, proto := range []testkit.Protocol{testkit.HTTP1, testkit.HTTP1TLS} {
+		t.Run(proto.Name, func(t *testing.T) {
+			t.Parallel()
+			next := make(chan bool)
+			s := newModeServer(t, mode{byHandler, proto, true}, sse.Config{WriteTimeout: timeout}, func(s *sse.ServerSession) error {
+				err := s.SendData("open")
+				<-next
+				return err
+			})
+			var conn net.Conn
+			for i := range 2 {
+				c := connect(t, s.Server, "/x")
+				require.Equal(t, "open", c.nextData())
+				if i == 0 {
+					conn = testkit.Receive(t, s.conns)
+				}
+				require.Equal(t, timeout*9/8, unackedTimeout(t, conn))
+				next <- true
+				c.end()
+				testkit.Receive(t, s.ends)
+				require.Zero(t, unackedTimeout(t, conn))
+			}
+			require.Empty(t, s.conns, "the client has made another connection")
+		})
+	}
+
+	t.Run("h2", func(t *testing.T) { // the longest timeout of the open streams counts
+		t.Parallel()
+		r := newRouter(sse.Config{})
+		end := map[string]chan bool{"/short": make(chan bool), "/long": make(chan bool)}
+		wait := func(s *sse.ServerSession) error {
+			err := s.SendData("open")
+			<-end[s.Call().URL.Path]
+			return err
+		}
+		r.SSE("/short", wait, sse.WithWriteTimeout(timeout))
+		r.SSE("/long", wait, sse.WithWriteTimeout(2*timeout))
+		conns := make(chan net.Conn, 10)
+		srv := serve(t, r, testkit.HTTP2.Setup, func(srv *httptest.Server) {
+			srv.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+				conns <- c
+				return ctx
+			}
+			r.Plugin().Attach(srv.Config)
+		})
+		var conn net.Conn
+		for _, step := range []struct {
+			path string
+			ends bool
+			want time.Duration // in units of timeout
+		}{
+			{"/short", false, 1},
+			{"/long", false, 2},
+			{"/short", false, 2},
+			{"/long", false, 2},
+			{"/long", true, 2},
+			{"/short", true, 2},
+			{"/long", true, 1},
+			{"/short", true, 0},
+			{"/short", false, 1},
+			{"/short", true, 0},
+		} {
+			if step.ends {
+				before := r.Plugin().Len()
+				end[step.path] <- true
+				testkit.Eventually(t, func() bool { return r.Plugin().Len() < before }, "the end of a stream")
+			} else {
+				require.Equal(t, "open", connect(t, srv, step.path).nextData())
+			}
+			if conn == nil {
+				conn = testkit.Receive(t, conns)
+			}
+			require.Equal(t, step.want*timeout*9/8, unackedTimeout(t, conn), "%+v", step)
+		}
+		require.Empty(t, conns, "the client has made another connection")
+	})
+}
+
+// needMultipathTCP skips the test if the kernel has no multipath TCP.
+func needMultipathTCP(t *testing.T, network *testkit.Network) {
+	t.Helper()
+	for _, side := range []*testkit.Namespace{network.Server, network.Client} {
+		err := side.Do(func() error {
+			b, err := os.ReadFile("/proc/sys/net/mptcp/enabled")
+			if err == nil && !bytes.Equal(bytes.TrimSpace(b), []byte("1")) {
+				err = fmt.Errorf("net.mptcp.enabled is %s", b)
+			}
+			return err
+		})
+		if err != nil {
+			testkit.Missing(t, "no multipath TCP: "+err.Error())
+		}
+	}
+}
+
+// unackedTimeout returns the TCP_USER_TIMEOUT of conn.
+func unackedTimeout(t testing.TB, conn net.Conn) time.Duration {
+	t.Helper()
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	require.NoError(t, err)
+	const tcpUserTimeout = 18
+	var ms int
+	var inner error
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		ms, inner = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout)
+	}))
+	require.NoError(t, inner)
+	return time.Duration(ms) * time.Millisecond
+}
