@@ -37,7 +37,7 @@ func benchHub(b *testing.B) *Hub {
 
 func (h *Hub) benchJoin(s engine.Session, topic string) {
 	m := newMember(h, s, Subscription{})
-	if !h.admit(m, []string{topic}) {
+	if h.admit(m, []string{topic}) != nil {
 		panic("not admitted")
 	}
 	m.placeCursor("", Now)

@@ -38,6 +38,13 @@ func (o *owner) EndHeartbeat() { (*Member)(o).releaseOrDeliver() }
 func (m *Member) skipOtherTopics() {
 	head := m.hub.head.Load() // before the topics, which then hold everything up to it
 	m.mu.Lock()
+	if w := m.wide; w != nil {
+		m.mu.Unlock()
+		if !m.unsent(w, head) {
+			m.cursor.Store(head)
+		}
+		return
+	}
 	defer m.mu.Unlock()
 	for _, l := range m.links {
 		l.topic.mu.Lock()

@@ -14,7 +14,7 @@ func TestHeartbeatBeforeDue(t *testing.T) {
 		h := newLogHub(t, Config{})
 		s := new(readerSession)
 		m := newMember(h.Hub, s, Subscription{})
-		require.True(t, h.admit(m, []string{"a"}))
+		require.NoError(t, h.admit(m, []string{"a"}))
 		defer m.leave(nil)
 		m.placeCursor("", Now)
 		h.publishTo("b", "a", "b")

@@ -15,6 +15,7 @@ const (
 	DefaultLogEvents = 65_536
 	DefaultLogSize   = 64 << 20
 	DefaultLogAge    = time.Hour
+	DefaultMaxTopics = 65_536
 )
 
 // Config configures a hub. Its zero value is ready to use.
@@ -31,6 +32,11 @@ type Config struct {
 	// LogAge is how long an event stays in the log. Default: one hour. A negative value
 	// means that age does not matter.
 	LogAge time.Duration
+
+	// MaxTopics is the largest number of topics that one member may follow at a time. Each
+	// takes about half a kilobyte if nobody else follows it. Lower it if clients choose
+	// the topics. Default: 65,536.
+	MaxTopics int
 
 	// Detached lets a session over HTTP/1.x continue without its goroutine once Serve has
 	// opened it and sent the events that the client had missed. It then takes a fourteenth
@@ -75,12 +81,16 @@ type Hub struct {
 	gone         chan struct{} // closed when the hub is closed and has no members
 }
 
-// New returns a hub with an empty log and a new epoch. It returns an error if cfg.LogEvents
-// or cfg.LogSize is negative.
+// New returns a hub with an empty log and a new epoch. It returns an error if cfg.LogEvents,
+// cfg.LogSize or cfg.MaxTopics is negative.
 func New(cfg Config) (*Hub, error) {
 	if cfg.LogEvents < 0 || cfg.LogSize < 0 {
 		return nil, errors.New("hub: Config.LogEvents and Config.LogSize must be positive, or zero for their defaults")
 	}
+	if cfg.MaxTopics < 0 {
+		return nil, errors.New("hub: Config.MaxTopics must be positive, or zero for its default")
+	}
+	setDefault(&cfg.MaxTopics, DefaultMaxTopics)
 	setDefault(&cfg.LogEvents, DefaultLogEvents)
 	setDefault(&cfg.LogSize, DefaultLogSize)
 	setDefault(&cfg.LogAge, DefaultLogAge)

@@ -39,8 +39,9 @@ type Member struct {
 
 	server   *sse.ServerSession
 	snapshot func(*sse.ServerSession, Position) (Position, error)
-	key      func(*Message) string
 	info     any
+	latest   *latest // nil unless slow is SlowLatest
+	wide     *wide   // nil until it follows many topics; mu guards the pointer
 }
 
 // newMember returns a member for s, which the caller has claimed. It follows no topic yet,
@@ -52,9 +53,11 @@ func newMember(h *Hub, s engine.Session, sub Subscription) *Member {
 		session:  s,
 		filter:   sub.Filter,
 		snapshot: sub.Snapshot,
-		key:      sub.Key,
 		info:     sub.Info,
 		slow:     sub.Slow,
+	}
+	if sub.Slow == SlowLatest {
+		m.latest = &latest{key: sub.Key}
 	}
 	m.state.Store(stateBusy) // until its session is open
 	m.links = m.few[:0]
@@ -79,8 +82,11 @@ func (m *Member) Topics() []string {
 }
 
 // Subscribe makes m follow more topics, from the next event on. Topics that it follows
-// already stay as they are. Subscribe returns an error if a topic is empty, or, after the
-// end of the session, an error that matches sse.ErrClosed.
+// already stay as they are. Subscribe returns an error if a topic is empty, and m then
+// follows none of the topics. It returns a *TooManyTopicsError when m already follows as
+// many topics as Config.MaxTopics allows, and m then follows the topics before the one for
+// which that was so. After the end of the session it returns an error that matches
+// sse.ErrClosed.
 func (m *Member) Subscribe(topics ...string) error {
 	if slices.Contains(topics, "") {
 		return fmt.Errorf("hub: subscribe: %w", errTopic)
@@ -97,21 +103,60 @@ func (m *Member) Subscribe(topics ...string) error {
 	return nil
 }
 
+// TooManyTopicsError reports that a member would follow more topics than Config.MaxTopics
+// allows.
+type TooManyTopicsError struct {
+	Max int // Config.MaxTopics
+}
+
+func (e *TooManyTopicsError) Error() string {
+	return fmt.Sprintf("a member may follow at most %d topics (Config.MaxTopics)", e.Max)
+}
+
 // Unsubscribe makes m stop following topics. An event that is being sent at that moment may
 // still arrive.
 func (m *Member) Unsubscribe(topics ...string) {
 	for _, name := range topics {
-		m.mu.Lock()
-		i := slices.IndexFunc(m.links, func(l *link) bool { return l.topic.name == name })
-		if i < 0 {
-			m.mu.Unlock()
-			continue
+		if l := m.removeLink(name); l != nil {
+			m.unlink(l, nil)
 		}
-		l := m.links[i]
-		m.links = slices.Delete(m.links, i, i+1)
-		m.mu.Unlock()
-		m.unlink(l, nil)
 	}
+}
+
+// removeLink removes the link to the topic with name from m.links, and returns it; nil if
+// there is none.
+func (m *Member) removeLink(name string) *link {
+	t := m.hub.topic(name) // nil if nobody follows it
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := m.linkIndex(t)
+	if i < 0 {
+		return nil
+	}
+	l := m.links[i]
+	if m.wide == nil {
+		m.links = slices.Delete(m.links, i, i+1)
+		return l
+	}
+	last := len(m.links) - 1
+	moved := m.links[last]
+	m.links[i], m.links[last] = moved, nil
+	m.links = m.links[:last]
+	m.wide.index[moved.topic] = int32(i)
+	delete(m.wide.index, t)
+	m.wide.dropNews(l)
+	return l
+}
+
+// linkIndex returns where the link to t is in m.links, or -1. mu is held.
+func (m *Member) linkIndex(t *topic) int {
+	if m.wide != nil {
+		if i, ok := m.wide.index[t]; ok {
+			return int(i)
+		}
+		return -1
+	}
+	return slices.IndexFunc(m.links, func(l *link) bool { return l.topic == t })
 }
 
 // ErrKicked is matched by the cause of a session's end after [Member.Kick] or [Hub.Kick].

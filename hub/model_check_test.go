@@ -388,7 +388,7 @@ func requireConsistent(m *model) {
 				m.failf("topic %s has a pass in progress", t.name)
 			}
 			for i, l := range p.links {
-				if l.i != i || l.topic != t {
+				if int(l.i) != i || l.topic != t {
 					m.failf("topic %s: link %d is at %d", t.name, l.i, i)
 				}
 			}

@@ -52,25 +52,28 @@ func (h *Hub) Kick(topic string, cause error) (n int) {
 	return n
 }
 
-// admit makes m a member of the hub that follows topics. It reports whether it has; it does
-// not if the hub is closed.
-func (h *Hub) admit(m *Member, topics []string) bool {
+// admit makes m a member of the hub that follows topics. It returns sse.ErrShutdown if the
+// hub is closed, or an error of follow.
+func (h *Hub) admit(m *Member, topics []string) error {
 	h.mu.Lock()
 	if h.closed.Load() {
 		h.mu.Unlock()
-		return false
+		return sse.ErrShutdown
 	}
 	h.members++
 	h.mu.Unlock()
 	m.shard.addMember(m)
 	for _, name := range topics {
-		_, _ = m.follow(name) // its only error is for a member that has left
+		if _, err := m.follow(name); err != nil {
+			return err
+		}
 	}
-	return true
+	return nil
 }
 
 // follow makes m follow the topic with name, from the next event on. It returns the new
-// link; nil if m follows the topic already; or sse.ErrClosed if m has left the hub.
+// link, or nil if m follows the topic already. It returns sse.ErrClosed if m has left the
+// hub, or a *TooManyTopicsError.
 func (m *Member) follow(name string) (*link, error) {
 	h := m.hub
 	h.mu.Lock()
@@ -93,10 +96,14 @@ func (m *Member) link(t *topic) (*link, error) {
 	if m.left {
 		return nil, sse.ErrClosed
 	}
-	for _, l := range m.links {
-		if l.topic == t {
-			return nil, nil //nolint:nilnil // neither a new link nor an error
-		}
+	if m.linkIndex(t) >= 0 {
+		return nil, nil //nolint:nilnil // neither a new link nor an error
+	}
+	if limit := m.hub.cfg.MaxTopics; len(m.links) >= limit {
+		return nil, &TooManyTopicsError{limit}
+	}
+	if len(m.links) == wideTopics && m.wide == nil {
+		m.widen()
 	}
 	l := &m.one
 	if l.topic != nil {
@@ -106,7 +113,13 @@ func (m *Member) link(t *topic) (*link, error) {
 	t.mu.Lock()
 	l.next = t.end()
 	t.addLink(l)
+	if m.wide != nil {
+		t.addWide(l)
+	}
 	t.mu.Unlock()
+	if m.wide != nil {
+		m.wide.index[t] = int32(len(m.links))
+	}
 	m.links = append(m.links, l)
 	return l, nil
 }

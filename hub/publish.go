@@ -135,6 +135,7 @@ func (h *Hub) appendLocked(e *entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.entries.push(e)
+	t.toAnnounce()
 	t.last.Store(e.Position.Offset)
 	h.head.Store(e.Position.Offset)
 	for _, p := range t.parts {

@@ -53,7 +53,7 @@ func TestReaderShared(t *testing.T) {
 				sub.Filter = func(*Message) bool { return true }
 			}
 			m := newMember(h, s, sub)
-			require.True(t, h.admit(m, sub.Topics))
+			require.NoError(t, h.admit(m, sub.Topics))
 			m.placeCursor("", Now)
 			ms, sessions = append(ms, m), append(sessions, s)
 		}
@@ -97,7 +97,7 @@ func TestReadWhatIsPublished(t *testing.T) {
 	require.NoError(t, err)
 	s := new(readerSession)
 	m := newMember(h, s, Subscription{}) // the test has claimed it, so no worker sends to it
-	require.True(t, h.admit(m, []string{"a", "b"}))
+	require.NoError(t, h.admit(m, []string{"a", "b"}))
 	m.placeCursor("", Now)
 	var publishers sync.WaitGroup
 	const each = 5000

@@ -63,13 +63,19 @@ func (m *Member) seek(offset uint64) (floor uint64, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	floor = offset
+	selected := m.latest != nil && m.latest.skipTo(offset, m.cursor.Load())
 	for _, l := range m.links {
 		t := l.topic
 		t.mu.Lock()
 		floor = max(floor, t.floor)
-		l.next = t.after(offset)
+		next := t.after(offset)
+		if selected {
+			next = max(next, l.next) // what is before is in the selection
+		}
+		l.next = next
 		t.mu.Unlock()
 	}
+	m.findUnread()
 	m.cursor.Store(offset)
 	return floor, floor == offset
 }
@@ -103,6 +109,7 @@ func (m *Member) seekLatest(head uint64) uint64 {
 		}
 		t.mu.Unlock()
 	}
+	m.findUnread()
 	m.cursor.Store(offset)
 	return offset
 }

@@ -40,9 +40,11 @@ func (h *Hub) Serve(s *sse.ServerSession, sub Subscription) error {
 			m.session.Release()
 		}
 	}()
-	if !h.admit(m, sub.Topics) {
-		m.session.End(sse.ErrShutdown)
-		return fmt.Errorf("hub: serve: %w", sse.ErrShutdown)
+	if err := h.admit(m, sub.Topics); err != nil {
+		if errors.Is(err, sse.ErrShutdown) {
+			m.session.End(err)
+		}
+		return fmt.Errorf("hub: serve: %w", err)
 	}
 	if h.cfg.Detached {
 		m.session.WillDetach()

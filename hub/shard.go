@@ -54,6 +54,9 @@ type shard struct {
 	watched   bool   // the watch is set
 	seenVisit uint64 // worker.visit when the watch looked last
 	members   []*Member
+	news      deque[*part] // to announce; see wide.go
+
+	announcing sync.Mutex
 }
 
 const (

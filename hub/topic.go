@@ -47,6 +47,7 @@ type part struct {
 	topic *topic
 	shard *shard
 	links []*link
+	wide  *wideLinks // those of wide members; nil if there were none
 
 	queued  bool   // it is in the shard's queue, or its worker's part
 	visited int    // links[:visited] have been taken in this pass; 0 between passes
@@ -59,11 +60,14 @@ type part struct {
 type link struct {
 	topic *topic
 	m     *Member
-	next  uint64 // number of the entry to read next; Member.mu guards it
+	next  uint64 // number of the entry to read next; the claimant's
 
-	i       int  // index in its part's links; topic.mu guards this and the next two
-	present bool // the member has joined the topic
-	left    bool // the link is no longer in its part
+	i       int32 // index in its part's links; topic.mu guards this and the next three
+	wi      int32 // index in its part's wide links, if the member is wide
+	present bool  // the member has joined the topic
+	left    bool  // the link is no longer in its part
+	unread  bool  // it is in the member's wide.heads; the claimant's
+	news    uint8 // see wide.go
 
 	hooks atomic.Uint32
 	cause error // for OnLeave; set before hooks is hooksLeft
@@ -82,7 +86,7 @@ func (t *topic) addLink(l *link) {
 		p = &part{topic: t, shard: l.m.shard}
 		t.parts = append(t.parts, p)
 	}
-	l.i = len(p.links)
+	l.i = int32(len(p.links))
 	p.links = append(p.links, l)
 }
 
@@ -95,7 +99,10 @@ func (t *topic) removeLink(l *link) {
 	p.links[l.i], p.links[last] = moved, nil
 	moved.i = l.i
 	p.links = p.links[:last]
-	if p.visited > l.i {
+	if p.wide != nil {
+		p.wide.remove(l)
+	}
+	if p.visited > int(l.i) {
 		p.again = true // this pass does not come to where moved is now
 	}
 	l.left = true

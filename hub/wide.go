@@ -1,0 +1,222 @@
+package hub
+
+import "sync"
+
+// A delivery to a member with a few topics looks at each of them. With thousands of topics
+// that would cost far more than the one event that there usually is. So a wide member has a
+// list of the links that have news:
+//
+//  1. A publication puts the topic's parts with links of wide members into their shards'
+//     list of parts to announce, before it moves Hub.head. So it takes no longer because of
+//     the number of followers.
+//  2. Before a claimant reads from a wide member's topics, it announces what is in its
+//     shard's list: it puts those links into their members' news (announce). Then each
+//     event up to the head, as it was before, is in a topic whose link has news, or has had
+//     unread entries before.
+//  3. The claimant moves the member's news to the heap of links with unread entries, from
+//     which it reads (takeNews, merge.go). A link stays there until all is read.
+
+// wideTopics is the number of topics from which on a member is wide. It stays wide.
+const wideTopics = 16
+
+// wide is what a wide member has in addition.
+type wide struct {
+	index map[*topic]int32 // where a topic's link is in Member.links; Member.mu guards it
+	heads heads            // links with unread entries; the claimant's
+
+	mu   sync.Mutex
+	news []*link // with newsYes, or newsGone; mu guards them
+	gone int     // how many have newsGone
+	old  []*link // memory for news
+}
+
+// wideLinks is the links of wide members in a part. Its topic's mu guards it.
+type wideLinks struct {
+	links      []*link
+	toAnnounce bool // the part is in its shard's list of parts to announce
+}
+
+// The values of link.news. The wide member's wide.mu guards it.
+const (
+	newsNo   uint8 = iota
+	newsYes        // the link is in wide.news
+	newsGone       // the link has been removed from the member's links
+)
+
+// widen makes m wide. m.mu is held.
+func (m *Member) widen() {
+	w := &wide{index: make(map[*topic]int32, 4*wideTopics)}
+	m.wide = w
+	for i, l := range m.links {
+		w.index[l.topic] = int32(i)
+		w.addNews(l) // it may have unread entries
+	}
+	for _, l := range m.links {
+		l.topic.mu.Lock()
+		l.topic.addWide(l)
+		l.topic.mu.Unlock()
+	}
+}
+
+// addWide adds l, which is in its part, to the links of wide members. mu is held.
+func (t *topic) addWide(l *link) {
+	p := t.part(l.m.shard)
+	if p.wide == nil {
+		p.wide = new(wideLinks)
+	}
+	l.wi = int32(len(p.wide.links))
+	p.wide.links = append(p.wide.links, l)
+}
+
+// remove removes l, if it is there. topic.mu is held.
+func (w *wideLinks) remove(l *link) {
+	last := len(w.links) - 1
+	if int(l.wi) > last || w.links[l.wi] != l {
+		return // the member is about to become wide
+	}
+	moved := w.links[last]
+	w.links[l.wi], w.links[last] = moved, nil
+	moved.wi = l.wi
+	w.links = w.links[:last]
+	if cap(w.links) > 64 && last < cap(w.links)/4 {
+		w.links = append(make([]*link, 0, cap(w.links)/2), w.links...)
+	}
+}
+
+// toAnnounce adds the topic's parts that have links of wide members to the lists of their
+// shards. mu is held.
+func (t *topic) toAnnounce() {
+	for _, p := range t.parts {
+		if w := p.wide; w != nil && !w.toAnnounce && len(w.links) > 0 {
+			w.toAnnounce = true
+			p.shard.mu.Lock()
+			p.shard.news.push(p)
+			p.shard.mu.Unlock()
+		}
+	}
+}
+
+// announce gives news to the wide members among the followers of the shard's parts to
+// announce. When it returns, another goroutine's announcement is complete as well.
+func (sh *shard) announce() {
+	sh.announcing.Lock()
+	defer sh.announcing.Unlock()
+	for {
+		sh.mu.Lock()
+		if sh.news.len() == 0 {
+			sh.mu.Unlock()
+			return
+		}
+		p := sh.news.pop()
+		sh.mu.Unlock()
+		p.topic.mu.Lock()
+		p.wide.toAnnounce = false
+		for _, l := range p.wide.links {
+			l.m.wide.addNews(l)
+		}
+		p.topic.mu.Unlock()
+	}
+}
+
+// addNews says that l may have unread entries.
+func (w *wide) addNews(l *link) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l.news == newsNo {
+		l.news = newsYes
+		w.news = append(w.news, l)
+	}
+}
+
+// dropNews is for a link that has been removed from the member's links.
+func (w *wide) dropNews(l *link) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l.news == newsYes {
+		w.gone++
+	}
+	l.news = newsGone
+	if w.gone <= len(w.news)/2 {
+		return
+	}
+	kept := w.news[:0] // so that news has no more than twice as many links as the member
+	for _, l := range w.news {
+		if l.news == newsYes {
+			kept = append(kept, l)
+		}
+	}
+	clear(w.news[len(kept):])
+	w.news, w.gone = kept, 0
+}
+
+// takeNews moves the news to the heap of links with unread entries. It returns how many
+// links it has looked at. The caller has claimed the member.
+func (w *wide) takeNews() (looked uint64) {
+	w.mu.Lock()
+	news := w.news
+	w.news, w.old, w.gone = w.old[:0], nil, 0
+	n := 0
+	for _, l := range news {
+		if l.news == newsYes {
+			l.news = newsNo
+			news[n] = l
+			n++
+		}
+	}
+	w.mu.Unlock()
+	for _, l := range news[:n] {
+		w.addUnread(l)
+	}
+	clear(news)
+	if cap(news) <= 4*batchEvents {
+		w.old = news // only the claimant uses it
+	}
+	return uint64(n)
+}
+
+// addUnread puts l into the heap if it has unread entries and is not there. The caller has
+// claimed the member.
+func (w *wide) addUnread(l *link) {
+	if l.unread {
+		return
+	}
+	if offset := l.nextOffset(); offset != none {
+		l.unread = true
+		w.heads.push(offset, l)
+	}
+}
+
+// findUnread makes the heap of a wide member anew, after its links have been moved. The
+// caller has claimed m. m.mu is held.
+func (m *Member) findUnread() {
+	w := m.wide
+	if w == nil {
+		return
+	}
+	for _, h := range w.heads {
+		h.l.unread = false
+	}
+	clear(w.heads)
+	w.heads = w.heads[:0]
+	for _, l := range m.links {
+		w.addUnread(l)
+	}
+}
+
+// unsent reports whether a wide member has unsent events up to the offset upTo, which the
+// caller has read from Hub.head. The caller has claimed the member.
+func (m *Member) unsent(w *wide, upTo uint64) bool {
+	m.shard.announce()
+	w.takeNews()
+	for w.heads.first() <= upTo {
+		l := w.heads[0].l
+		l.topic.mu.Lock()
+		left := l.left
+		l.topic.mu.Unlock()
+		if !left {
+			return true
+		}
+		w.heads.update(none)
+	}
+	return false
+}
