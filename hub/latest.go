@@ -98,7 +98,7 @@ func (ev *selected) load(mayLose bool) (e *entry, lost bool) {
 	case ev.number < t.first:
 		return nil, !mayLose || t.entries.len() == 0
 	}
-	return t.entries.at(int(ev.number - t.first)), false
+	return t.entries.at(int(ev.number - t.first)).entry, false
 }
 
 // mayLose reports whether the log may lose unsent events of m without a gap, if it holds a

@@ -14,11 +14,12 @@ type Message struct {
 	Time     time.Time   // when it was published
 }
 
-// entry is a message in the log, together with the frame that is sent for it.
+// entry is a message in the log, together with the frame that is sent for it. What a reader
+// needs comes first: frame, topic, and the Message's Topic and Position.
 type entry struct {
-	Message
 	frame []byte
 	topic *topic
+	Message
 }
 
 // size returns about how much memory an entry takes, in bytes.

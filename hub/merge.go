@@ -120,7 +120,7 @@ func (r *reader) read(m *Member, hs *heads, upTo uint64) (full, lost bool) {
 		number, offset := l.next, uint64(none)
 		for i := int(l.next - t.first); i < t.entries.len(); i++ {
 			e := t.entries.at(i)
-			offset = e.Position.Offset
+			offset = e.offset
 			if offset > turn || len(r.entries) == batchEvents {
 				break
 			}
@@ -130,7 +130,7 @@ func (r *reader) read(m *Member, hs *heads, upTo uint64) (full, lost bool) {
 				break
 			}
 			any = true
-			r.entries = append(r.entries, e)
+			r.entries = append(r.entries, e.entry)
 			l.next++
 			offset = none
 		}
@@ -163,5 +163,5 @@ func (l *link) nextOffset() uint64 {
 	case l.next < t.first:
 		return lowest
 	}
-	return t.entries.at(int(l.next - t.first)).Position.Offset
+	return t.entries.at(int(l.next - t.first)).offset
 }

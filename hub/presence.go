@@ -63,6 +63,11 @@ func (h *Hub) admit(m *Member, topics []string) error {
 	h.members++
 	h.mu.Unlock()
 	m.shard.addMember(m)
+	if len(topics) > wideTopics {
+		m.mu.Lock()
+		m.widen(min(len(topics), h.cfg.MaxTopics))
+		m.mu.Unlock()
+	}
 	for _, name := range topics {
 		if _, err := m.follow(name); err != nil {
 			return err
@@ -103,7 +108,7 @@ func (m *Member) link(t *topic) (*link, error) {
 		return nil, &TooManyTopicsError{limit}
 	}
 	if len(m.links) == wideTopics && m.wide == nil {
-		m.widen()
+		m.widen(2 * wideTopics)
 	}
 	l := &m.one
 	if l.topic != nil {

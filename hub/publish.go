@@ -134,7 +134,7 @@ func (h *Hub) appendLocked(e *entry) {
 	h.log.append(e)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.entries.push(e)
+	t.entries.push(placed{e, e.Position.Offset})
 	t.toAnnounce()
 	t.last.Store(e.Position.Offset)
 	h.head.Store(e.Position.Offset)

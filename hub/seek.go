@@ -105,7 +105,7 @@ func (m *Member) seekLatest(head uint64) uint64 {
 		l.next = t.end()
 		if n := t.entries.len(); n > 0 {
 			l.next--
-			offset = min(offset, t.entries.at(n-1).Position.Offset-1)
+			offset = min(offset, t.entries.at(n-1).offset-1)
 		}
 		t.mu.Unlock()
 	}

@@ -17,7 +17,7 @@ type topic struct {
 	last atomic.Uint64 // offset of the newest entry so far, evicted or not; perhaps higher if the topic was dropped
 
 	mu      sync.Mutex
-	entries deque[*entry]
+	entries deque[placed]
 	first   uint64  // number of the first of entries, or of the next one if there are none
 	floor   uint64  // every entry after this offset is in entries
 	parts   []*part // one for each shard that has had followers
@@ -26,16 +26,23 @@ type topic struct {
 	users int // links, and calls that are about to link; the topic is not dropped meanwhile; Hub.mu guards it
 }
 
+// placed is an entry in a topic's tail, with its offset. Merging compares the next offsets of
+// many topics. It would wait for the memory of each of those entries.
+type placed struct {
+	*entry
+	offset uint64
+}
+
 // end returns the number that the next entry will have. mu is held.
 func (t *topic) end() uint64 { return t.first + uint64(t.entries.len()) }
 
 // after returns the number of the first entry after offset. mu is held.
 func (t *topic) after(offset uint64) uint64 {
 	n := t.entries.len()
-	if n == 0 || t.entries.at(n-1).Position.Offset <= offset {
+	if n == 0 || t.entries.at(n-1).offset <= offset {
 		return t.end() // the usual case
 	}
-	return t.first + uint64(sort.Search(n, func(i int) bool { return t.entries.at(i).Position.Offset > offset }))
+	return t.first + uint64(sort.Search(n, func(i int) bool { return t.entries.at(i).offset > offset }))
 }
 
 // part is the followers of a topic in one shard. Its topic's mu guards it.
@@ -50,9 +57,9 @@ type part struct {
 	wide  *wideLinks // those of wide members; nil if there were none
 
 	queued  bool   // it is in the shard's queue, or its worker's part
+	again   bool   // a link has moved to before visited, untaken; another pass must follow
 	visited int    // links[:visited] have been taken in this pass; 0 between passes
 	newest  uint64 // topic.last when the pass began
-	again   bool   // a link has moved to before visited, untaken; another pass must follow
 	stalls  int    // stalls in this pass, while no worker has the part
 }
 

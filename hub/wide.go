@@ -1,6 +1,9 @@
 package hub
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // A delivery to a member with a few topics looks at each of them. With thousands of topics
 // that would cost far more than the one event that there usually is. So a wide member has a
@@ -33,7 +36,8 @@ type wide struct {
 // wideLinks is the links of wide members in a part. Its topic's mu guards it.
 type wideLinks struct {
 	links      []*link
-	toAnnounce bool // the part is in its shard's list of parts to announce
+	one        [1]*link // memory of links
+	toAnnounce bool     // the part is in its shard's list of parts to announce
 }
 
 // The values of link.news. The wide member's wide.mu guards it.
@@ -43,9 +47,10 @@ const (
 	newsGone       // the link has been removed from the member's links
 )
 
-// widen makes m wide. m.mu is held.
-func (m *Member) widen() {
-	w := &wide{index: make(map[*topic]int32, 4*wideTopics)}
+// widen makes m wide, with memory for so many topics. m.mu is held.
+func (m *Member) widen(topics int) {
+	w := &wide{index: make(map[*topic]int32, topics)}
+	m.links = slices.Grow(m.links, topics-len(m.links))
 	m.wide = w
 	for i, l := range m.links {
 		w.index[l.topic] = int32(i)
@@ -63,6 +68,7 @@ func (t *topic) addWide(l *link) {
 	p := t.part(l.m.shard)
 	if p.wide == nil {
 		p.wide = new(wideLinks)
+		p.wide.links = p.wide.one[:0]
 	}
 	l.wi = int32(len(p.wide.links))
 	p.wide.links = append(p.wide.links, l)
