@@ -91,7 +91,7 @@ func (m *Member) position() Position { return Position{m.hub.epoch, m.cursor.Loa
 // snapshot must not resume as if it had it. The caller has claimed m.
 func (m *Member) sendGap(r *reader, gap Gap) error {
 	m.hub.countGap(gap.Reason)
-	m.hub.cfg.Logger.Info("hub: client told of a gap", "reason", gap.Reason, "lastEventId", gap.LastEventID, "position", gap.Position, "topics", m.Topics())
+	m.hub.cfg.Logger.Info("hub: client told of a gap", "reason", gap.Reason, "lastEventId", gap.LastEventID, "position", gap.Position, "topics", m.topicsForLog())
 	ev, err := gap.event()
 	if err != nil {
 		return err

@@ -75,6 +75,7 @@ type Hub struct {
 	mu           sync.Mutex // for the order of locks see doc.go
 	log          eventLog
 	topics       map[string]*topic
+	mostTopics   int         // the largest number of topics since the map was made
 	droppedFloor uint64      // the highest floor of the topics that have been dropped
 	expiry       *time.Timer // for the oldest event in the log; nil if none is set
 	members      int

@@ -81,6 +81,22 @@ func (m *Member) Topics() []string {
 	return names
 }
 
+// topicsForLog returns the first of the topics that m follows, and how many more there are.
+// A client can cause a line of the log with any id, so the line must not be long.
+func (m *Member) topicsForLog() []string {
+	const most = 16
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var names []string
+	for _, l := range m.links[:min(most, len(m.links))] {
+		names = append(names, l.topic.name)
+	}
+	if more := len(m.links) - most; more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	return names
+}
+
 // Subscribe makes m follow more topics, from the next event on. Topics that it follows
 // already stay as they are. Subscribe returns an error if a topic is empty, and m then
 // follows none of the topics. It returns a *TooManyTopicsError when m already follows as

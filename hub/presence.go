@@ -209,6 +209,9 @@ func (m *Member) leave(cause error) {
 		return
 	}
 	m.left, m.links = true, nil
+	if m.wide != nil {
+		m.wide.index = nil
+	}
 	m.mu.Unlock()
 	if cause == nil {
 		cause = sse.ErrClosed

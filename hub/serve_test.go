@@ -20,6 +20,10 @@ func TestServeRefuses(t *testing.T) {
 	}{
 		"empty topic": {hub.Subscription{Topics: []string{"a", ""}}, "hub: serve: the topic must not be empty"},
 		"no policy":   {hub.Subscription{Slow: 3}, "hub: serve: Subscription.Slow is 3, but must be SlowEnd, SlowSkip or SlowLatest"},
+		"too many topics": {
+			hub.Subscription{Topics: []string{"a", "b", "c", "d", "e", "f"}},
+			"hub: serve: a member may follow at most 5 topics (Config.MaxTopics)",
+		},
 		"Key with SlowEnd": {
 			hub.Subscription{Key: func(*hub.Message) string { return "" }},
 			"hub: serve: Subscription.Key must be nil unless Slow is SlowLatest",
@@ -31,7 +35,7 @@ func TestServeRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			forEach(t, func(t *test) {
-				a := t.start(plan{serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
+				a := t.start(plan{hub: hub.Config{MaxTopics: 5}, serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
 					if s.Call().URL.Query().Has("status") {
 						return h.Serve(s, tt.sub)
 					}

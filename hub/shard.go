@@ -271,6 +271,9 @@ func (sh *shard) removeMember(m *Member) bool {
 	moved.i = m.i
 	sh.members[m.i], sh.members[last] = moved, nil
 	sh.members = sh.members[:last]
+	if cap(sh.members) > 64 && int(last) < cap(sh.members)/4 {
+		sh.members = append(make([]*Member, 0, cap(sh.members)/2), sh.members...)
+	}
 	return true
 }
 

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"maps"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -181,6 +182,7 @@ func (h *Hub) topicLocked(name string) *topic {
 		t = &topic{name: name, floor: h.droppedFloor}
 		t.last.Store(h.droppedFloor)
 		h.topics[name] = t
+		h.mostTopics = max(h.mostTopics, len(h.topics))
 	}
 	return t
 }
@@ -200,5 +202,17 @@ func (h *Hub) dropUnusedLocked(t *topic) {
 	if t.users == 0 && t.entries.len() == 0 {
 		h.droppedFloor = max(h.droppedFloor, t.floor)
 		delete(h.topics, t.name)
+		h.shrinkTopicsLocked()
+	}
+}
+
+// shrinkTopicsLocked makes a smaller map of topics when few are left of many, because a map
+// keeps its memory. Each topic that is moved stands for many that were dropped. mu is held.
+func (h *Hub) shrinkTopicsLocked() {
+	const small, ratio = 1024, 16
+	if h.mostTopics > small && len(h.topics) <= h.mostTopics/ratio {
+		topics := make(map[string]*topic, 2*len(h.topics))
+		maps.Copy(topics, h.topics)
+		h.topics, h.mostTopics = topics, len(topics)
 	}
 }
