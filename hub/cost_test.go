@@ -341,6 +341,51 @@ func TestWideMembersConcurrently(t *testing.T) {
 	}
 }
 
+// A wide member that has one topic left still gets positions from heartbeats.
+func TestWideMemberOfOneTopic(t *testing.T) {
+	h, names := quietHub(t, Config{}), topicNames(2*wideTopics)
+	s := new(readerSession)
+	m := openMember(t, h, s, Subscription{Topics: names})
+	var r reader
+	publishTo(t, h, names[0])
+	m.seek(0) // names[0] is in the heap
+	m.Unsubscribe(names[1:]...)
+	require.Equal(t, statusDone, m.deliver(h.head.Load(), &r))
+	for i := range 3 {
+		require.Len(t, s.ids, i+1)
+		publishTo(t, h, names[1])
+		m.skipOtherTopics()
+		require.Equal(t, h.head.Load(), m.cursor.Load())
+		publishTo(t, h, names[0])
+		m.skipOtherTopics()
+		require.Less(t, m.cursor.Load(), h.head.Load())
+		require.Equal(t, statusDone, m.deliver(h.head.Load(), &r))
+	}
+}
+
+// A Filter that panics leaves nothing in the reader for the next member.
+func TestReaderAfterPanic(t *testing.T) {
+	h := quietHub(t, Config{})
+	bad, good := new(readerSession), new(readerSession)
+	m1 := openMember(t, h, &endedSession{bad, false}, Subscription{Topics: []string{"a", "b"}, Filter: func(*Message) bool { panic("of the filter") }})
+	m2 := openMember(t, h, good, Subscription{Topics: []string{"c", "d"}})
+	for _, topic := range []string{"a", "b", "c", "d"} {
+		publishTo(t, h, topic)
+	}
+	var r reader
+	require.Equal(t, statusEnded, m1.deliver(h.head.Load(), &r))
+	require.Equal(t, statusDone, m2.deliver(h.head.Load(), &r))
+	require.Equal(t, []string{Position{h.epoch, 3}.String(), Position{h.epoch, 4}.String()}, good.ids)
+}
+
+// endedSession is a session that can be ended.
+type endedSession struct {
+	*readerSession
+	ended bool
+}
+
+func (s *endedSession) End(error) { s.ended = true }
+
 // The news of a member that nobody delivers to stay bounded, however often its topics change.
 func TestNewsAreBounded(t *testing.T) {
 	h, names := quietHub(t, Config{}), topicNames(2*wideTopics)

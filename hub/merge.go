@@ -99,7 +99,8 @@ func (r *reader) read(m *Member, hs *heads, upTo uint64) (full, lost bool) {
 	clear(r.entries)
 	clear(r.runs)
 	r.entries, r.runs = r.entries[:0], r.runs[:0]
-	size, any := r.frames.Len(), r.frames.Events > 0
+	size, some := r.frames.Len(), r.frames.Events > 0
+	latest := m.slow == SlowLatest
 	for hs.first() <= upTo && !full && !lost && len(r.entries) < batchEvents {
 		l := (*hs)[0].l
 		turn := hs.turn(upTo)
@@ -125,18 +126,18 @@ func (r *reader) read(m *Member, hs *heads, upTo uint64) (full, lost bool) {
 				break
 			}
 			size += len(e.frame)
-			if size > batchSize && any && m.latest == nil {
+			if size > batchSize && some && !latest {
 				full = true
 				break
 			}
-			any = true
+			some = true
 			r.entries = append(r.entries, e.entry)
 			l.next++
 			offset = none
 		}
 		t.mu.Unlock()
 		r.looked += 1 + l.next - number
-		if m.latest != nil {
+		if latest {
 			r.runs = append(r.runs, run{l, number, len(r.entries)})
 		}
 		hs.update(offset)

@@ -80,7 +80,7 @@ const (
 // An entry in the frames may have left the log since. The member gets it all the same.
 func (r *reader) gather(m *Member, upTo uint64) (cut, last uint64, ok bool) {
 	m.mu.Lock()
-	plain := len(m.links) == 1 && m.filter == nil && m.latest == nil && m.wide == nil
+	plain := len(m.links) == 1 && m.filter == nil && m.slow != SlowLatest
 	var l *link
 	var newest uint64
 	if plain {
@@ -97,9 +97,9 @@ func (r *reader) gather(m *Member, upTo uint64) (cut, last uint64, ok bool) {
 		}
 	}
 	r.cached = cache{} // a Filter may panic and leave other frames
-	hs := r.findUnsent(m)
+	hs := r.findUnsent(m, plain)
 	r.frames.Reset(keptSize)
-	if m.latest != nil {
+	if m.slow == SlowLatest {
 		cut, last, ok = r.gatherLatest(m, hs, upTo)
 		r.drop()
 		return cut, last, ok
@@ -120,14 +120,17 @@ func (r *reader) gather(m *Member, upTo uint64) (cut, last uint64, ok bool) {
 }
 
 // findUnsent returns the heap of m's links with unread entries. It contains each link that
-// has any, and perhaps others. m.mu is held; findUnsent unlocks it.
-func (r *reader) findUnsent(m *Member) *heads {
-	if w := m.wide; w != nil {
+// has any, and perhaps others. m.mu is held; findUnsent unlocks it. With plain, m has one
+// link, and findUnsent spares the processor a look at m.wide.
+func (r *reader) findUnsent(m *Member, plain bool) *heads {
+	if !plain && m.wide != nil {
+		w := m.wide
 		m.mu.Unlock()
 		m.shard.announce()
 		r.looked += w.takeNews()
 		return &w.heads
 	}
+	r.heads = r.heads[:0] // a Filter may have panicked
 	cursor := m.cursor.Load()
 	for _, l := range m.links {
 		if l.topic.last.Load() > cursor { // otherwise the topic need not be locked

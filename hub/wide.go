@@ -215,14 +215,12 @@ func (m *Member) unsent(w *wide, upTo uint64) bool {
 	m.shard.announce()
 	w.takeNews()
 	for w.heads.first() <= upTo {
-		l := w.heads[0].l
-		l.topic.mu.Lock()
-		left := l.left
-		l.topic.mu.Unlock()
-		if !left {
+		known := w.heads.first()
+		offset := w.heads[0].l.nextOffset()
+		if offset <= known {
 			return true
 		}
-		w.heads.update(none)
+		w.heads.update(offset) // the link has left its topic, or gather has not used the heap
 	}
 	return false
 }
