@@ -341,6 +341,83 @@ func TestWideMembersConcurrently(t *testing.T) {
 	}
 }
 
+// After Unsubscribe, the unsent events of the topic are not sent: neither those of a topic in
+// the heap of a member with many topics, nor those that SlowLatest has selected.
+func TestUnsubscribedIsNotSent(t *testing.T) {
+	h, names := quietHub(t, Config{}), topicNames(2*wideTopics)
+	s := new(readerSession)
+	m := openMember(t, h, s, Subscription{Topics: names})
+	publishTo(t, h, names[0])
+	want := publishTo(t, h, names[1])
+	m.seek(0)
+	m.Unsubscribe(names[0])
+	require.Equal(t, statusDone, m.deliver(h.head.Load(), new(reader)))
+	require.Equal(t, []string{want.String()}, s.ids)
+
+	h = quietHub(t, Config{})
+	latest := new(publishingSession)
+	m = openMember(t, h, latest, Subscription{
+		Topics: []string{"a", "b"}, Slow: SlowLatest,
+		Key: func(m *Message) string { return m.Position.String() },
+	})
+	for range 2000 {
+		publishTo(t, h, "a")
+		publishTo(t, h, "b")
+	}
+	sent := 0
+	latest.written = func() {
+		if sent == 0 {
+			sent = len(latest.ids)
+			m.Unsubscribe("a")
+		}
+	}
+	require.Equal(t, statusDone, m.deliver(h.head.Load(), new(reader)))
+	require.Len(t, latest.ids, sent+(4000-sent)/2)
+}
+
+// After a gap, a member with many topics gets every event after the gap.
+func TestWideMemberAfterGap(t *testing.T) {
+	for _, slow := range []SlowPolicy{SlowSkip, SlowLatest} {
+		h, names := quietHub(t, Config{LogEvents: 100}), topicNames(2*wideTopics)
+		s := new(readerSession)
+		m := openMember(t, h, s, Subscription{
+			Topics: names, Slow: slow,
+			Filter: func(*Message) bool { return true },
+		})
+		if slow == SlowLatest {
+			m.latest.key = func(m *Message) string { return m.Position.String() }
+		}
+		var r reader
+		for round := range 20 {
+			for i := range 150 {
+				publishTo(t, h, names[(round+i)%len(names)])
+				if i == 20 {
+					m.seek(h.head.Load() - 10) // so that the heap is not empty
+				}
+			}
+			require.Equal(t, statusGap, m.deliver(h.head.Load(), &r))
+			require.Equal(t, statusDone, m.applySlowPolicy(&r))
+			gap, err := ParsePosition(s.ids[len(s.ids)-1])
+			require.NoError(t, err)
+			n, after := len(s.ids), h.head.Load()-gap.Offset
+			for i := range 50 {
+				publishTo(t, h, names[i%len(names)])
+			}
+			if slow == SlowLatest {
+				after -= 50 // they leave the log
+			}
+			require.Equal(t, map[SlowPolicy]uint64{SlowSkip: 0, SlowLatest: 50}[slow], after)
+			if slow == SlowLatest {
+				require.Equal(t, statusGap, m.deliver(h.head.Load(), &r))
+				require.Equal(t, statusDone, m.applySlowPolicy(&r))
+				n = len(s.ids)
+			}
+			require.Equal(t, statusDone, m.deliver(h.head.Load(), &r))
+			require.Len(t, s.ids, n+50+int(after))
+		}
+	}
+}
+
 // A wide member that has one topic left still gets positions from heartbeats.
 func TestWideMemberOfOneTopic(t *testing.T) {
 	h, names := quietHub(t, Config{}), topicNames(2*wideTopics)
@@ -369,13 +446,15 @@ func TestReaderAfterPanic(t *testing.T) {
 	bad, good := new(readerSession), new(readerSession)
 	m1 := openMember(t, h, &endedSession{bad, false}, Subscription{Topics: []string{"a", "b"}, Filter: func(*Message) bool { panic("of the filter") }})
 	m2 := openMember(t, h, good, Subscription{Topics: []string{"c", "d"}})
-	for _, topic := range []string{"a", "b", "c", "d"} {
-		publishTo(t, h, topic)
+	for range batchEvents { // more than are read at a time
+		publishTo(t, h, "a")
+		publishTo(t, h, "b")
 	}
+	want := []string{publishTo(t, h, "c").String(), publishTo(t, h, "d").String()}
 	var r reader
 	require.Equal(t, statusEnded, m1.deliver(h.head.Load(), &r))
 	require.Equal(t, statusDone, m2.deliver(h.head.Load(), &r))
-	require.Equal(t, []string{Position{h.epoch, 3}.String(), Position{h.epoch, 4}.String()}, good.ids)
+	require.Equal(t, want, good.ids)
 }
 
 // endedSession is a session that can be ended.
@@ -395,6 +474,15 @@ func TestNewsAreBounded(t *testing.T) {
 		require.NoError(t, m.Subscribe(names[0]))
 		publishTo(t, h, names[0])
 		m.shard.announce()
+	}
+	require.LessOrEqual(t, len(m.wide.news), 2*len(names))
+	for range 100 { // a publication between the two halves of Unsubscribe
+		l := m.removeLink(names[1])
+		publishTo(t, h, names[1])
+		m.shard.announce()
+		require.Equal(t, newsGone, l.news)
+		m.unlink(l, nil)
+		require.NoError(t, m.Subscribe(names[1]))
 	}
 	require.LessOrEqual(t, len(m.wide.news), 2*len(names))
 	require.Equal(t, statusDone, m.deliver(h.head.Load(), new(reader)))
