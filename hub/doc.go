@@ -52,6 +52,8 @@
 //   - A topic's floor is the offset up to which events of the topic may be missing from its
 //     tail. The tail holds every event of the topic after the floor.
 //   - A claim is the right to send to a member. One goroutine has it at a time.
+//   - A wide member is one that follows, or has followed, more than 16 topics. The hub
+//     keeps a list of those topics that have news for it.
 //   - A shard is a share of the hub's members, together with the one goroutine, its worker,
 //     that sends to them. There are as many shards as processors (GOMAXPROCS).
 //   - A pass is one round of a worker through the followers of a topic in its shard. A
@@ -71,8 +73,9 @@ package hub
 //  2. A shard's worker takes a part from the queue and goes through its members in stints
 //     (shard.go).
 //  3. For each member that has unsent events, the worker claims the member (claim.go) and
-//     delivers: it gathers the events after the member's cursor (reader.go), writes them,
-//     and moves the cursor (deliver.go).
+//     delivers: it gathers the events after the member's cursor (reader.go; merge.go for
+//     several topics, wide.go for many, latest.go for SlowLatest), writes them, and moves
+//     the cursor (deliver.go).
 //  4. A write that the client does not take at once, and a gap, are left to another
 //     goroutine, which may wait (deliver.go, slow.go, gap.go).
 //
@@ -85,10 +88,13 @@ package hub
 //
 //	Hub.mu    → topic.mu → shard.mu    (a publication)
 //	Hub.mu    → topic.mu               (an eviction, and dropping a topic)
-//	Member.mu → topic.mu               (gathering, seeking, following a topic)
+//	Member.mu → topic.mu               (seeking, following a topic)
+//	Member.mu → wide.mu                (becoming wide, Unsubscribe)
+//	shard.announcing → topic.mu → wide.mu
+//	shard.announcing → shard.mu
 //
 // No goroutine holds Hub.mu and Member.mu together, nor two locks of the same kind. None of
-// the four is held during a call to the session, a hook, a Filter, a Key, a Snapshot or the
+// them is held during a call to the session, a hook, a Filter, a Key, a Snapshot or the
 // Logger. So the session's own lock never nests with them, in either direction: the session
 // does not hold it when it calls the member (BeginHeartbeat, EndHeartbeat, Ended).
 //
@@ -97,15 +103,21 @@ package hub
 //   - Hub.mu: the log, the map of topics, droppedFloor, expiry, members, gone (which is
 //     closed under it), and topic.users. It serializes publications, and so makes the order
 //     of events. Hub.head and Hub.closed are stored only under it.
-//   - Member.mu: links, left, and link.next of the member's links.
+//   - Member.mu: links, left, wide and wide.index.
 //   - topic.mu: the topic's entries, first, floor, parts and present, every field of its
-//     parts, and i, present and left of its links. topic.last is stored only under it.
-//   - shard.mu: the shard's queue, worker, spare, watch, watched, seenVisit and members,
-//     and Member.i of its members.
+//     parts and their wideLinks, and i, wi, present and left of its links. topic.last is
+//     stored only under it.
+//   - shard.mu: the shard's queue, news, worker, spare, watch, watched, seenVisit and
+//     members, and Member.i of its members.
+//   - shard.announcing: no field. A goroutine that holds it knows that nobody is in the
+//     middle of an announcement.
+//   - wide.mu: news and gone, and link.news of the member's links.
 //
 // A claim (Member.state) is not a lock, because no goroutine waits for one. The claimant
-// alone sends the hub's events to the session, calls Filter and Key, and stores cursor,
-// lastID, last and cut. It takes the locks above while it holds the claim.
+// alone sends the hub's events to the session, calls Filter and Key, stores cursor, lastID,
+// last and cut, and uses latest, wide.heads and wide.old, and next and unread of the links.
+// It takes the locks above while it holds the claim. A new link's next is set before the
+// link is in Member.links.
 //
 // The remaining fields of Hub, Member, topic, part, link and shard do not change after the
 // value is made, are atomic (see below), or say at the field who may use them.

@@ -23,7 +23,8 @@ var errServed = errors.New("a hub already serves this session")
 // would do at the end belongs in Config.OnLeave or sse.Config.OnClose.
 //
 // If Serve returns an error before the session is open, the handler can still answer the
-// request. That is so if sub is invalid, or if Snapshot fails before it sends anything.
+// request. That is so if sub is invalid or has more topics than Config.MaxTopics allows (a
+// [*TooManyTopicsError]), or if Snapshot fails before it sends anything.
 func (h *Hub) Serve(s *sse.ServerSession, sub Subscription) error {
 	if err := sub.check(); err != nil {
 		return fmt.Errorf("hub: serve: %w", err)

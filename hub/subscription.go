@@ -11,7 +11,7 @@ import (
 // Subscription says which events a session is sent, and how.
 type Subscription struct {
 	// Topics are the topics that the session follows. A topic that is named twice counts
-	// once. [Member.Subscribe] can add more. A member can be found only through its topics
+	// once. Config.MaxTopics limits their number. [Member.Subscribe] can add more. A member can be found only through its topics
 	// (with [Hub.Members]), so name at least one.
 	Topics []string
 
@@ -20,8 +20,8 @@ type Subscription struct {
 	Start Start
 
 	// Filter reports whether the session is sent m. The hub calls it once for each event
-	// that could be sent, in order (for SlowLatest the newest first), from one goroutine at
-	// a time. It must not wait for anything. Default: every event is sent.
+	// that could be sent, in order, from one goroutine at a time. It must not wait for
+	// anything. Default: every event is sent.
 	Filter func(m *Message) bool
 
 	// Snapshot sends, with s, the state that the events change. The hub calls it before the
@@ -42,7 +42,8 @@ type Subscription struct {
 	Slow SlowPolicy
 
 	// Key returns, for SlowLatest, which events replace each other: those with the same
-	// key. Default: the topic. Key must be nil for other policies.
+	// key. The hub calls it as it calls Filter, for each event that Filter accepts. Default:
+	// the topic. Key must be nil for other policies.
 	Key func(m *Message) string
 
 	// Info is the application's own data about the member. The hub keeps it for
