@@ -218,6 +218,8 @@ func (h *stubHub) BeginHeartbeat(dst []byte) ([]byte, bool) {
 	return h.beat(dst)
 }
 
+func (h *stubHub) EndSoon(error) bool { return false }
+
 func (h *stubHub) EndHeartbeat() { h.beats.Add(1) }
 
 func (h *stubHub) Ended(cause error) {

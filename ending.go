@@ -21,7 +21,7 @@ import (
 
 // end ends the session. Only the first cause counts.
 func (s *ServerSession) end(cause error) {
-	s.ended.Store(true) // before anybody can see that ctx is done, and then send
+	s.seal.Store(ended) // before anybody can see that ctx is done, and then send
 	s.cancel(cause)
 	s.finishIfUnattended()
 }
@@ -54,7 +54,7 @@ func (s *ServerSession) outliveHandler(err error) {
 	failed := err != nil && s.ctx.Err() == nil
 	s.call.pack(false)
 	if err != nil {
-		s.ended.Store(true)
+		s.seal.Store(ended)
 		s.cancel(ErrClosed)
 		s.finisher.Store(finishing)
 		go s.finishUnattended(err, failed)

@@ -25,14 +25,23 @@ func (s *engineSession) Attach(o engine.Owner) bool {
 	if s.owner != nil {
 		return false
 	}
-	s.owner = o
+	s.session().setOwner(o)
 	return true
 }
 
 func (s *engineSession) Release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.owner = nil
+	s.session().setOwner(nil)
+}
+
+// setOwner sets the owner, also for drain, which must not wait for a write under mu. mu is
+// held.
+func (s *ServerSession) setOwner(o engine.Owner) {
+	p := s.route.plugin
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.owner = o
 }
 
 func (s *engineSession) Pack() { s.call.pack(true) }
@@ -79,7 +88,7 @@ func (s *engineSession) nonblocking() *socketWire {
 func (s *engineSession) TryWrite(f *engine.Frames) (pending bool, err error) {
 	w := s.nonblocking()
 	if w == nil {
-		return false, s.session().write(f.Bytes(), f.Events, ofHandler)
+		return false, s.session().write(f.Bytes(), f.Events, ofHub)
 	}
 	sent, pending, err := s.session().tryWrite(w, f)
 	if sent.Bytes > 0 {
@@ -95,14 +104,14 @@ func (s *engineSession) TryWrite(f *engine.Frames) (pending bool, err error) {
 // write timeout. In that case Finish writes the frames.
 func (s *ServerSession) tryWrite(w *socketWire, f *engine.Frames) (sent Sent, pending bool, err error) {
 	if !s.mu.TryLock() {
-		if s.ended.Load() {
+		if s.seal.Load() == ended {
 			return sent, false, s.closedError()
 		}
 		w.hold(f.Bytes(), f.Events)
 		return sent, true, nil
 	}
 	defer s.mu.Unlock()
-	if s.state == closed || s.ended.Load() {
+	if s.state == closed || s.seal.Load() == ended {
 		return sent, false, s.closedError()
 	}
 	s.lastWrite = sinceEpoch()
@@ -165,6 +174,10 @@ func (s *ServerSession) sentFrames(f lateFrames, err error) (sent Sent, _ error)
 	}
 	return sent, err
 }
+
+func (s *engineSession) Seal(cause error) { s.seal.CompareAndSwap(nil, &seal{cause}) }
+
+func (s *engineSession) Grace() time.Duration { return min(shutdownGrace, s.route.writeTimeout) }
 
 func (s *engineSession) End(cause error) { s.session().end(cause) }
 

@@ -19,8 +19,8 @@ type ServerSession struct {
 	// The write path. These fields come first and together: at a low rate, the time of a
 	// write outside the system is the time to fetch memory.
 
-	mu          sync.Mutex // held by the goroutine that writes; guards the fields of this group
-	ended       atomic.Bool
+	mu          sync.Mutex           // held by the goroutine that writes; guards the fields of this group
+	seal        atomic.Pointer[seal] // nil: every write may begin
 	state       sessionState
 	headerTaken bool          // the handler has the header: the OpenDelay must not open the session
 	beating     bool          // a heartbeat is under way
@@ -39,7 +39,7 @@ type ServerSession struct {
 	heartbeat *Heartbeat
 	timer     *time.Timer
 	wheel     *wheel.Wheel[*ServerSession] // where the session waits in place of timer
-	owner     engine.Owner                 // the hub that serves the session
+	owner     engine.Owner                 // the hub that serves the session; changed with mu and Plugin.mu held, read with either
 
 	// The request and the context.
 
@@ -65,9 +65,10 @@ type ServerSession struct {
 //	torn     | nothing: the client may have got half a frame    | closed, at the end
 //	closed   | nothing: the wire is not the session's any longer|
 //
-// ServerSession.ended comes on top. Whoever ends the session sets it, without the lock and
-// in any state. From then on no write begins. A write that is under way may go on, and the
-// farewell may follow it. The state becomes closed when the session is finished.
+// ServerSession.seal comes on top. Whoever ends the session sets it to ended, without the
+// lock and in any state. From then on no write begins. A write that is under way may go on,
+// and the farewell may follow it. The state becomes closed when the session is finished. A
+// hub may set another seal before that: then only the hub's writes begin.
 type sessionState uint8
 
 const (

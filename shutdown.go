@@ -5,12 +5,23 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/chi-sse/sse/internal/engine"
 )
 
 // Shutdown ends all sessions and waits until their handlers have returned, or until ctx is
-// done. In that case it returns an error that wraps the error of ctx. Clients are told to
-// reconnect at times spread over Config.ShutdownSpread. A client that is in the middle of an
-// event has a second to take it, or half of the time until ctx's deadline if that is less.
+// done. In that case it cuts off the sessions that are left, and returns an error that wraps
+// the error of ctx. Clients are told to reconnect at times spread over Config.ShutdownSpread.
+//
+// A session that a hub serves is first sent every event that was published for it before the
+// call. All sessions of all hubs end at the same time, so one call is enough, and a client
+// that takes nothing delays no other. See hub.Hub.Shutdown for what a hub's own Shutdown is
+// for.
+//
+// A client that is in the middle of an event, or that a hub has still to send some, has a
+// second to take one, or WriteTimeout or half of the time until ctx's deadline if that is
+// less. If it takes one, it has as much time again for the next. If ctx is done before the
+// call, sessions of hubs still get what they can take at once.
 //
 // From then on the plugin refuses sessions. A browser's EventSource gets a stream that holds
 // only a reconnection time, because any status but 200 would stop it forever. Other clients
@@ -21,8 +32,8 @@ import (
 func (p *Plugin) Shutdown(ctx context.Context) error {
 	p.drain()
 	if deadline, ok := ctx.Deadline(); ok {
-		if left := time.Until(deadline) / 2; left < shutdownGrace {
-			time.AfterFunc(left, p.interruptWrites)
+		if left := time.Until(deadline) / 2; left > 0 && left < shutdownGrace {
+			defer time.AfterFunc(left, p.cutOff).Stop()
 		}
 	}
 	select {
@@ -31,7 +42,8 @@ func (p *Plugin) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	p.interruptWrites()
+	engine.AwaitDwindling(p.delivering)
+	p.cutOff()
 	select {
 	case <-p.drained:
 		return nil
@@ -40,31 +52,68 @@ func (p *Plugin) Shutdown(ctx context.Context) error {
 	}
 }
 
-// shutdownGrace is how long a write that is under way may go on when the plugin shuts down.
+// shutdownGrace is how long a write that is under way may go on when the plugin shuts down,
+// or when a hub ends the session.
 const shutdownGrace = time.Second
 
-// drain ends all sessions, and makes the plugin refuse new ones.
+// drain makes the plugin refuse new sessions, and ends those that it has. A session that a
+// hub serves is ended by the hub, which has perhaps still something to send.
 func (p *Plugin) drain() {
+	owners := p.beginDraining()
+	for s, owner := range owners {
+		if owner == nil || !owner.EndSoon(ErrShutdown) {
+			s.end(ErrShutdown)
+		}
+	}
+	if len(owners) > 0 {
+		time.AfterFunc(shutdownGrace, p.interruptEnded)
+	}
+}
+
+// beginDraining makes the plugin refuse new sessions. The first call returns the sessions and
+// their owners, and later ones none.
+func (p *Plugin) beginDraining() map[*ServerSession]engine.Owner {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.isDraining() {
-		return
+		return nil
 	}
 	close(p.draining)
 	if len(p.sessions) == 0 {
 		close(p.drained)
-		return
 	}
+	owners := make(map[*ServerSession]engine.Owner, len(p.sessions))
 	for s := range p.sessions {
-		s.end(ErrShutdown)
+		owners[s] = s.owner
 	}
-	time.AfterFunc(shutdownGrace, p.interruptWrites)
+	return owners
 }
 
-func (p *Plugin) interruptWrites() {
+// interruptEnded interrupts the writes of sessions that have ended. A hub watches the others.
+func (p *Plugin) interruptEnded() {
 	for _, s := range p.snapshot() {
+		if s.seal.Load() == ended {
+			s.interruptWrite()
+		}
+	}
+}
+
+// cutOff ends all sessions at once, and interrupts their writes.
+func (p *Plugin) cutOff() {
+	for _, s := range p.snapshot() {
+		s.end(ErrShutdown)
 		s.interruptWrite()
 	}
+}
+
+// delivering returns the number of sessions that a hub has not ended yet.
+func (p *Plugin) delivering() (n int) {
+	for _, s := range p.snapshot() {
+		if s.seal.Load() != ended {
+			n++
+		}
+	}
+	return n
 }
 
 func (p *Plugin) isDraining() bool {

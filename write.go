@@ -20,7 +20,20 @@ const (
 	ofOpening                    // only to open the session
 	ofOpenDelay                  // likewise, unless the handler has the header
 	ofHeartbeat
+	ofHub // the frames of a hub
 )
+
+// seal is an end, or one that has been announced. It says which writes may not begin.
+type seal struct {
+	cause error // nil for ended: the context has the cause
+}
+
+// ended is the seal of a session that has ended. No write may begin.
+var ended = new(seal)
+
+// stops reports whether a write of the kind may not begin. Before the end, a hub may still
+// write what it had to send before it announced the end.
+func (l *seal) stops(kind writeKind) bool { return l == ended || kind != ofHub }
 
 // write writes frame, which holds that many events, and calls the hooks. It opens the
 // session if it is not open. A nil frame only opens it.
@@ -51,7 +64,7 @@ func (s *ServerSession) callHooks(sent Sent, opened bool) {
 func (s *ServerSession) writeFrame(frame []byte, events int, kind writeKind, sent *Sent) (opened bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state == closed || s.ended.Load() {
+	if l := s.seal.Load(); s.state == closed || l != nil && l.stops(kind) {
 		return false, s.closedError()
 	}
 	opens := s.state == pending
@@ -133,10 +146,13 @@ func (s *ServerSession) sent(n int, kind writeKind, err error) Sent {
 	return Sent{Bytes: n, Duration: sinceEpoch() - s.lastWrite, Heartbeat: kind == ofHeartbeat, Err: err}
 }
 
-// closedError returns the error of a write after the end.
+// closedError returns the error of a write after the end, or after a hub has announced one.
 func (s *ServerSession) closedError() error {
-	if s.ended.Load() {
+	switch l := s.seal.Load(); {
+	case l == ended:
 		<-s.ctx.Done() // at once: end is about to set the cause
+	case l != nil && s.ctx.Err() == nil:
+		return &closedError{l.cause}
 	}
 	cause := context.Cause(s.ctx)
 	if cause == nil || cause == ErrClosed { //nolint:errorlint // the sentinel itself

@@ -35,14 +35,18 @@ const (
 )
 
 // deliver sends m its unsent events up to the offset upTo, which the caller has read from
-// Hub.head. The caller has claimed m and keeps the claim. No other goroutine may use r
-// meanwhile.
+// Hub.head, or, if m has an ending, up to its limit. The caller has claimed m and keeps the
+// claim. No other goroutine may use r meanwhile.
+//
+// It looks for an ending once, after upTo was read. So an event that is published after the
+// ending was set is not sent: upTo is before it, or the limit is. If there is no ending yet,
+// m's claimant is going to look again, because whoever sets an ending leaves word.
 //
 // On statusDone the cursor is at upTo or after it. On statusPending the frames are with the
 // session, and m.cut and m.last tell commitWrite what to do when they are written. On
 // statusGap nothing has been sent since the last complete write. On statusEnded the session
-// has ended: a write failed, a callback panicked, or the hub has been shut down and m has
-// everything.
+// has ended: a write failed, a callback panicked, or m has everything up to the limit of its
+// ending.
 func (m *Member) deliver(upTo uint64, r *reader) (st status) {
 	defer func() {
 		if v := recover(); v != nil { // from a Filter, a Key, or a hook
@@ -50,6 +54,11 @@ func (m *Member) deliver(upTo uint64, r *reader) (st status) {
 			st = statusEnded
 		}
 	}()
+	e := m.ending.Load()
+	if e != nil {
+		upTo = e.limit
+		r.cached = cache{} // it may hold later events
+	}
 	for {
 		cut, last, ok := r.gather(m, upTo)
 		switch {
@@ -72,13 +81,15 @@ func (m *Member) deliver(upTo uint64, r *reader) (st status) {
 		if cut < upTo {
 			continue
 		}
-		if !m.hub.closed.Load() {
+		if e == nil {
 			return statusDone
 		}
-		if upTo = m.hub.head.Load(); cut >= upTo { // the hub is shut down, and m has everything
-			m.session.End(sse.ErrShutdown)
-			return statusEnded
+		if e = m.ending.Load(); e.limit > upTo { // a shutdown of the hub after one of the plugin
+			upTo = e.limit
+			continue
 		}
+		m.session.End(e.cause)
+		return statusEnded
 	}
 }
 

@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -21,18 +20,19 @@ type Member struct {
 	caution atomic.Int32  // how many deliveries the worker leaves to other goroutines
 	cursor  atomic.Uint64 // offset up to which every event has been sent or filtered out
 	lastID  atomic.Uint64 // offset of the last id that was sent
+	ending  atomic.Pointer[ending]
 	session engine.Session
 	hub     *Hub
 	shard   *shard
-	filter  func(*Message) bool
 
-	mu    sync.Mutex
-	slow  SlowPolicy // does not change
-	left  bool       // mu guards it
-	i     int32      // index in its shard's members; shard.mu guards it
-	links []*link    // mu guards it
-	few   [1]*link   // memory of links: most members follow one topic
-	one   link       // memory of the first link
+	filter func(*Message) bool
+	mu     sync.Mutex
+	slow   SlowPolicy // does not change
+	left   bool       // its topics, to which links may lead on; mu guards it
+	i      int32      // index in its shard's members; shard.mu guards it
+	links  []*link    // mu guards it
+	few    [1]*link   // memory of links: most members follow one topic
+	one    link       // memory of the first link
 
 	last uint64 // offset of the last event in the current write; the claimant's
 	cut  uint64 // where the cursor belongs after that write; the claimant's
@@ -74,6 +74,9 @@ func (m *Member) Session() *sse.ServerSession { return m.server }
 func (m *Member) Topics() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.left {
+		return nil
+	}
 	names := make([]string, len(m.links))
 	for i, l := range m.links {
 		names[i] = l.topic.name
@@ -134,7 +137,10 @@ func (e *TooManyTopicsError) Error() string {
 func (m *Member) Unsubscribe(topics ...string) {
 	for _, name := range topics {
 		if l := m.removeLink(name); l != nil {
-			m.unlink(l, nil)
+			if m.unlink(l, hooksUnsubscribed) {
+				m.callOnLeave([]*link{l})
+			}
+			m.hub.releaseTopic(l.topic)
 		}
 	}
 }
@@ -146,7 +152,7 @@ func (m *Member) removeLink(name string) *link {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	i := m.linkIndex(t)
-	if i < 0 {
+	if i < 0 || m.left {
 		return nil
 	}
 	l := m.links[i]
@@ -173,29 +179,4 @@ func (m *Member) linkIndex(t *topic) int {
 		return -1
 	}
 	return slices.IndexFunc(m.links, func(l *link) bool { return l.topic == t })
-}
-
-// ErrKicked is matched by the cause of a session's end after [Member.Kick] or [Hub.Kick].
-var ErrKicked = errors.New("hub: kicked")
-
-// Kick ends m's session. The cause of the session's end, which hooks and the log see,
-// matches [ErrKicked] and cause; cause may be nil. The client sees an orderly end and may
-// reconnect: the handler must refuse it then.
-func (m *Member) Kick(cause error) { m.session.End(&kickError{cause}) }
-
-// kickError reports that a session was kicked. cause may be nil.
-type kickError struct{ cause error }
-
-func (e *kickError) Error() string {
-	if e.cause == nil {
-		return ErrKicked.Error()
-	}
-	return ErrKicked.Error() + ": " + e.cause.Error()
-}
-
-func (e *kickError) Unwrap() []error {
-	if e.cause == nil {
-		return []error{ErrKicked, sse.ErrClosed}
-	}
-	return []error{ErrKicked, sse.ErrClosed, e.cause}
 }

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"errors"
 	"iter"
 	"runtime/debug"
 	"slices"
@@ -16,19 +17,26 @@ import (
 // Members returns the members that have joined topic at the time of the call, in no
 // particular order.
 func (h *Hub) Members(topic string) iter.Seq[*Member] {
-	var ms []*Member
-	if t := h.topic(topic); t != nil {
-		t.mu.Lock()
-		for _, p := range t.parts {
-			for _, l := range p.links {
-				if l.present {
-					ms = append(ms, l.m)
-				}
+	return slices.Values(h.followers(topic, true))
+}
+
+// followers returns the members that follow topic; with joined, only those that have joined
+// it.
+func (h *Hub) followers(topic string, joined bool) (ms []*Member) {
+	t := h.topic(topic)
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.parts {
+		for _, l := range p.links {
+			if l.present || !joined {
+				ms = append(ms, l.m)
 			}
 		}
-		t.mu.Unlock()
 	}
-	return slices.Values(ms)
+	return ms
 }
 
 // Count returns the number of members that have joined topic.
@@ -40,16 +48,6 @@ func (h *Hub) Count(topic string) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.present
-}
-
-// Kick ends the sessions of all members that have joined topic, as [Member.Kick] does. It
-// returns their number.
-func (h *Hub) Kick(topic string, cause error) (n int) {
-	for m := range h.Members(topic) {
-		m.Kick(cause)
-		n++
-	}
-	return n
 }
 
 // admit makes m a member of the hub that follows topics. It returns sse.ErrShutdown if the
@@ -69,9 +67,13 @@ func (h *Hub) admit(m *Member, topics []string) error {
 		m.mu.Unlock()
 	}
 	for _, name := range topics {
-		if _, err := m.follow(name); err != nil {
+		_, err := m.follow(name)
+		if err != nil && !errors.Is(err, sse.ErrClosed) { // m may have been kicked
 			return err
 		}
+	}
+	if h.closed.Load() { // Shutdown may have looked for m before it was there
+		m.endSoon(sse.ErrShutdown)
 	}
 	return nil
 }
@@ -158,33 +160,37 @@ func (m *Member) join(l *link) {
 		}
 	}
 	if !l.hooks.CompareAndSwap(hooksNew, hooksJoined) {
-		m.callOnLeave(l)
+		m.callOnLeave([]*link{l})
 	}
 }
 
-// unlink removes l, which is no longer in m.links, from its topic. It calls OnLeave with
-// cause, if OnJoin has returned; see join.
-func (m *Member) unlink(l *link, cause error) {
+// unlink removes l from its topic's followers, for the reason that hooks says. It reports
+// whether the caller must call OnLeave: OnJoin has returned then; see join. The use of the
+// topic is still counted.
+func (m *Member) unlink(l *link, hooks uint32) bool {
 	t := l.topic
 	t.mu.Lock()
 	t.removeLink(l)
 	joined := l.present
 	t.mu.Unlock()
-	l.cause = cause
-	if l.hooks.Swap(hooksLeft) == hooksJoined && joined {
-		m.callOnLeave(l)
-	}
-	m.hub.releaseTopic(t)
+	return l.hooks.Swap(hooks) == hooksJoined && joined
 }
 
-// callOnLeave calls OnLeave for l, and logs its panic.
-func (m *Member) callOnLeave(l *link) {
+// callOnLeave calls OnLeave for links that have been removed, and logs its panics. The cause
+// is that of m's ending, but after Unsubscribe it is nil.
+func (m *Member) callOnLeave(links []*link) {
 	on := m.hub.cfg.OnLeave
 	if on == nil {
 		return
 	}
-	if p := catch(func() { on(m, l.topic.name, l.cause) }); p != nil {
-		m.hub.cfg.Logger.Error("hub: OnLeave panicked", "topic", l.topic.name, "panic", p.Value, "stack", string(p.Stack))
+	for _, l := range links {
+		var cause error
+		if l.hooks.Load() == hooksLeft {
+			cause = m.ending.Load().cause
+		}
+		if p := catch(func() { on(m, l.topic.name, cause) }); p != nil {
+			m.hub.cfg.Logger.Error("hub: OnLeave panicked", "topic", l.topic.name, "panic", p.Value, "stack", string(p.Stack))
+		}
 	}
 }
 
@@ -199,28 +205,48 @@ func catch(f func()) (p *sse.PanicError) {
 	return nil
 }
 
-// leave removes m from its topics and from the hub, if it has not left already. cause is
-// for OnLeave; nil means sse.ErrClosed.
-func (m *Member) leave(cause error) {
+// depart removes m from its topics' followers, if it has not departed already, and returns
+// those links for which the caller must call OnLeave. m.links stays as it is: the last
+// delivery reads it.
+func (m *Member) depart() (told []*link) {
 	m.mu.Lock()
-	links := m.links
 	if m.left {
 		m.mu.Unlock()
-		return
+		return nil
 	}
-	m.left, m.links = true, nil
+	m.left = true
+	links := m.links // does not change any longer
+	m.mu.Unlock()
+	for _, l := range links {
+		if m.unlink(l, hooksLeft) {
+			told = append(told, l)
+		}
+	}
+	return told
+}
+
+// leave removes m from its topics and from the hub, when its session has ended or Serve
+// returns. cause is for OnLeave, unless m was kicked; nil means sse.ErrClosed. leave returns
+// the shutdown, if any, that was to end the session.
+func (m *Member) leave(cause error) (shutdown *ending) {
+	if cause == nil {
+		cause = sse.ErrClosed
+	}
+	now, shutdown := m.endLeaving(cause)
+	m.callOnLeave(m.depart())
+	now.hooks.Wait() // so that OnLeave has been called when the session is over
+	m.mu.Lock()
+	links := m.links
+	m.links = nil
 	if m.wide != nil {
 		m.wide.index = nil
 	}
 	m.mu.Unlock()
-	if cause == nil {
-		cause = sse.ErrClosed
-	}
 	for _, l := range links {
-		m.unlink(l, cause)
+		m.hub.releaseTopic(l.topic)
 	}
 	if !m.shard.removeMember(m) {
-		return // it was not admitted
+		return shutdown // it was not admitted
 	}
 	h := m.hub
 	h.mu.Lock()
@@ -229,4 +255,5 @@ func (m *Member) leave(cause error) {
 	if h.members == 0 && h.closed.Load() {
 		close(h.gone)
 	}
+	return shutdown
 }

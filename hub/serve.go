@@ -37,8 +37,11 @@ func (h *Hub) Serve(s *sse.ServerSession, sub Subscription) error {
 	detached := false
 	defer func() {
 		if !detached {
-			m.leave(context.Cause(s.Context()))
+			shutdown := m.leave(context.Cause(s.Context()))
 			m.session.Release()
+			if shutdown != nil {
+				m.session.End(shutdown.cause)
+			}
 		}
 	}()
 	if err := h.admit(m, sub.Topics); err != nil {
@@ -51,6 +54,10 @@ func (h *Hub) Serve(s *sse.ServerSession, sub Subscription) error {
 		m.session.WillDetach()
 	}
 	if err := m.open(lastEventID(s), sub.Start); err != nil {
+		if m.isKicked() { // err may be a consequence
+			m.session.End(m.ending.Load().cause)
+			return context.Cause(s.Context())
+		}
 		return err
 	}
 	detached = h.cfg.Detached && m.session.Detach()
@@ -95,6 +102,9 @@ func (m *Member) open(id string, start Start) error {
 	for {
 		switch m.deliver(m.hub.head.Load(), r) {
 		case statusGap: // the log has lost events since the cursor was placed
+			if m.isKicked() {
+				return m.ending.Load().cause
+			}
 			m.server.Header().Set(GapHeader, string(GapExpired))
 			if err := m.resumeAfterGap(r, GapExpired, m.cursor.Load()); err != nil {
 				return err

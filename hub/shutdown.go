@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/engine"
 )
 
 // Shutdown ends the hub. From then on nothing can be published, and Serve refuses every
@@ -30,9 +31,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Unlock()
 	for _, sh := range h.shards {
 		for _, m := range sh.copyMembers() {
-			if m.claim() { // otherwise the claimant looks again, and finds the hub closed
-				go m.deliverAll(statusDone)
-			}
+			m.endSoon(sse.ErrShutdown)
 		}
 	}
 	select {
@@ -40,6 +39,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	engine.AwaitDwindling(func() int { return h.Stats().Members })
 	select {
 	case <-h.gone:
 		return nil
@@ -49,8 +49,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	for _, sh := range h.shards {
 		for _, m := range sh.copyMembers() {
 			left++
-			m.session.End(sse.ErrShutdown)
-			m.session.Interrupt()
+			m.cutOff(sse.ErrShutdown)
 		}
 	}
 	return fmt.Errorf("hub: shutdown with %d members left: %w", left, ctx.Err())

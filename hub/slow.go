@@ -44,6 +44,10 @@ func (e *SlowError) Unwrap() error { return sse.ErrSlow }
 // It returns statusDone if m can be delivered to again, or statusEnded. The caller has
 // claimed m. It may wait for the client.
 func (m *Member) applySlowPolicy(r *reader) status {
+	if m.isKicked() { // it may miss what it has not been sent yet
+		m.session.End(m.ending.Load().cause)
+		return statusEnded
+	}
 	h := m.hub
 	var err error
 	switch m.slow {

@@ -15,10 +15,18 @@ func (e *SnapshotError) Error() string {
 // If the tails no longer hold everything after it, it tells the client of the gap instead,
 // and the stream continues where they do. The caller has claimed m, and delivers
 // afterwards.
+//
+// If m is kicked meanwhile, it gets no position: the sends of Snapshot may have failed.
 func (m *Member) sendSnapshot(r *reader) error {
+	if m.isKicked() {
+		return m.ending.Load().cause
+	}
 	pos, err := m.snapshot(m.server, m.position())
 	if err != nil {
 		return err
+	}
+	if m.isKicked() {
+		return m.ending.Load().cause
 	}
 	if pos.Epoch != m.hub.epoch || pos.Offset > m.hub.head.Load() {
 		return &SnapshotError{pos}

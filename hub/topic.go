@@ -78,13 +78,13 @@ type link struct {
 	news    uint8 // see wide.go
 
 	hooks atomic.Uint32
-	cause error // for OnLeave; set before hooks is hooksLeft
 }
 
 const (
-	hooksNew    uint32 = iota // OnJoin has not returned
-	hooksJoined               // OnJoin has returned; unlink calls OnLeave
-	hooksLeft                 // the link has been removed
+	hooksNew          uint32 = iota // OnJoin has not returned
+	hooksJoined                     // OnJoin has returned; unlink calls OnLeave
+	hooksLeft                       // the link has been removed, because the member has left
+	hooksUnsubscribed               // the link has been removed by Unsubscribe
 )
 
 // addLink adds l to the topic's followers. mu is held.

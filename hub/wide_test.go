@@ -294,7 +294,7 @@ func TestNewsAreBounded(t *testing.T) {
 		publishTo(t, h, names[1])
 		m.shard.announce()
 		require.Equal(t, newsGone, l.news)
-		m.unlink(l, nil)
+		m.unlink(l, hooksUnsubscribed)
 		require.NoError(t, m.Subscribe(names[1]))
 	}
 	require.LessOrEqual(t, len(m.wide.news), 2*len(names))

@@ -4,6 +4,8 @@
 // that neither has to export these methods to everybody.
 package engine
 
+import "time"
+
 // Of returns session, which must be an *sse.ServerSession, as a Session. Package sse sets it.
 var Of func(session any) Session
 
@@ -39,6 +41,14 @@ type Session interface {
 	// session's write timeout.
 	Finish() error
 
+	// Seal makes every write fail that begins from now on, but for TryWrite and Finish. The
+	// error matches sse.ErrClosed and cause. The caller ends the session soon after it.
+	Seal(cause error)
+
+	// Grace returns how long a client that is about to be sent away may take for what it was
+	// sent before: the smaller of a second and the session's write timeout.
+	Grace() time.Duration
+
 	// End ends the session with cause. A write that is under way may go on.
 	End(cause error)
 
@@ -52,6 +62,12 @@ type Owner interface {
 	// whether there is anything. If so, EndHeartbeat is called after it has been sent.
 	BeginHeartbeat(dst []byte) (frame []byte, ok bool)
 	EndHeartbeat()
+
+	// EndSoon asks the owner to write what it has to send by now, and then to End the session
+	// with cause. The owner bounds that in time by itself: it cuts off a client that takes
+	// nothing. EndSoon does not wait. It reports false if the owner does not serve the
+	// session any longer.
+	EndSoon(cause error) bool
 
 	// Ended is called when a detached session has ended, with the cause.
 	Ended(cause error)

@@ -1,0 +1,197 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/chi-sse/sse"
+)
+
+// An end in order: a kick or a shutdown does not end a session at once. It sets the member's
+// ending. Every delivery that begins later stops at the ending's limit and then ends the
+// session (deliver). A client that does not take its events in time is cut off by a timer.
+//
+// A kick does more before it returns: the session refuses the application's sends (Seal), and
+// the member departs from its topics. Its links remain, so that the delivery can read what
+// was published before.
+
+// ending is an end that has been asked for, or, once the member has left, its cause. Its
+// fields do not change. Only the claimant writes to the session, as ever.
+//
+//	Member.ending | the member                             | it becomes
+//	--------------|----------------------------------------|--------------------------------
+//	nil           | is served                              | endShutdown, endKick, endLeft
+//	endShutdown   | is sent what is unsent up to limit     | endShutdown with another limit,
+//	              |                                        | endKick, endLeft
+//	endKick       | likewise, and has departed             |
+//	endLeft       | has left                               |
+type ending struct {
+	kind  endKind
+	limit uint64 // offset of the last event that may be sent
+	cause error
+
+	hooks sync.WaitGroup // a kick's calls of OnLeave
+}
+
+type endKind uint8
+
+const (
+	endShutdown endKind = iota
+	endKick
+	endLeft
+)
+
+// ErrKicked is matched by the cause of a session's end after [Member.Kick] or [Hub.Kick].
+var ErrKicked = errors.New("hub: kicked")
+
+// Kick ends m's session, in whatever stage it is. When Kick returns, m is in no topic any
+// longer. Nothing reaches the client that is published after that, nor anything that the
+// application sends into the session: such sends fail with an error that matches
+// [sse.ErrClosed], [ErrKicked] and cause. A Snapshot that is running fails at its next send.
+//
+// What was published before the call may still arrive. The client has a second for it, or
+// [sse.Config].WriteTimeout if that is less. Then the session ends in an orderly way, or is
+// cut off if the client has not taken everything. Kick does not wait for that, nor for
+// OnLeave.
+//
+// The cause of the session's end, which hooks and the log see, matches [ErrKicked] and cause;
+// cause may be nil. The client may reconnect: the handler must refuse it then.
+func (m *Member) Kick(cause error) { m.kick(cause) }
+
+// Kick ends the sessions of all members that follow topic, as [Member.Kick] does, also of
+// those that have not joined it because their sessions are still opening. It returns their
+// number.
+//
+// To take a right away, revoke it first, and then kick. A session whose handler has asked for
+// the right before that, and calls [Hub.Serve] only after Kick, is in no topic yet when Kick
+// looks. So ask for the right directly before Serve, and again in Config.OnJoin, which can
+// kick the member.
+func (h *Hub) Kick(topic string, cause error) (n int) {
+	for _, m := range h.followers(topic, false) {
+		if m.kick(cause) {
+			n++
+		}
+	}
+	return n
+}
+
+// kick is Kick. It reports whether it has kicked m: not if it has left, or was kicked before.
+func (m *Member) kick(cause error) bool {
+	e := &ending{kind: endKick, limit: m.hub.head.Load(), cause: &kickError{cause}}
+	if err := context.Cause(m.server.Context()); err != nil {
+		e.cause = err // the session has ended already, but m has not left yet
+	}
+	e.hooks.Add(1)
+	for {
+		old := m.ending.Load()
+		if old != nil && old.kind != endShutdown {
+			return false
+		}
+		if old != nil {
+			e.limit = old.limit
+		}
+		if m.ending.CompareAndSwap(old, e) {
+			break
+		}
+	}
+	m.session.Seal(e.cause)
+	if links := m.depart(); len(links) > 0 && m.hub.cfg.OnLeave != nil {
+		go func() { // the caller may hold a lock that OnLeave takes
+			defer e.hooks.Done()
+			m.callOnLeave(links)
+		}()
+	} else {
+		e.hooks.Done()
+	}
+	time.AfterFunc(m.session.Grace(), func() { m.cutOff(e.cause) })
+	m.deliverSoon()
+	return true
+}
+
+// endSoon ends m's session with cause after all that is unsent by now. If a client takes
+// none of it for the grace period, it is cut off. endSoon reports false if m has left.
+func (m *Member) endSoon(cause error) bool {
+	e := &ending{kind: endShutdown, limit: m.hub.head.Load(), cause: cause}
+	for {
+		old := m.ending.Load()
+		if old != nil && old.kind != endShutdown {
+			return old.kind == endKick
+		}
+		if m.ending.CompareAndSwap(old, e) {
+			if old == nil {
+				m.cutOffIfStuck(cause)
+			}
+			m.deliverSoon()
+			return true
+		}
+	}
+}
+
+// EndSoon implements engine.Owner.
+func (o *owner) EndSoon(cause error) bool { return (*Member)(o).endSoon(cause) }
+
+// deliverSoon has m delivered to, by the claimant if there is one. Its ending is set, so that
+// this delivery is the last.
+func (m *Member) deliverSoon() {
+	if m.claim() {
+		go m.deliverAll(statusDone)
+	}
+}
+
+// cutOffIfStuck cuts m off as soon as its cursor has not moved for the grace period.
+func (m *Member) cutOffIfStuck(cause error) {
+	cursor := m.cursor.Load()
+	time.AfterFunc(m.session.Grace(), func() {
+		if m.cursor.Load() != cursor && m.ending.Load().kind != endLeft {
+			m.cutOffIfStuck(cause)
+			return
+		}
+		m.cutOff(cause)
+	})
+}
+
+// cutOff ends m's session now. A write that is under way fails, whoever's it is.
+func (m *Member) cutOff(cause error) {
+	m.session.End(cause)
+	m.session.Interrupt()
+}
+
+// endLeaving makes the member's ending one that says that m has left, with cause, unless m
+// was kicked. It returns the ending that m has now, and the shutdown that was to end it.
+func (m *Member) endLeaving(cause error) (now, shutdown *ending) {
+	for {
+		old := m.ending.Load()
+		if old != nil && old.kind != endShutdown {
+			return old, nil
+		}
+		now = &ending{kind: endLeft, cause: cause}
+		if m.ending.CompareAndSwap(old, now) {
+			return now, old
+		}
+	}
+}
+
+// isKicked reports whether m was kicked.
+func (m *Member) isKicked() bool {
+	e := m.ending.Load()
+	return e != nil && e.kind == endKick
+}
+
+// kickError reports that a session was kicked. cause may be nil.
+type kickError struct{ cause error }
+
+func (e *kickError) Error() string {
+	if e.cause == nil {
+		return ErrKicked.Error()
+	}
+	return ErrKicked.Error() + ": " + e.cause.Error()
+}
+
+func (e *kickError) Unwrap() []error {
+	if e.cause == nil {
+		return []error{ErrKicked, sse.ErrClosed}
+	}
+	return []error{ErrKicked, sse.ErrClosed, e.cause}
+}
