@@ -72,6 +72,8 @@ func (s *modelSession) checkSent(evicted uint64) {
 	case ended:
 		s.checkEnd(evicted)
 	case s.gate.Load() != nil:
+	case s.isKicked():
+		s.failf("has not ended although it was kicked")
 	case !opened:
 		s.failf("is not opened")
 	case s.mustGap:
@@ -148,6 +150,8 @@ func (s *modelSession) acceptEvent(item modelItem) {
 		s.failf("is sent %+v, want %+v", item, e)
 	case offset <= s.pos:
 		s.failf("is sent %d after %d", offset, s.pos)
+	case s.isKicked() && offset > s.limit:
+		s.failf("is sent %d, although it was kicked at %d", offset, s.limit)
 	case !s.wants(offset):
 		s.failf("is sent %d, which it should not be sent: %+v", offset, e)
 	}
@@ -326,7 +330,7 @@ func (m *model) checkStats(evicted uint64) {
 	for _, s := range m.sessions {
 		for t := range s.follow {
 			topics[t] = true
-			if at := (modelPresence{s.member.Load(), t}); !m.present[at] && s.isOpened() {
+			if at := (modelPresence{s.member.Load(), t}); !m.present[at] && s.isOpened() && !s.isKicked() {
 				s.failf("has not joined %s", t)
 			}
 		}

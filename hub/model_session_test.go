@@ -3,6 +3,7 @@ package hub
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -41,6 +42,8 @@ type modelSession struct {
 	ended    bool
 	opened   bool // the hub has opened the session, and may detach it
 	err      error
+	kicked   bool
+	limit    uint64 // the head when Kick had returned
 
 	// What the model expects. Only the test's goroutine uses these.
 	follow   map[string]uint64 // by topic: the offset after which it is followed
@@ -328,6 +331,25 @@ func (s *modelSession) hasEnded() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ended
+}
+
+// kick kicks s, and notes after which event it must be sent none.
+func (s *modelSession) kick() {
+	s.member.Load().Kick(errors.New("out"))
+	if s.server.SendData("after the kick") == nil {
+		s.model.fault("%s: the session accepts a send after it was kicked", s)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.kicked {
+		s.kicked, s.limit = true, s.model.h.Position().Offset
+	}
+}
+
+func (s *modelSession) isKicked() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kicked
 }
 
 func (s *modelSession) lastEventID() string { return s.server.LastEventID() }

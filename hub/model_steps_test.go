@@ -72,7 +72,7 @@ func (m *model) burst() {
 			if s := m.someSession(); s != nil {
 				m.tracef("kick %s", s)
 				s.mayEnd = true
-				done.Go(func() { s.member.Load().Kick(errors.New("out")) })
+				done.Go(s.kick)
 			}
 		default:
 			c, count := m.choice(), 1+m.src.intn(6)
@@ -173,7 +173,7 @@ func (m *model) resumeReading() {
 
 func (m *model) resubscribe() {
 	s := m.someSession()
-	if s == nil || !s.isOpened() {
+	if s == nil || !s.isOpened() || s.isKicked() {
 		return
 	}
 	topic, member := modelTopics[m.src.intn(len(modelTopics))], s.member.Load()

@@ -280,6 +280,7 @@ func TestPresenceHooksMayDoAnything(t *testing.T) {
 		require.ElementsMatch(t, []string{"joined a", "joined c", "left b", "hello"}, got)
 		require.Equal(t, "b", testkit.Receive(t, left))
 		kicked := a.connect("/?topic=kick")
+		kicked.expect("joined kick")
 		kicked.expectEnd()
 		require.Equal(t, "kick", testkit.Receive(t, left))
 		s.expect("left kick")
