@@ -531,10 +531,10 @@ func TestShutdownWhileServeFails(t *testing.T) {
 				return nil
 			},
 		})
+		answered := make(chan error, 1)
 		go func() {
-			if s, err := a.try(a.client, "/", browser...); noError(t, err) {
-				_, _ = s.rest()
-			}
+			_, err := a.try(a.client, "/", browser...)
+			answered <- err
 		}()
 		receive(t, in)
 		down := make(chan error, 1)
@@ -542,6 +542,7 @@ func TestShutdownWhileServeFails(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 		close(goOn)
 		require.NoError(t, receive(t, down))
+		require.NoError(t, receive(t, answered))
 		require.Equal(t, sse.EndShutdown, a.end().Reason)
 	})
 }
