@@ -182,7 +182,7 @@ func TestKickInEachStage(t *testing.T) {
 				st.a.publishN("a", 1, 2)
 				return s
 			},
-			data:  []string{strings.Repeat(".", 4<<20), "1", "2"},
+			data:  []string{strings.Repeat(".", 1<<20), "1", "2"},
 			joins: 2,
 		},
 	} {

@@ -121,7 +121,9 @@ func TestPresenceIsConsistent(t *testing.T) {
 		onJoin, onLeave := cfg.OnJoin, cfg.OnLeave
 		cfg.OnJoin = func(m *hub.Member, topic string) {
 			onJoin(m, topic)
-			assert.Positive(t, h.Load().Count(topic), "the member counts itself")
+			if n := h.Load().Count(topic); slices.Contains(m.Topics(), topic) { // it is not kicked already
+				assert.Positive(t, n, "the member counts itself")
+			}
 			_, err := h.Load().Publish(t.Context(), "presence", sse.Event{Data: "join"})
 			testkit.NoError(t, err)
 		}

@@ -31,12 +31,12 @@ func number(t testing.TB, e sse.Event) int {
 	return n
 }
 
-// blockWrite publishes an event named "large", of 4 MiB, and returns when s has begun to
+// blockWrite publishes an event named "large", of 1 MiB, and returns when s has begun to
 // receive it. The server's write to s then waits until s reads on.
 func (a *app) blockWrite(topic string, s *stream) {
 	a.t.Helper()
 	require.NotEmpty(a.t, s.block().ID, "an id from which the client can resume")
-	a.publish(topic, sse.Event{Name: "large", Data: strings.Repeat(".", 4<<20)})
+	a.publish(topic, sse.Event{Name: "large", Data: strings.Repeat(".", 1<<20)})
 	_, err := s.r.Peek(1)
 	require.NoError(a.t, err)
 }
