@@ -14,14 +14,15 @@ import (
 // the error of ctx. Clients are told to reconnect at times spread over Config.ShutdownSpread.
 //
 // A session that a hub serves is first sent every event that was published for it before the
-// call. All sessions of all hubs end at the same time, so one call is enough, and a client
-// that takes nothing delays no other. See hub.Hub.Shutdown for what a hub's own Shutdown is
-// for.
+// call. The sessions of all hubs end at the same time, so one call is enough for a server,
+// and a client that takes nothing delays no other. The hubs stay open: to make them refuse
+// publications as well, call their own Shutdown before, or at the same time.
 //
-// A client that is in the middle of an event, or that a hub has still to send some, has a
-// second to take one, or WriteTimeout or half of the time until ctx's deadline if that is
-// less. If it takes one, it has as much time again for the next. If ctx is done before the
-// call, sessions of hubs still get what they can take at once.
+// A client that is in the middle of an event has a second to take it, or half of the time
+// until ctx's deadline if that is less. The client of a hub that takes its events has as
+// much time as ctx allows. One that takes none for a second, or for Config.WriteTimeout if
+// that is less, is cut off. If ctx is done early, the clients of hubs still get what they
+// take at once.
 //
 // From then on the plugin refuses sessions. A browser's EventSource gets a stream that holds
 // only a reconnection time, because any status but 200 would stop it forever. Other clients

@@ -51,6 +51,8 @@
 //     left the log is no longer in either.
 //   - A topic's floor is the offset up to which events of the topic may be missing from its
 //     tail. The tail holds every event of the topic after the floor.
+//   - An ending is an end in order that a kick or a shutdown has asked for: what is unsent up
+//     to its limit may still be sent, and then the session ends.
 //   - A claim is the right to send to a member. One goroutine has it at a time.
 //   - A wide member is one that follows, or has followed, more than 16 topics. The hub
 //     keeps a list of those topics that have news for it.
@@ -80,7 +82,9 @@ package hub
 //     goroutine, which may wait (deliver.go, slow.go, gap.go).
 //
 // Serve (serve.go) puts a new member's cursor where the client was (seek.go), sends the
-// unsent events in the handler's goroutine, and then leaves the member to the workers.
+// unsent events in the handler's goroutine, and then leaves the member to the workers. Kick
+// and the shutdowns (ending.go) set a limit up to which the next delivery goes, and have the
+// session end after it.
 //
 // # Order of locks
 //
@@ -96,7 +100,7 @@ package hub
 // No goroutine holds Hub.mu and Member.mu together, nor two locks of the same kind. None of
 // them is held during a call to the session, a hook, a Filter, a Key, a Snapshot or the
 // Logger. So the session's own lock never nests with them, in either direction: the session
-// does not hold it when it calls the member (BeginHeartbeat, EndHeartbeat, Ended).
+// does not hold it when it calls the member (BeginHeartbeat, EndHeartbeat, EndSoon, Ended).
 //
 // What each lock guards:
 //
@@ -131,9 +135,13 @@ package hub
 //     topic.last at or before a cursor knows that the topic has no entry after that cursor
 //     up to head. It need not lock the topic.
 //   - Hub.closed: it is set once, under Hub.mu, and nothing is appended afterwards. So a
-//     goroutine that has read true reads the final head next. One that has read false too
-//     early is the claimant of a member; Shutdown then finds the member claimed and leaves
-//     word, and the claimant delivers again.
+//     goroutine that has read true reads the final head next. Shutdown sets it before it
+//     looks for members, and admit reads it after it has added one. So one of the two sets
+//     the member's ending.
+//   - Member.ending: a delivery reads it once, after Hub.head. If it reads nil too early, it
+//     is the claimant of the member; whoever has set the ending finds the member claimed and
+//     leaves word, and the claimant delivers again. What it delivers meanwhile was published
+//     before the ending was set.
 //   - Member.cursor: only the claimant stores it. A worker reads it before it claims the
 //     member, to skip a member without unsent events. If it reads an old value, which is
 //     lower, it only claims the member for nothing. A claimant that moves the cursor back
@@ -142,6 +150,6 @@ package hub
 //   - Member.caution: the watch stores it, the claimant counts it down. A lost count does
 //     no harm.
 //   - worker.visit: the worker and the watch contend for it; see shard.go.
-//   - link.hooks: it decides whether join or unlink calls OnLeave; see join. link.cause is
-//     set before hooks is hooksLeft, and read after.
+//   - link.hooks: it decides whether join or unlink calls OnLeave; see join. Member.ending is
+//     set, with the cause, before hooks is hooksLeft, and read after.
 //   - The counters of Stats are independent of each other and of everything else.

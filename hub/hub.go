@@ -45,14 +45,15 @@ type Config struct {
 	// or if a middleware's writer hides it), Serve works as without Detached.
 	Detached bool
 
-	// OnJoin is called when a member has joined a topic. By then the member is in Members.
+	// OnJoin is called when a member has joined a topic. By then the member is in Members,
+	// unless it has been kicked meanwhile.
 	// For the topics of the Subscription, OnJoin is called in their order, when the member
 	// has been sent what it had missed when its session opened, and it is sent nothing new
 	// until OnJoin returns. If OnJoin panics, the session ends.
 	//
 	// OnLeave is called once, after OnJoin, when the member has left the topic. cause is
-	// nil after Unsubscribe, and otherwise the cause of the session's end. Both hooks may
-	// publish.
+	// nil after Unsubscribe, and otherwise the cause of the session's end, or of the kick that
+	// is about to end it. Both hooks may publish, and kick.
 	OnJoin  func(m *Member, topic string)
 	OnLeave func(m *Member, topic string, cause error)
 

@@ -22,6 +22,9 @@ var errServed = errors.New("a hub already serves this session")
 // does not need it any longer. The handler should then return nil as well; whatever it
 // would do at the end belongs in Config.OnLeave or sse.Config.OnClose.
 //
+// From the time when Serve is called, [Hub.Kick] ends the session, even if it is still
+// opening. See there for how to revoke a right. Serve then returns the cause of the kick.
+//
 // If Serve returns an error before the session is open, the handler can still answer the
 // request. That is so if sub is invalid or has more topics than Config.MaxTopics allows (a
 // [*TooManyTopicsError]), or if Snapshot fails before it sends anything.

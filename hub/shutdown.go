@@ -13,11 +13,17 @@ import (
 // ends, with sse.ErrShutdown as the cause. Clients are told to reconnect at times that are
 // spread out; see [sse.Config].ShutdownSpread.
 //
-// Shutdown waits until all members have left, or until ctx is done. In that case it cuts
-// off the members that are left, and returns an error that wraps the error of ctx. Their
-// clients resume where they connect next.
+// A server that shuts down needs only [sse.Plugin.Shutdown], which does the same for the
+// members of all hubs at a time, but does not refuse publications. Call Shutdown before it,
+// or at the same time, if Publish must fail from the beginning of the shutdown on, so that
+// no event is accepted that nobody gets; or alone, to end a hub while the server goes on.
 //
-// Call it before [sse.Plugin.Shutdown], which ends sessions at once.
+// A client that takes no batch of events (32 KiB, or one larger event) for a second, or for
+// [sse.Config].WriteTimeout if that is less, is cut off. Shutdown waits until all members
+// have left, or until ctx is done. It then waits as long as members go on leaving, so that
+// several hubs can be shut down one after the other with one ctx, but no longer than 200 ms
+// for the next, and a second in all. After that it cuts off the members that are left, and
+// returns an error that wraps the error of ctx. Their clients resume where they connect next.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	if !h.closed.Swap(true) {
