@@ -16,6 +16,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // A client that reads gets everything that was published before the kick, each time.
@@ -61,7 +62,7 @@ func TestKickBesidePublishers(t *testing.T) {
 						default:
 						}
 						_, err := a.Publish(context.Background(), "a", sse.Event{Data: "x"})
-						noError(t, err)
+						testkit.NoError(t, err)
 						time.Sleep(20 * time.Microsecond)
 					}
 				})
@@ -114,12 +115,12 @@ func TestKickInEachStage(t *testing.T) {
 		"snapshot": {
 			plan: func(st *kickStage) plan {
 				return plan{sub: hub.Subscription{Snapshot: func(s *sse.ServerSession, at hub.Position) (hub.Position, error) {
-					noError(st.t, s.Send(sse.Event{Data: "first part"}))
+					testkit.NoError(st.t, s.Send(sse.Event{Data: "first part"}))
 					st.reached <- s
 					<-st.goOn
 					err := s.Send(sse.Event{Data: "second part"})
 					for _, target := range []error{sse.ErrClosed, hub.ErrKicked, errOwn} {
-						matches(st.t, err, target)
+						testkit.ErrorIs(st.t, err, target)
 					}
 					return at, err
 				}}}
@@ -217,7 +218,7 @@ func TestKickInEachStage(t *testing.T) {
 				}
 				release := sync.OnceFunc(func() { close(st.goOn) })
 				defer release()
-				session := receive(t, st.reached)
+				session := testkit.Receive(t, st.reached)
 
 				require.Equal(t, 1, a.Kick("b", errOwn))
 				require.Zero(t, a.Count("a"))
@@ -235,7 +236,7 @@ func TestKickInEachStage(t *testing.T) {
 				}
 				release()
 
-				data, err := receive(t, opened).remaining()
+				data, err := testkit.Receive(t, opened).remaining()
 				require.NoError(t, err)
 				require.Equal(t, tt.data, data)
 				for _, cause := range pr.left(tt.joins) {
@@ -245,7 +246,7 @@ func TestKickInEachStage(t *testing.T) {
 				e := a.end()
 				require.Equal(t, sse.EndClosed, e.Reason)
 				require.ErrorIs(t, e.Err, errOwn)
-				eventually(t, func() bool { return a.Stats().Members == 0 }, "the member to leave")
+				testkit.Eventually(t, func() bool { return a.Stats().Members == 0 }, "the member to leave")
 				require.Equal(t, 1, a.Stats().Topics, "only that of the event is left")
 				require.Equal(t, tt.joins, pr.joins)
 			})
@@ -276,7 +277,7 @@ func TestKickOfAClientThatDoesNotRead(t *testing.T) {
 		began := time.Now()
 		require.Equal(t, 1, a.Kick("a", errOwn))
 		require.Zero(t, a.Count("a"))
-		require.ErrorIs(t, receive(t, left), errOwn)
+		require.ErrorIs(t, testkit.Receive(t, left), errOwn)
 		require.Less(t, time.Since(began), 800*time.Millisecond, "OnLeave is called without waiting for the client")
 		require.ErrorIs(t, a.end().Err, hub.ErrKicked)
 		require.Less(t, time.Since(began), 5*time.Second)
@@ -300,9 +301,9 @@ func TestKickWhileTheApplicationSends(t *testing.T) {
 		a.publish("a", sse.Event{Data: "1"})
 		m.Kick(errOwn)
 		require.Zero(t, a.Count("a"))
-		require.Error(t, receive(t, sent))
+		require.Error(t, testkit.Receive(t, sent))
 		require.ErrorIs(t, a.end().Err, errOwn)
-		eventually(t, func() bool { return a.Stats().Members == 0 }, "the member to leave")
+		testkit.Eventually(t, func() bool { return a.Stats().Members == 0 }, "the member to leave")
 	})
 }
 
@@ -345,7 +346,7 @@ func TestKickInTheHooks(t *testing.T) {
 				var p plan
 				in(&p, func(m *hub.Member) {
 					m.Kick(errOwn)
-					matches(t, m.Session().Send(sse.Event{Data: "too late"}), errOwn)
+					testkit.ErrorIs(t, m.Session().Send(sse.Event{Data: "too late"}), errOwn)
 				})
 				a := t.start(p)
 				s := a.connect("/?topic=a&topic=b")
@@ -375,12 +376,12 @@ func TestKickDoesNotWaitForOnLeave(t *testing.T) {
 		s := a.connect("/")
 		m := receiveMember(t, a, "a")
 		mu.Lock()
-		within(t, func() { m.Kick(nil) })
+		testkit.Within(t, func() { m.Kick(nil) })
 		require.Empty(t, m.Topics())
 		require.ErrorIs(t, m.Subscribe("x"), sse.ErrClosed)
 		m.Unsubscribe("a")
 		mu.Unlock()
-		receive(t, left)
+		testkit.Receive(t, left)
 		s.expectEnd()
 		a.end()
 	})
@@ -390,7 +391,7 @@ func TestKickDuringAShutdownAndTheReverse(t *testing.T) {
 	for name, end := range map[string]func(a *app, down chan<- error){
 		"Hub.Shutdown, Kick": func(a *app, down chan<- error) {
 			go func() { down <- a.Shutdown(context.Background()) }()
-			eventually(a.t, func() bool {
+			testkit.Eventually(a.t, func() bool {
 				_, err := a.Publish(context.Background(), "other", sse.Event{})
 				return err != nil
 			}, "the shutdown to begin")
@@ -421,12 +422,12 @@ func TestKickDuringAShutdownAndTheReverse(t *testing.T) {
 				down := make(chan error, 1)
 				end(a, down)
 				require.Zero(t, a.Count("a"))
-				require.ErrorIs(t, receive(t, left), errOwn)
+				require.ErrorIs(t, testkit.Receive(t, left), errOwn)
 				require.ErrorIs(t, m.Session().Send(sse.Event{Data: "too late"}), sse.ErrClosed)
 				require.Equal(t, "large", s.event().Name)
 				s.expectN(1, 3)
 				s.expectEnd()
-				require.NoError(t, receive(t, down))
+				require.NoError(t, testkit.Receive(t, down))
 				a.end()
 			})
 		})
@@ -509,7 +510,7 @@ func TestShutdownWaitsForAClientThatReads(t *testing.T) {
 			time.Sleep(6 * time.Millisecond)
 		}
 		s.farewell()
-		require.NoError(t, receive(t, down))
+		require.NoError(t, testkit.Receive(t, down))
 	})
 }
 
@@ -526,7 +527,7 @@ func TestShutdownWhileServeFails(t *testing.T) {
 				return at, errOwn
 			}},
 			serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
-				matches(t, h.Serve(s, sub), errOwn)
+				testkit.ErrorIs(t, h.Serve(s, sub), errOwn)
 				<-s.Done()
 				return nil
 			},
@@ -536,13 +537,13 @@ func TestShutdownWhileServeFails(t *testing.T) {
 			_, err := a.try(a.client, "/", browser...)
 			answered <- err
 		}()
-		receive(t, in)
+		testkit.Receive(t, in)
 		down := make(chan error, 1)
 		go func() { down <- a.plugin.Shutdown(context.Background()) }()
 		time.Sleep(5 * time.Millisecond)
 		close(goOn)
-		require.NoError(t, receive(t, down))
-		require.NoError(t, receive(t, answered))
+		require.NoError(t, testkit.Receive(t, down))
+		require.NoError(t, testkit.Receive(t, answered))
 		require.Equal(t, sse.EndShutdown, a.end().Reason)
 	})
 }
@@ -557,11 +558,11 @@ func TestEndsBesideEachOther(t *testing.T) {
 			all.Go(func() {
 				for range 10 {
 					s, err := a.try(a.client, "/?topic=a&topic=b", browser...)
-					if !noError(t, err) {
+					if !testkit.NoError(t, err) {
 						return
 					}
 					_, err = s.remaining()
-					noError(t, err)
+					testkit.NoError(t, err)
 				}
 			})
 		}
@@ -597,12 +598,12 @@ func TestEndsBesideEachOther(t *testing.T) {
 			})
 		}
 		time.Sleep(20 * time.Millisecond)
-		others.Go(func() { noError(t, a.Shutdown(context.Background())) })
-		others.Go(func() { noError(t, a.plugin.Shutdown(context.Background())) })
+		others.Go(func() { testkit.NoError(t, a.Shutdown(context.Background())) })
+		others.Go(func() { testkit.NoError(t, a.plugin.Shutdown(context.Background())) })
 		all.Wait()
 		close(stop)
 		others.Wait()
-		eventually(t, func() bool { return a.Stats().Members == 0 }, "all members to leave")
+		testkit.Eventually(t, func() bool { return a.Stats().Members == 0 }, "all members to leave")
 		pr.left(pr.joined(t, a))
 	})
 }
