@@ -207,7 +207,8 @@ type stubHub struct {
 	beats atomic.Int64                    // calls of EndHeartbeat
 	ended chan error                      // the causes that Ended was called with
 
-	onEnded func(cause error) // called by Ended if it is not nil
+	onEnded func(cause error)      // called by Ended if it is not nil
+	endSoon func(cause error) bool // implements EndSoon; nil: the hub does not serve the session any longer
 }
 
 func (h *stubHub) BeginHeartbeat(dst []byte) ([]byte, bool) {
@@ -218,7 +219,9 @@ func (h *stubHub) BeginHeartbeat(dst []byte) ([]byte, bool) {
 	return h.beat(dst)
 }
 
-func (h *stubHub) EndSoon(error) bool { return false }
+func (h *stubHub) EndSoon(cause error) bool {
+	return h.endSoon != nil && h.endSoon(cause)
+}
 
 func (h *stubHub) EndHeartbeat() { h.beats.Add(1) }
 

@@ -2,6 +2,7 @@ package sse_test
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -333,5 +334,79 @@ func TestDetachAtTheWrongTime(t *testing.T) {
 			return s.SendData("more")
 		})
 		require.Equal(t, "data: open\n\ndata: more\n\n", record(r, http.MethodGet, "/").Body.String())
+	})
+}
+
+// After Seal, only the hub can write, until it ends the session.
+func TestSeal(t *testing.T) {
+	t.Parallel()
+	overEach(t, func(t *testing.T, tr transport) {
+		t.Helper()
+		d := newDetachServer(t, tr, sse.Config{})
+		s, w := d.connectReturned()
+		s.hub.Seal(errOwn)
+		s.hub.Seal(sse.ErrSlow) // has no effect
+		for _, send := range []func() error{
+			func() error { return s.SendData("x") },
+			func() error { return s.Comment("x") },
+			s.Open,
+			func() error { return s.Heartbeat(sse.Heartbeat{Period: time.Hour}) },
+		} {
+			err := send()
+			require.ErrorIs(t, err, sse.ErrClosed)
+			require.ErrorIs(t, err, errOwn)
+		}
+		require.NoError(t, s.Context().Err(), "the session has not ended yet")
+		pending, err := s.hub.TryWrite(framesOf("last"))
+		require.NoError(t, err)
+		require.False(t, pending)
+		require.Equal(t, time.Second, s.hub.Grace())
+		s.hub.End(sse.ErrSlow)
+		_, err = s.hub.TryWrite(framesOf("too late"))
+		require.ErrorIs(t, err, sse.ErrSlow)
+		require.ErrorIs(t, s.SendData("x"), sse.ErrSlow)
+		w.expect(chunk("data: last\n\n"))
+		require.Equal(t, lastChunk, w.rest())
+		d.ended(s)
+	})
+}
+
+// Shutdown leaves a session to the hub that serves it, but not for longer than its context
+// allows.
+func TestShutdownAndAHubThatDoesNotEndItsSession(t *testing.T) {
+	t.Parallel()
+	overEach(t, func(t *testing.T, tr transport) {
+		t.Helper()
+		d := newDetachServer(t, tr, sse.Config{})
+		asked := make(chan error, 10)
+		setup := func(h *stubHub) {
+			h.endSoon = func(cause error) bool {
+				asked <- cause
+				return true
+			}
+		}
+		late, w1 := d.connectReturned()
+		setup(late.owner)
+		good, w2 := d.connectReturned()
+		setup(good.owner)
+		ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
+		defer cancel()
+		down := make(chan error, 1)
+		go func() { down <- d.Plugin().Shutdown(ctx) }()
+		for range 2 {
+			require.Equal(t, sse.ErrShutdown, testkit.Receive(t, asked))
+		}
+		time.Sleep(1200 * time.Millisecond) // longer than the bound of an ordinary session
+		require.NoError(t, good.SendData("last"))
+		good.hub.End(sse.ErrShutdown)
+		w2.expect(chunk("data: last\n\n"))
+		require.Contains(t, w2.rest(), "retry: ")
+		require.NoError(t, late.Context().Err())
+		require.ErrorIs(t, testkit.Receive(t, down), context.DeadlineExceeded)
+		require.Contains(t, w1.rest(), "retry: ")
+		for range 2 {
+			require.Equal(t, sse.EndShutdown, testkit.Receive(t, d.ends).Reason)
+		}
+		require.Empty(t, asked)
 	})
 }
