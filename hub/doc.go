@@ -109,7 +109,7 @@ package hub
 //     of events. Hub.head and Hub.closed are stored only under it.
 //   - Member.mu: links, left, wide and wide.index.
 //   - topic.mu: the topic's entries, first, floor, parts and present, every field of its
-//     parts and their wideLinks, and i, wi, present and left of its links. topic.last is
+//     parts and their wideLinks, and i, wi, present, left and dropped of its links. topic.last is
 //     stored only under it.
 //   - shard.mu: the shard's queue, news, worker, spare, watch, watched, seenVisit and
 //     members, and Member.i of its members.

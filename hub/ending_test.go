@@ -3,6 +3,7 @@ package hub_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -37,6 +38,29 @@ func TestKickAfterTheLastEvent(t *testing.T) {
 			e := a.end()
 			require.Equal(t, sse.EndClosed, e.Reason)
 			require.ErrorIs(t, e.Err, hub.ErrKicked)
+		}
+	})
+}
+
+// The same for a member with many topics, whose news the hub keeps apart.
+func TestKickAfterTheLastEventsOfManyTopics(t *testing.T) {
+	forEach(t, func(t *test) {
+		var topics, data []string
+		for i := range 60 {
+			topics = append(topics, fmt.Sprint("t", i))
+			data = append(data, fmt.Sprint("event ", i))
+		}
+		a := t.start(plan{sub: hub.Subscription{Topics: topics}})
+		for range 20 {
+			s := a.connect("/")
+			m := receiveMember(t, a, "t7")
+			for i, topic := range topics {
+				a.publish(topic, sse.Event{Data: data[i]})
+			}
+			m.Kick(errOwn)
+			s.expect(data...)
+			s.expectEnd()
+			a.end()
 		}
 	})
 }

@@ -93,7 +93,7 @@ func (ev *selected) load(mayLose bool) (e *entry, lost bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case ev.l.left:
+	case ev.l.dropped:
 		return nil, false
 	case ev.number < t.first:
 		return nil, !mayLose || t.entries.len() == 0

@@ -106,7 +106,7 @@ func (r *reader) read(m *Member, hs *heads, upTo uint64) (full, lost bool) {
 		turn := hs.turn(upTo)
 		t := l.topic
 		t.mu.Lock()
-		if l.left {
+		if l.dropped {
 			t.mu.Unlock()
 			hs.update(none)
 			continue
@@ -159,7 +159,7 @@ func (l *link) nextOffset() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case l.left || l.next == t.end():
+	case l.dropped || l.next == t.end():
 		return none
 	case l.next < t.first:
 		return lowest

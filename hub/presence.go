@@ -171,6 +171,7 @@ func (m *Member) unlink(l *link, hooks uint32) bool {
 	t := l.topic
 	t.mu.Lock()
 	t.removeLink(l)
+	l.dropped = hooks == hooksUnsubscribed
 	joined := l.present
 	t.mu.Unlock()
 	return l.hooks.Swap(hooks) == hooksJoined && joined
@@ -216,7 +217,11 @@ func (m *Member) depart() (told []*link) {
 	}
 	m.left = true
 	links := m.links // does not change any longer
+	wide := m.wide
 	m.mu.Unlock()
+	if wide != nil {
+		m.shard.announce() // what was published before gives news only to links that are in their topics
+	}
 	for _, l := range links {
 		if m.unlink(l, hooksLeft) {
 			told = append(told, l)

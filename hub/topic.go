@@ -74,6 +74,7 @@ type link struct {
 	wi      int32 // index in its part's wide links, if the member is wide
 	present bool  // the member has joined the topic
 	left    bool  // the link is no longer in its part
+	dropped bool  // by Unsubscribe: nothing is read from the topic any longer
 	unread  bool  // it is in the member's wide.heads; the claimant's
 	news    uint8 // see wide.go
 
