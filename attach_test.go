@@ -21,7 +21,7 @@ import (
 
 // attached is an option for serve: the plugin of r is attached, and the server has the base
 // context base.
-func attached(r *sse.Router, base context.Context) func(*httptest.Server) {
+func attached(base context.Context, r *sse.Router) func(*httptest.Server) {
 	return func(srv *httptest.Server) {
 		srv.Config.BaseContext = func(net.Listener) context.Context { return base }
 		r.Plugin().Attach(srv.Config)
@@ -70,7 +70,7 @@ func TestAttachBaseContextEnds(t *testing.T) {
 						return untilDone(s)
 					})
 					base, end := way()
-					srv := serve(t, r, proto.Setup, attached(r, base))
+					srv := serve(t, r, proto.Setup, attached(base, r))
 					c := connect(t, srv, "/")
 					require.Equal(t, time.Second, c.next().Retry)
 					s := testkit.Receive(t, opened)
@@ -103,7 +103,7 @@ func TestAttachBaseContextEndsDuringAWrite(t *testing.T) {
 		return err
 	})
 	base, cancel := context.WithCancel(t.Context())
-	c := dial(t, serve(t, r, attached(r, base)), "/")
+	c := dial(t, serve(t, r, attached(base, r)), "/")
 	require.Equal(t, http.StatusOK, c.StatusCode) // the write is under way, and the client does not read
 	cancel()
 	err := testkit.Receive(t, failed)
@@ -117,7 +117,7 @@ func TestAttachBaseContextHasEnded(t *testing.T) {
 	r := newRouter(sse.Config{})
 	r.SSE("/", untilDone)
 	base, cancel := context.WithCancel(t.Context())
-	srv := serve(t, r, attached(r, base))
+	srv := serve(t, r, attached(base, r))
 	cancel()
 	testkit.Eventually(t, func() bool { return get(t, srv, "/").Status == http.StatusServiceUnavailable }, "a refusal")
 }

@@ -241,7 +241,9 @@ func TestSlowReaderLives(t *testing.T) {
 				began := time.Now()
 				for i := range events {
 					got := c.nextData()
-					require.True(t, got == data(i), "event %d is wrong", i) // require.Equal would print both
+					if got != data(i) { // require.Equal would print both
+						require.FailNow(t, "an event is wrong", "event %d", i)
+					}
 				}
 				require.Greater(t, time.Since(began), 2*timeout, "the client is too fast for this test")
 				require.Equal(t, 1, s.plugin.Len())

@@ -138,7 +138,7 @@ func TestWriteTimeoutThroughAFlushWithoutAnError(t *testing.T) {
 				for {
 					if err := s.SendData(data); err != nil {
 						failed <- err
-						return nil
+						return err
 					}
 				}
 			})

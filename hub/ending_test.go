@@ -117,7 +117,7 @@ func (s *stream) remaining() (data []string, err error) {
 	for {
 		b, err := s.tryBlock()
 		switch {
-		case err == io.EOF && b.text == "": //nolint:errorlint // as bufio returns it
+		case err == io.EOF && b.text == "":
 			return data, nil
 		case err != nil:
 			return data, err

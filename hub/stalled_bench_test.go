@@ -42,9 +42,15 @@ func BenchmarkAmongStalled(b *testing.B) {
 				return conn
 			}
 			large := strings.Repeat("x", 4<<20)
+			var conns []net.Conn
+			defer func() {
+				for _, conn := range conns {
+					conn.Close()
+				}
+			}()
 			for range stalled {
 				conn := connect()
-				defer conn.Close()
+				conns = append(conns, conn)
 				m := <-joined
 				go func() { _ = m.Session().SendData(large) }()
 			}

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -51,7 +52,9 @@ func NewNetwork(t testing.TB) *Network {
 		if out, err := exec.CommandContext(t.Context(), "ip", "netns", "add", ns[i].name).CombinedOutput(); err != nil {
 			Missing(t, "no network namespaces: "+strings.TrimSpace(string(out)))
 		}
-		t.Cleanup(func() { assert.NoError(t, exec.Command("ip", "netns", "delete", ns[i].name).Run()) })
+		t.Cleanup(func() {
+			assert.NoError(t, exec.CommandContext(context.Background(), "ip", "netns", "delete", ns[i].name).Run())
+		})
 	}
 	n := &Network{Server: ns[0], router: ns[1], Client: ns[2]}
 	// A side has all addresses of its prefix: 10.1 is the server's, 10.2 the client's.
