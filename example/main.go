@@ -99,6 +99,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 
 	r := routes(log, vitals, chat, &o.hosts, logger)
 	srv := newServer(r, logger)
+	r.Plugin().Attach(srv) // so that clients whose network has vanished are noticed in time
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(listener) }()
 	printAddresses(out, o.addr, listener, log.path())
