@@ -158,11 +158,12 @@ func setUnackedTimeout(conn net.Conn, writeTimeout time.Duration) bool {
 }
 
 // unackedWatch finds out that a client has vanished where the kernel cannot: over multipath
-// TCP. It looks at each heartbeat whether the number of unacknowledged bytes has fallen.
+// TCP. It looks at each heartbeat whether the client has acknowledged anything since the last.
 type unackedWatch struct {
 	active bool
 	n      int           // unacknowledged bytes at the last heartbeat
-	since  time.Duration // since epoch: when the number was zero or fell
+	acked  uint64        // socket.Progress at the last heartbeat, where the system has it
+	since  time.Duration // since epoch: when the client had acknowledged everything, or something more
 }
 
 func (w *unackedWatch) vanished(conn net.Conn, now, timeout time.Duration) bool {
@@ -174,9 +175,10 @@ func (w *unackedWatch) vanished(conn net.Conn, now, timeout time.Duration) bool 
 		w.active = false // the system has no such call
 		return false
 	}
-	if n == 0 || n < w.n || w.n == 0 {
+	acked, _ := socket.Progress(conn) // without it, n tells, which need not fall while more is sent
+	if n == 0 || n < w.n || w.n == 0 || acked != w.acked {
 		w.since = now
 	}
-	w.n = n
+	w.n, w.acked = n, acked
 	return n > 0 && now-w.since > timeout
 }

@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -31,8 +32,19 @@ type vanishServer struct {
 	multipath bool // clients connect with multipath TCP
 }
 
-// connect opens a session over path.
-func (s *vanishServer) connect(t testing.TB, path testkit.Path, topic string) *stream {
+// listen is an option for newModeServer: the server is in network.
+func listen(t testing.TB, network *testkit.Network) func(*httptest.Server) {
+	return func(srv *httptest.Server) {
+		srv.Listener.Close()
+		require.NoError(t, network.Server.Do(func() (err error) {
+			srv.Listener, err = (&net.ListenConfig{}).Listen(t.Context(), "tcp", ":0")
+			return err
+		}))
+	}
+}
+
+// connect opens a session over path. If r is not zero, it says how the client reads.
+func (s *vanishServer) connect(t testing.TB, path testkit.Path, topic string, r reading) *stream {
 	t.Helper()
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
@@ -43,7 +55,10 @@ func (s *vanishServer) connect(t testing.TB, path testkit.Path, topic string) *s
 				conn, err = dialer.DialContext(ctx, "tcp", address)
 				return err
 			})
-			return conn, err
+			if err != nil || r == (reading{}) {
+				return conn, err
+			}
+			return newSlowConn(conn, r)
 		},
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 		Protocols:       s.proto.Protocols(),
@@ -110,13 +125,7 @@ func TestVanishedClient(t *testing.T) {
 					return err
 				}
 				return count(func(i int) error { return ss.Send(sse.Event{Data: strconv.Itoa(i)}) })
-			}, func(srv *httptest.Server) {
-				srv.Listener.Close()
-				require.NoError(t, network.Server.Do(func() (err error) {
-					srv.Listener, err = (&net.ListenConfig{}).Listen(t.Context(), "tcp", ":0")
-					return err
-				}))
-			})
+			}, listen(t, network))
 			for _, topic := range []string{"quiet", "count"} {
 				_, err := s.hub.Publish(t.Context(), topic, sse.Event{Data: "open"})
 				require.NoError(t, err)
@@ -129,9 +138,9 @@ func TestVanishedClient(t *testing.T) {
 			}()
 
 			gone, stays, returns := network.Path(), network.Path(), network.Path()
-			s.connect(t, gone, "quiet")
-			staying := s.connect(t, stays, "quiet")
-			returning := s.connect(t, returns, "count")
+			s.connect(t, gone, "quiet", reading{})
+			staying := s.connect(t, stays, "quiet", reading{})
+			returning := s.connect(t, returns, "count", reading{})
 			cut := time.Now()
 			gone.Cut()
 			returns.Cut()
@@ -166,6 +175,35 @@ func TestVanishedClient(t *testing.T) {
 		}))
 		require.Regexp(t, `\nIcmp: 0 `, string(counters), "ICMP errors have told the server")
 	})
+}
+
+// Over multipath TCP, a client that falls behind acknowledges less than it is sent, and so the
+// number of unacknowledged bytes does not fall. It is alive all the same.
+func TestSlowReaderOverMultipathTCP(t *testing.T) {
+	t.Parallel()
+	network := testkit.NewNetwork(t)
+	needMultipathTCP(t, network)
+	s := &vanishServer{network: network, multipath: true}
+	s.modeServer = newModeServer(t, mode{byHandler, testkit.HTTP1, true}, sse.Config{
+		WriteTimeout: 2 * time.Second,
+		Heartbeat:    sse.Heartbeat{Period: 400 * time.Millisecond, Event: sse.Event{Data: "x"}}, // whatever else is sent
+	}, func(s *sse.ServerSession) error {
+		err := s.SendData("open")
+		for next := time.Now(); err == nil; next = next.Add(10 * time.Millisecond) { // 120 kB/s
+			time.Sleep(time.Until(next))
+			err = s.SendData(strings.Repeat("x", 1200))
+		}
+		return err
+	}, listen(t, network))
+	c := s.connect(t, network.Path(), "t", reading{rate: 80_000, buffer: 8 << 10})
+	began := time.Now()
+	for time.Since(began) < 5*time.Second && len(s.ends) == 0 {
+		_ = c.nextData()
+	}
+	if len(s.ends) > 0 {
+		require.NoError(t, (<-s.ends).Err)
+	}
+	require.Equal(t, 1, s.plugin.Len())
 }
 
 // A connection that serves other requests after a stream has no timeout of the stream's.

@@ -38,6 +38,16 @@ func Unacked(conn net.Conn) (n int, err error) {
 	return n, err
 }
 
+// Progress returns a number that changes whenever the peer acknowledges something. It works over
+// multipath TCP only (MPTCP_INFO, Linux 5.16).
+func Progress(conn net.Conn) (n uint64, err error) {
+	err = control(conn, func(fd int) (err error) {
+		n, err = progress(fd)
+		return err
+	})
+	return n, err
+}
+
 // control calls f with the descriptor of the connection that carries conn.
 func control(conn net.Conn, f func(fd int) error) error {
 	sc, ok := underTLS(conn).(syscall.Conn)

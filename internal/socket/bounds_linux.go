@@ -16,6 +16,8 @@ const (
 	tcpUserTimeout  = 18
 	tcpNotSentLowat = 25
 	siocOutQ        = syscall.TIOCOUTQ
+	solMPTCP        = 284
+	mptcpInfo       = 1
 )
 
 func limitUnsent(fd int) error {
@@ -33,4 +35,14 @@ func unacked(fd int) (int, error) {
 		return 0, os.NewSyscallError("ioctl", errno)
 	}
 	return int(n), nil
+}
+
+// progress returns the field snd_una of struct mptcp_info. Package syscall has no function that
+// gets that struct, but one for another of the size that the struct has up to that field.
+func progress(fd int) (uint64, error) {
+	info, err := syscall.GetsockoptICMPv6Filter(fd, solMPTCP, mptcpInfo)
+	if err != nil {
+		return 0, os.NewSyscallError("getsockopt", err)
+	}
+	return uint64(info.Data[6])<<32 | uint64(info.Data[7]), nil // on either byte order it changes when snd_una does
 }
