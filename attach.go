@@ -22,7 +22,8 @@ import (
 //     [Plugin.Shutdown]. Without Attach, a session cannot tell that from a client that leaves.
 //
 // The first two promises are kept on Linux, by TCP_USER_TIMEOUT and TCP_NOTSENT_LOWAT. A
-// session that a hub has detached has its own socket, so it needs no Attach for them.
+// session that a hub has detached has its own socket, so it needs no Attach for them. But a hub
+// detaches a session only after it has sent the events that the client had missed.
 //
 // Attach sets srv.ConnContext and srv.BaseContext, and calls those that were set before it.
 //
