@@ -95,7 +95,7 @@ func TestDetachedLooksTheSame(t *testing.T) {
 					for i := range 10 {
 						a.publish("a", sse.Event{Name: "n", Data: strconv.Itoa(i)})
 					}
-					a.publish("a", sse.Event{Data: strings.Repeat("large\n", 5_000), ID: "own"})
+					a.publish("a", sse.Event{Data: strings.Repeat("large\n", 5_000)})
 					a.publish("a", sse.Event{})
 					a.publish("a", sse.Event{Comment: "c", Retry: time.Second})
 					testkit.Eventually(t, func() bool { return a.Stats().Delivered == before+13 }, "the delivery of all 13 events")

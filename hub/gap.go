@@ -10,7 +10,9 @@ import (
 const (
 	// GapEvent is the name of the event that tells a client of a gap. Its data is a [Gap]
 	// as JSON. Its id is the position after which the stream continues. If a snapshot
-	// follows, the gap event has no id, and the position comes after the snapshot.
+	// follows, the gap event has no id, and the position comes after the snapshot. With
+	// Config.OwnIDs neither has an id: a client that reconnects before its next event is
+	// told of the gap again.
 	GapEvent = "gap"
 
 	// GapHeader is the response header that tells a client of a gap when its stream opens.
@@ -33,35 +35,39 @@ const (
 	// GapAhead: the client's position is after the hub's newest event.
 	GapAhead GapReason = "ahead"
 
-	// GapMalformed: the client's last event id is neither a position nor the id of an event
-	// in the log. It may be an event's own id, of an event that has left the log.
+	// GapMalformed: the client's last event id is not a position. With Config.OwnIDs it is
+	// not the id of an event that the client's topics have in the log; its event may have
+	// left the log.
 	GapMalformed GapReason = "malformed"
+
+	// GapReplay: the events after the client's last one are more than Config.MaxReplay.
+	GapReplay GapReason = "replay"
 
 	// GapSlow: the client is connected, and so slow that events have left the log before
 	// they could be sent to it.
 	GapSlow GapReason = "slow"
 )
 
-var gapReasons = [...]GapReason{GapExpired, GapEpoch, GapAhead, GapMalformed, GapSlow}
+var gapReasons = [...]GapReason{GapExpired, GapEpoch, GapAhead, GapMalformed, GapReplay, GapSlow}
 
 // Gap tells a client that it has, as far as the hub can know, missed events, and how the
 // stream continues. A client that keeps state from events should treat that state as stale,
 // unless a snapshot follows.
 type Gap struct {
 	Reason      GapReason `json:"reason"`
-	LastEventID string    `json:"lastEventId"` // the id that the client came with, or the position that it had reached
-	Position    Position  `json:"position"`    // the stream continues after this one
-	Snapshot    bool      `json:"snapshot"`    // whether a snapshot follows
+	LastEventID string    `json:"lastEventId"`       // the id that the client came with, or the position that it had reached; no position with Config.OwnIDs
+	Position    Position  `json:"position,omitzero"` // the stream continues after this one; absent with Config.OwnIDs
+	Snapshot    bool      `json:"snapshot"`          // whether a snapshot follows
 }
 
 func (h *Hub) countGap(reason GapReason) {
 	h.stats.gaps[slices.Index(gapReasons[:], reason)].Add(1)
 }
 
-// event returns the event that tells a client of g.
+// event returns the event that tells a client of g. It has no id.
 func (g Gap) event() (event.Event, error) {
 	data, err := json.Marshal(g)
-	return event.Event{ID: g.Position.String(), Name: GapEvent, Data: string(data)}, err
+	return event.Event{Name: GapEvent, Data: string(data)}, err
 }
 
 // resumeAfterGap moves m's cursor to offset, or to the lowest later one after which every
@@ -72,7 +78,7 @@ func (m *Member) resumeAfterGap(r *reader, reason GapReason, offset uint64) erro
 	if m.snapshot != nil {
 		offset = m.hub.head.Load()
 	}
-	gap := Gap{Reason: reason, LastEventID: m.position().String(), Snapshot: m.snapshot != nil}
+	gap := Gap{Reason: reason, LastEventID: m.hub.clientID(m.position()), Snapshot: m.snapshot != nil}
 	gap.Position = Position{m.hub.epoch, m.seekFrom(offset)}
 	if err := m.sendGap(r, gap); err != nil {
 		return err
@@ -88,23 +94,30 @@ func (m *Member) position() Position { return Position{m.hub.epoch, m.cursor.Loa
 
 // sendGap tells the client of gap. The event's id is the position after which the stream
 // continues. Before a snapshot it has no id: a client that is cut off before it has the
-// snapshot must not resume as if it had it. The caller has claimed m.
+// snapshot must not resume as if it had it. With OwnIDs it never has one. The caller has
+// claimed m.
 func (m *Member) sendGap(r *reader, gap Gap) error {
 	m.hub.countGap(gap.Reason)
 	m.hub.cfg.Logger.Info("hub: client told of a gap", "reason", gap.Reason, "lastEventId", gap.LastEventID, "position", gap.Position, "topics", m.topicsForLog())
+	offset := gap.Position.Offset
+	if m.hub.cfg.OwnIDs {
+		gap.Position = Position{}
+	}
 	ev, err := gap.event()
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case gap.Snapshot:
+		offset = m.lastID.Load()
+	case !m.hub.cfg.OwnIDs:
+		ev.ID = gap.Position.String()
 	}
-	if gap.Snapshot {
-		ev.ID = ""
-		return m.sendEvent(r, ev, m.lastID.Load())
-	}
-	return m.sendEvent(r, ev, gap.Position.Offset)
+	return m.sendEvent(r, ev, offset)
 }
 
 // sendPosition sends the cursor as an event's id, without data, so that the client can
-// resume before it has received an event. The caller has claimed m.
+// resume before it has received an event. It must not be called with OwnIDs. The caller has
+// claimed m.
 func (m *Member) sendPosition(r *reader) error {
 	pos := m.position()
 	return m.sendEvent(r, event.Event{ID: pos.String()}, pos.Offset)

@@ -70,7 +70,7 @@ func TestGapIsToldAndWhatFollows(t *testing.T) {
 						return h.Serve(s, sub)
 					},
 				})
-				first := a.publish("a", sse.Event{ID: "own", Data: "1"})
+				first := a.publish("a", sse.Event{Data: "1"})
 				a.publishN("a", 2, 7)
 				eighth = a.publish("a", sse.Event{Data: "8"})
 				a.publishN("a", 9, 10)

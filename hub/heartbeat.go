@@ -8,7 +8,7 @@ func (o *owner) Ended(cause error) { (*Member)(o).leave(cause) }
 
 // BeginHeartbeat appends the member's position, which is sent in place of a comment. It
 // reports whether it has: not if the client knows the position, or if the member is
-// claimed, since other bytes are then on their way.
+// claimed, since other bytes are then on their way, and not with Config.OwnIDs.
 //
 // The position moves on with the whole hub, not only with the member's topics. So a client
 // of a quiet topic that reconnects after a long time is not behind the log.
@@ -17,7 +17,7 @@ func (o *owner) Ended(cause error) { (*Member)(o).leave(cause) }
 // meanwhile, which could have an older or a newer id.
 func (o *owner) BeginHeartbeat(dst []byte) (frame []byte, ok bool) {
 	m := (*Member)(o)
-	if !m.claim() {
+	if m.hub.cfg.OwnIDs || !m.claim() {
 		return dst, false
 	}
 	m.skipOtherTopics()

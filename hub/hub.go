@@ -38,6 +38,23 @@ type Config struct {
 	// the topics. Default: 65,536.
 	MaxTopics int
 
+	// MaxReplay is how many bytes of events a client may be sent to catch up, when its
+	// session opens or by [Member.SubscribeFrom]. Events that a Filter rejects count too.
+	// A client that has missed more is told of a gap with the reason [GapReplay], and
+	// continues with the newest events that fit, or with a Snapshot. Without a last event
+	// id, Beginning and Latest send the newest events that fit, without a gap. MaxReplay
+	// does not apply to SlowLatest. Default: no bound but the log's.
+	MaxReplay int64
+
+	// OwnIDs means that the application gives every event its id. [Hub.Publish] then
+	// refuses an event without an ID, and the hub sends no ids of its own. It looks up a
+	// client's last event id in the topics that the client follows, and finds the ids of
+	// the events in the log and the last one of each topic that has left it. A client
+	// without a last event id is a new one, to which Start or Snapshot applies. So clients
+	// can resume after a restart, if the log is published anew with the same ids. Default:
+	// the hub numbers the events, and Publish refuses an event with an ID.
+	OwnIDs bool
+
 	// Detached lets a session over HTTP/1.x continue without its goroutine once Serve has
 	// opened it and sent the events that the client had missed. It then takes a fourteenth
 	// of the memory, and each event takes a seventh to a quarter less work. [Hub.Serve]
@@ -78,16 +95,17 @@ type Hub struct {
 	topics       map[string]*topic
 	mostTopics   int         // the largest number of topics since the map was made
 	droppedFloor uint64      // the highest floor of the topics that have been dropped
+	dropped      droppedIDs  // with OwnIDs: the ids that the dropped topics have evicted last
 	expiry       *time.Timer // for the oldest event in the log; nil if none is set
 	members      int
 	gone         chan struct{} // closed when the hub is closed and has no members
 }
 
-// New returns a hub with an empty log and a new epoch. It returns an error if cfg.LogEvents,
-// cfg.LogSize or cfg.MaxTopics is negative.
+// New returns a hub with an empty log and a new epoch. It returns an error if
+// cfg.LogEvents, cfg.LogSize, cfg.MaxTopics or cfg.MaxReplay is negative.
 func New(cfg Config) (*Hub, error) {
-	if cfg.LogEvents < 0 || cfg.LogSize < 0 {
-		return nil, errors.New("hub: Config.LogEvents and Config.LogSize must be positive, or zero for their defaults")
+	if cfg.LogEvents < 0 || cfg.LogSize < 0 || cfg.MaxReplay < 0 {
+		return nil, errors.New("hub: Config.LogEvents, Config.LogSize and Config.MaxReplay must be positive, or zero for their defaults")
 	}
 	if cfg.MaxTopics < 0 {
 		return nil, errors.New("hub: Config.MaxTopics must be positive, or zero for its default")

@@ -1,5 +1,10 @@
 package hub
 
+import (
+	"cmp"
+	"slices"
+)
+
 // A member with SlowLatest gets only the newest of its unsent events for each key. So the
 // reader reads all of them and asks Filter and Key once for each. It keeps the selection, the
 // events that are to be sent, until the client has taken them, which may need many writes.
@@ -19,6 +24,9 @@ type selection struct {
 	events []selected     // events[:first] have been taken; some others have been replaced
 	first  int            // index of the first event
 	byKey  map[string]int // index of the event with that key; nil before the first use
+
+	newest    uint64 // the highest offset that was added
+	unordered bool   // older events were added after newer ones, and sort is due
 }
 
 // selected is an event in a selection; or, if l is nil, one that was replaced.
@@ -29,11 +37,18 @@ type selected struct {
 	key    string
 }
 
-// add appends an event, which replaces an earlier one with the same key.
+// add appends an event, which replaces an earlier one with the same key. An event of a topic
+// that the member has followed later (SubscribeFrom) may be older than those that are there:
+// sort must then be called.
 func (s *selection) add(ev selected) {
 	if i, ok := s.byKey[ev.key]; ok {
+		if s.events[i].offset > ev.offset {
+			return
+		}
 		s.events[i] = selected{}
 	}
+	s.unordered = s.unordered || ev.offset < s.newest
+	s.newest = max(s.newest, ev.offset)
 	if len(s.events) >= 2*len(s.byKey)+64 {
 		s.compact()
 	}
@@ -52,6 +67,19 @@ func (s *selection) compact() {
 	}
 	clear(s.events[len(kept):])
 	s.events, s.first = kept, 0
+}
+
+// sort restores the hub's order.
+func (s *selection) sort() {
+	if !s.unordered {
+		return
+	}
+	s.unordered = false
+	s.compact()
+	slices.SortFunc(s.events, func(a, b selected) int { return cmp.Compare(a.offset, b.offset) })
+	for i, ev := range s.events {
+		s.byKey[ev.key] = i
+	}
 }
 
 // peek returns the first event, or nil.
@@ -121,9 +149,11 @@ func (r *reader) gatherLatest(m *Member, hs *heads, upTo uint64) (cut, last uint
 		_, lost := r.read(m, hs, upTo)
 		r.selectLatest(m)
 		if lost {
+			s.sort()
 			return 0, 0, false
 		}
 	}
+	s.sort()
 	for ev := s.peek(); ev != nil; ev = s.peek() {
 		e, lost := ev.load(m.mayLose())
 		if lost && r.frames.Events == 0 {

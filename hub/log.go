@@ -20,6 +20,7 @@ type entry struct {
 	frame []byte
 	topic *topic
 	Message
+	bytes int64 // sum of the frames' lengths of the topic so far, this one included
 }
 
 // size returns about how much memory an entry takes, in bytes.
@@ -35,9 +36,8 @@ func (e *entry) size() int64 {
 // necessarily without gaps, so that another system's log can feed it.
 type eventLog struct {
 	entries deque[*entry]
-	size    int64             // sum of the entries' sizes
-	own     map[string]*entry // the newest entry for each own id
-	evicted uint64            // number of entries that have been evicted so far
+	size    int64  // sum of the entries' sizes
+	evicted uint64 // number of entries that have been evicted so far
 
 	maxEvents int
 	maxSize   int64
@@ -48,12 +48,6 @@ type eventLog struct {
 func (l *eventLog) append(e *entry) {
 	l.entries.push(e)
 	l.size += e.size()
-	if e.Event.ID != "" {
-		if l.own == nil {
-			l.own = make(map[string]*entry)
-		}
-		l.own[e.Event.ID] = e
-	}
 }
 
 // evict removes the oldest entry, if it is beyond a bound, and returns it. The newest entry
@@ -70,9 +64,6 @@ func (l *eventLog) evict(now time.Time) (*entry, bool) {
 	}
 	l.entries.pop()
 	l.size -= e.size()
-	if e.Event.ID != "" && l.own[e.Event.ID] == e {
-		delete(l.own, e.Event.ID)
-	}
 	l.evicted++
 	return e, true
 }

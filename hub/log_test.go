@@ -60,7 +60,6 @@ func TestLogSize(t *testing.T) {
 			{Data: string(make([]byte, 1000))},
 			{Name: string(bytes.Repeat([]byte("n"), 1000))},
 			{Comment: string(make([]byte, 1000))},
-			{ID: string(bytes.Repeat([]byte("i"), 1000))},
 		} {
 			sizes.publish("a", e)
 			after := sizes.Stats().LogSize
@@ -142,32 +141,4 @@ func TestLogDefaults(t *testing.T) {
 		_, err := New(cfg)
 		require.Error(t, err)
 	}
-}
-
-// The hub knows an own id as long as its event is in the log.
-func TestLogOwnIDs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newLogHub(t, Config{LogEvents: 4})
-		h.publish("a", sse.Event{ID: "x", Data: "1"})
-		h.publishTo("a", "a")
-		data, gap := h.resume("x", "a").data()
-		assert.Equal(t, []string{"to a", "to a"}, data)
-		assert.Empty(t, gap)
-
-		// An own id should not repeat. If it does, it stands for the newest event, also
-		// after the older one has left the log.
-		h.publish("a", sse.Event{ID: "x", Data: "4"})
-		h.publishTo("a")
-		h.requireLog(2, 3, 4, 5)
-		data, gap = h.resume("x", "a").data()
-		assert.Equal(t, []string{"to a"}, data)
-		assert.Empty(t, gap)
-
-		h.publishTo("a", "a", "a")
-		h.requireLog(5, 6, 7, 8)
-		assert.Empty(t, h.log.own)
-		data, gap = h.resume("x", "a").data()
-		assert.Empty(t, data)
-		assert.Equal(t, string(GapMalformed), gap)
-	})
 }

@@ -25,17 +25,20 @@ type Member struct {
 	hub     *Hub
 	shard   *shard
 
-	filter func(*Message) bool
-	mu     sync.Mutex
-	slow   SlowPolicy // does not change
-	left   bool       // its topics, to which links may lead on; mu guards it
-	i      int32      // index in its shard's members; shard.mu guards it
-	links  []*link    // mu guards it
-	few    [1]*link   // memory of links: most members follow one topic
-	one    link       // memory of the first link
+	filter  func(*Message) bool
+	mu      sync.Mutex
+	slow    SlowPolicy // does not change
+	left    bool       // its topics, to which links may lead on; mu guards it
+	rewound bool       // mu guards it; see subscribe.go
+	i       int32      // index in its shard's members; shard.mu guards it
+	links   []*link    // mu guards it
+	few     [1]*link   // memory of links: most members follow one topic
+	one     link       // memory of the first link
 
-	last uint64 // offset of the last event in the current write; the claimant's
+	last uint64 // offset of the last id in the current write; the claimant's
 	cut  uint64 // where the cursor belongs after that write; the claimant's
+
+	catchUp uint64 // offset at which m has caught up, or 0; the claimant's; see subscribe.go
 
 	server   *sse.ServerSession
 	snapshot func(*sse.ServerSession, Position) (Position, error)
@@ -98,28 +101,6 @@ func (m *Member) topicsForLog() []string {
 		names = append(names, fmt.Sprintf("and %d more", more))
 	}
 	return names
-}
-
-// Subscribe makes m follow more topics, from the next event on. Topics that it follows
-// already stay as they are. Subscribe returns an error if a topic is empty, and m then
-// follows none of the topics. It returns a *TooManyTopicsError when m already follows as
-// many topics as Config.MaxTopics allows, and m then follows the topics before the one for
-// which that was so. After the end of the session it returns an error that matches
-// sse.ErrClosed.
-func (m *Member) Subscribe(topics ...string) error {
-	if slices.Contains(topics, "") {
-		return fmt.Errorf("hub: subscribe: %w", errTopic)
-	}
-	for _, name := range topics {
-		l, err := m.follow(name)
-		if err != nil {
-			return fmt.Errorf("hub: subscribe: %w", err)
-		}
-		if l != nil {
-			m.join(l)
-		}
-	}
-	return nil
 }
 
 // TooManyTopicsError reports that a member would follow more topics than Config.MaxTopics

@@ -80,17 +80,21 @@ func (s *modelSession) checkSent(evicted uint64) {
 		s.failf("has a gap that it is not told of")
 	case s.snapshot:
 		s.failf("is not sent a snapshot")
-	case s.vague && !s.begun:
+	case s.vague && !s.begun && !s.model.ownIDs:
 		s.failf("is not told where it starts")
 	default:
+		if s.vague && !s.begun { // it has started by now
+			s.follows(s.model.head())
+			s.vague = false
+		}
 		s.requireUpTo(s.model.head())
 		if s.owed {
 			s.failf("is not sent the snapshot that an earlier session promised")
 		}
-		if id, _ := s.w.lastID(s.lastEventID(), nil); id == "" {
+		if id, _ := s.w.lastID(s.lastEventID(), nil); id == "" && !s.model.ownIDs {
 			s.failf("has no id from which to resume")
 		}
-		if s.model.beaten && s.sent < s.model.head() {
+		if s.model.beaten && s.sent < s.model.head() && !s.model.ownIDs {
 			s.failf("is not sent the hub's position by its heartbeat")
 		}
 		if st := s.member.Load().state.Load(); st != stateIdle {
@@ -122,8 +126,14 @@ func (s *modelSession) accept(item modelItem, evicted uint64) {
 		s.follows(item.pos.Offset)
 		s.sent, s.owed = s.pos, false
 		s.old, s.gap, s.mustGap = true, GapExpired, len(s.wanted(s.pos, s.model.before.evicted)) > 0
-		s.id = item.pos.String()
+		s.mustGap = s.mustGap || !s.begun && s.isOver(s.pos, s.wasHead)
+		if s.id = item.pos.String(); s.model.ownIDs {
+			s.id = ""
+		}
 	default:
+		if s.model.ownIDs {
+			s.failf("is sent an id of the hub's: %+v", item)
+		}
 		p, _ := ParsePosition(item.id)
 		if p.Epoch != s.model.h.epoch || p.Offset < s.sent || p.Offset > s.model.head() {
 			s.failf("is sent the id %q", item.id)
@@ -148,6 +158,9 @@ func (s *modelSession) acceptEvent(item modelItem) {
 	switch {
 	case e.key != item.key || e.data != item.data:
 		s.failf("is sent %+v, want %+v", item, e)
+	case len(s.catchUp) > 0 && offset == s.catchUp[0]:
+		s.catchUp, s.sent = s.catchUp[1:], offset
+		return
 	case offset <= s.pos:
 		s.failf("is sent %d after %d", offset, s.pos)
 	case s.isKicked() && offset > s.limit:
@@ -175,6 +188,19 @@ func (s *modelSession) acceptGap(item modelItem, evicted uint64) {
 	}
 	m.totals.Gaps[g.Reason]++
 	to := g.Position.Offset
+	if m.ownIDs {
+		if item.id != "" || !g.Position.IsZero() {
+			s.failf("is told of a gap %s, with id %q", item.data, item.id)
+		}
+		to = item.pos.Offset
+		g.Position, item.id = item.pos, item.pos.String()
+		if g.Snapshot {
+			item.id = ""
+		}
+		if g.Snapshot && s.old { // no position has told that the last snapshot was new
+			s.old, s.gap, s.mustGap = false, "", false
+		}
+	}
 	if g.Position.Epoch != m.h.epoch || g.Position.String() != item.id && (item.id != "" || !g.Snapshot) || to > head {
 		s.failf("is told of a gap up to %v, with id %s", g.Position, item.id)
 	}
@@ -191,10 +217,13 @@ func (s *modelSession) acceptGap(item modelItem, evicted uint64) {
 		s.acceptSlow(g, evicted, item.late)
 		return
 	}
-	if g.Reason == GapMalformed && s.gap == GapExpired && m.ids[s.id] > m.before.evicted && m.ids[s.id] <= evicted {
+	if g.Reason == GapMalformed && s.gap == GapExpired && m.ownIDs && m.find(s.id, s.follow, evicted) == 0 {
 		s.gap = GapMalformed // the event with that id left the log just before the client connected
 		s.follows(s.wasHead)
 		s.vague = true
+	}
+	if g.Reason == GapReplay && s.gap == GapExpired && s.isOver(s.pos, head) && !s.mayHaveMissed(s.pos, m.before.evicted, false) {
+		s.gap = GapReplay
 	}
 	if g.Reason != s.gap || g.LastEventID != s.id {
 		s.failf("is told of a gap %s, want reason %q, id %q", item.data, s.gap, s.id)
@@ -208,7 +237,13 @@ func (s *modelSession) acceptGap(item modelItem, evicted uint64) {
 			s.failf("is told of a gap %s, but nothing it could miss has left the log", item.data)
 		}
 		switch snapshot := s.client.snapshot && !s.old; {
-		case snapshot && to < s.wasHead, !snapshot && (to <= s.pos || to > evicted):
+		case snapshot && to < s.wasHead, !snapshot && (to <= s.pos || to > evicted && !s.isOver(to-1, head) || s.isOver(to, s.wasHead)):
+			s.failf("is told of a gap %s", item.data)
+		}
+		s.follows(to)
+	case g.Reason == GapReplay:
+		switch snapshot := s.client.snapshot && !s.old; {
+		case snapshot && to < s.wasHead, !snapshot && (to <= s.pos || !s.isOver(to-1, head) || s.isOver(to, s.wasHead)):
 			s.failf("is told of a gap %s", item.data)
 		}
 		s.follows(to)
@@ -217,7 +252,7 @@ func (s *modelSession) acceptGap(item modelItem, evicted uint64) {
 			s.failf("is told of a gap %s", item.data)
 		}
 		s.follows(to)
-	case to < s.pos || to > max(s.pos, evicted): // or a later offset, up to which events have left the log
+	case to < s.pos || to > max(s.pos, evicted) && !s.isOver(to-1, head): // or a later offset, up to which events have left the log
 		s.failf("is told of a gap %s, want it up to %d", item.data, s.pos)
 	case to > s.pos:
 		s.follows(to)
@@ -241,7 +276,7 @@ func (s *modelSession) acceptSlow(g Gap, evicted uint64, late bool) {
 	case to <= s.pos, !g.Snapshot && (!late || s.client.slow == SlowLatest) && to > evicted:
 		s.failf("is told of the gap %+v", g)
 	}
-	if p, err := ParsePosition(g.LastEventID); err != nil || p.Epoch != s.model.h.epoch || p.Offset < s.sent || p.Offset >= to {
+	if p, err := ParsePosition(g.LastEventID); s.model.ownIDs && g.LastEventID != "" || !s.model.ownIDs && (err != nil || p.Epoch != s.model.h.epoch || p.Offset < s.sent || p.Offset >= to) {
 		s.failf("is told of the gap %+v", g)
 	}
 	s.follows(to)
@@ -253,6 +288,9 @@ func (s *modelSession) acceptSlow(g Gap, evicted uint64, late bool) {
 // start after it.
 func (s *modelSession) requireUpTo(to uint64) {
 	s.model.t.Helper()
+	if len(s.catchUp) > 0 {
+		s.failf("is not sent the older events %d", s.catchUp)
+	}
 	if s.client.slow != SlowLatest {
 		if missing := s.wanted(s.pos, to); len(missing) > 0 {
 			s.failf("is not sent %d", missing)
@@ -367,19 +405,16 @@ func requireConsistent(m *model) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var size int64
-	own, inTopics := 0, 0
+	inTopics := 0
 	for i := range h.log.entries.len() {
 		e := h.log.entries.at(i)
 		size += e.size()
-		if e.Event.ID != "" {
-			own++
-		}
 		if h.topics[e.Topic] != e.topic {
 			m.failf("entry %v is of a topic that has been dropped", e.Position)
 		}
 	}
-	if size != h.log.size || own != len(h.log.own) {
-		m.failf("the log has the size %d and %d own ids, want %d and %d", h.log.size, len(h.log.own), size, own)
+	if size != h.log.size {
+		m.failf("the log has the size %d, want %d", h.log.size, size)
 	}
 	if n := h.log.entries.len(); n > h.log.maxEvents || n > 1 && size > h.log.maxSize {
 		m.failf("the log has %d events, %d bytes", n, size)
@@ -387,6 +422,23 @@ func requireConsistent(m *model) {
 	for _, t := range h.topics {
 		t.mu.Lock()
 		inTopics += t.entries.len()
+		own, sum, evictedID := 0, int64(0), ""
+		if offset := m.lastEvicted(t.name, h.log.evicted); offset > 0 {
+			evictedID = m.at(offset).id
+		}
+		for i := range t.entries.len() {
+			e := t.entries.at(i)
+			sum += int64(len(e.frame))
+			if e.Event.ID != "" {
+				own++
+			}
+			if offset, ok := t.findID(e.Event.ID); ok != m.ownIDs || ok && offset != e.Position.Offset {
+				m.failf("topic %s finds %q at %d, want %d", t.name, e.Event.ID, offset, e.Position.Offset)
+			}
+		}
+		if own != len(t.own.offsets) || sum != t.bytesFrom(0) || m.ownIDs && t.own.evicted != evictedID {
+			m.failf("topic %s has %d own ids, %d bytes, and has evicted %q, want %d, %d and %q", t.name, len(t.own.offsets), t.bytesFrom(0), t.own.evicted, own, sum, evictedID)
+		}
 		for _, p := range t.parts {
 			if p.queued || p.visited != 0 {
 				m.failf("topic %s has a pass in progress", t.name)

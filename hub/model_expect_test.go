@@ -3,29 +3,31 @@ package hub
 // expect sets where the session should start, and whether with a gap.
 func (m *model) expect(s *modelSession, start Start) {
 	evicted, head := m.before.evicted, s.wasHead
-	id := s.id
-	if id == "" && start.kind == atPosition && s.sub.Snapshot == nil {
-		id = start.after.String()
-		s.id = id
-	}
-	if id == "" {
+	pos, err := ParsePosition(s.id)
+	switch {
+	case s.id == "" && (start.kind != atPosition || s.sub.Snapshot != nil):
 		s.snapshot = s.sub.Snapshot != nil
 		m.expectStart(s, start, evicted)
 		return
-	}
-	var offset uint64
-	pos, err := ParsePosition(id)
-	switch {
-	case err == nil && pos.Epoch != m.h.epoch:
-		s.gap = GapEpoch
-	case err == nil && pos.Offset > head:
-		s.gap = GapAhead
-	case err == nil:
-		offset = pos.Offset
-	default:
-		if offset = m.offsetOf(id); offset <= evicted {
+	case s.id == "":
+		if pos, err = start.after, nil; !m.ownIDs {
+			s.id = start.after.String()
+		}
+	case m.ownIDs:
+		pos = Position{m.h.epoch, m.find(s.id, s.follow, evicted)}
+		if err = nil; pos.Offset == 0 {
 			s.gap = GapMalformed
 		}
+	}
+	offset := pos.Offset
+	switch {
+	case s.gap != "":
+	case err != nil:
+		s.gap = GapMalformed
+	case pos.Epoch != m.h.epoch:
+		s.gap = GapEpoch
+	case offset > head:
+		s.gap = GapAhead
 	}
 	if s.gap != "" {
 		s.mustGap, s.snapshot = true, s.sub.Snapshot != nil
@@ -33,7 +35,7 @@ func (m *model) expect(s *modelSession, start Start) {
 		return
 	}
 	s.follows(offset)
-	s.vague, s.gap, s.mustGap = false, GapExpired, len(s.wanted(offset, evicted)) > 0
+	s.vague, s.gap, s.mustGap = false, GapExpired, len(s.wanted(offset, evicted)) > 0 || s.isOver(offset, m.before.head) // the events of this step may be published later
 }
 
 // expectStart is expect for a client without an id, or with one from which it cannot
@@ -62,6 +64,44 @@ func (m *model) expectStart(s *modelSession, start Start, evicted uint64) {
 	default:
 		s.follows(head)
 	}
+	if s.isOver(s.pos, head) {
+		s.pos = m.fits(s.follow, s.pos, head)
+		for t, behind := range s.follow {
+			s.follow[t] = max(behind, s.pos)
+		}
+		s.upTo = s.pos
+	}
+}
+
+// fits returns the lowest offset, not before from, after which the events up to the offset
+// to are no more than one replay may be.
+func (m *model) fits(follow map[string]uint64, from, to uint64) uint64 {
+	sum := int64(0)
+	for offset := to; offset > from; offset-- {
+		if behind, ok := follow[m.at(offset).topic]; ok && offset > behind {
+			sum += m.at(offset).size
+		}
+		if sum > m.maxReplay {
+			return offset
+		}
+	}
+	return from
+}
+
+// bytes returns the size of the events in (from, to] that are after follow's offset for
+// their topic.
+func (m *model) bytes(follow map[string]uint64, from, to uint64) (sum int64) {
+	for offset := from + 1; offset <= to; offset++ {
+		if behind, ok := follow[m.at(offset).topic]; ok && offset > behind {
+			sum += m.at(offset).size
+		}
+	}
+	return sum
+}
+
+// isOver reports whether the events of s in (from, to] are more than one replay may be.
+func (s *modelSession) isOver(from, to uint64) bool {
+	return s.model.maxReplay > 0 && s.client.slow != SlowLatest && s.model.bytes(s.follow, from, to) > s.model.maxReplay
 }
 
 // follows sets that s is sent the events after offset, of all its topics.

@@ -53,6 +53,7 @@ type modelSession struct {
 	got      map[string]uint64 // by key: offset of the newest event, for SlowLatest
 	id       string            // the last event id with which the client connected
 	wasHead  uint64            // the head when the client connected
+	catchUp  []uint64          // offsets of older events, of topics that it was subscribed to later, that it must be sent
 	vague    bool              // it connected while events were published, so its start is not known
 	mustGap  bool              // the next item must be a gap
 	gap      GapReason         // the only reason that a gap may have
@@ -68,7 +69,7 @@ type modelItem struct {
 	kind     modelKind
 	id, data string
 	key      string
-	pos      Position // of a snapshot
+	pos      Position // of a snapshot; with OwnIDs also of a gap
 	late     bool     // it was sent after the session was opened
 }
 
@@ -200,6 +201,9 @@ func (s *modelSession) record(f *engine.Frames) {
 	defer s.mu.Unlock()
 	for _, item := range items {
 		item.late = s.opened
+		if item.kind == modelIsGap && s.model.ownIDs { // the client is not told of it
+			item.pos = s.member.Load().position()
+		}
 		s.items = append(s.items, item)
 	}
 	s.inFlight = bytes.Clone(f.Bytes())

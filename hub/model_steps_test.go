@@ -31,7 +31,11 @@ func (m *model) step() {
 	case 13, 14:
 		m.resumeReading()
 	case 15:
-		m.resubscribe()
+		if m.src.intn(2) == 0 {
+			m.subscribeFrom()
+		} else {
+			m.resubscribe()
+		}
 	case 16:
 		d := []time.Duration{20, 100, 1000, 5000}[m.src.intn(4)] * time.Millisecond
 		m.tracef("sleep %v", d)
@@ -89,30 +93,28 @@ func (m *model) burst() {
 
 // modelChoice describes an event that is to be published.
 type modelChoice struct {
-	topic, key       int
-	own, silent, big bool
+	topic, key  int
+	silent, big bool
 }
 
 func (m *model) choice() modelChoice {
 	return modelChoice{
 		topic: m.src.intn(len(modelTopics)), key: m.src.intn(4),
-		own: m.src.intn(6) == 0, silent: m.src.intn(12) == 0, big: m.src.intn(16) == 0,
+		silent: m.src.intn(12) == 0, big: m.src.intn(16) == 0,
 	}
 }
 
 func (m *model) publish(c modelChoice) {
 	m.mu.Lock()
-	m.own++
-	n := m.own
+	m.number++
+	n := m.number
 	m.mu.Unlock()
 	e := modelEvent{topic: modelTopics[c.topic], key: "k" + strconv.Itoa(c.key), data: strconv.Itoa(n), at: time.Now()}
 	if c.big {
 		e.data += strings.Repeat("x", 12<<10)
 	}
 	ev := sse.Event{Name: e.key, Data: e.data}
-	if c.own {
-		ev.ID = fmt.Sprintf("own %d", n)
-	}
+	ev = m.idFor(ev, strconv.Itoa(n))
 	if c.silent {
 		e.key, e.data = "", ""
 		ev.Name, ev.Data, ev.Comment = "", "", strconv.Itoa(n)
@@ -126,6 +128,12 @@ func (m *model) publish(c modelChoice) {
 	if e.id == "" {
 		e.id = pos.String()
 	}
+	ev.ID = e.id
+	frame, err := ev.AppendText(nil)
+	if err != nil {
+		m.fault("encoding: %v", err)
+	}
+	e.size = int64(len(frame))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for uint64(len(m.events)) < pos.Offset {
@@ -136,6 +144,14 @@ func (m *model) publish(c modelChoice) {
 	}
 	m.events[pos.Offset-1] = e
 	m.ids[e.id] = pos.Offset
+}
+
+// idFor returns ev with an own id if the hub has OwnIDs. The id could be a position.
+func (m *model) idFor(ev sse.Event, number string) sse.Event {
+	if m.ownIDs {
+		ev.ID = "own-" + number
+	}
+	return ev
 }
 
 func (m *model) leave() {
@@ -190,6 +206,53 @@ func (m *model) resubscribe() {
 	s.follow[topic] = m.head()
 }
 
+// subscribeFrom subscribes a session, whose client reads, to a topic from an older position.
+func (m *model) subscribeFrom() {
+	s := m.someSession()
+	if s == nil || !s.isOpened() || s.gate.Load() != nil || s.client.slow == SlowLatest {
+		return
+	}
+	topic, evicted, head := modelTopics[m.src.intn(len(modelTopics))], m.before.evicted, m.head()
+	if _, ok := s.follow[topic]; ok {
+		return
+	}
+	start, from := Beginning, evicted
+	if m.src.intn(3) > 0 {
+		from = head - min(head, uint64(m.src.intn(2*m.logEvents+2)))
+		start = After(Position{m.h.epoch, from})
+	}
+	s.follow[topic] = from
+	gap := GapReason("")
+	switch {
+	case from < m.lastEvicted(topic, evicted):
+		gap = GapExpired
+	case m.maxReplay > 0 && m.bytes(map[string]uint64{topic: from}, from, head) > m.maxReplay:
+		gap = GapReplay
+		if start == Beginning {
+			gap, s.follow[topic] = "", m.fits(map[string]uint64{topic: from}, from, head)
+		}
+	}
+	err := s.member.Load().SubscribeFrom(start, topic)
+	m.tracef("%s subscribes %s from %d: %v", s, topic, from, err)
+	refused, isGap := errors.AsType[*GapError](err)
+	switch {
+	case err != nil && !isGap, err == nil && gap != "":
+		m.failf("%s: SubscribeFrom returned %v, want gap %q", s, err, gap)
+	case isGap && refused.Reason != gap && (refused.Reason != GapExpired || from >= evicted || m.dropped[topic] <= from):
+		m.failf("%s: SubscribeFrom returned %v, want gap %q", s, err, gap)
+	case isGap:
+		m.totals.Refused++
+		delete(s.follow, topic)
+		return
+	}
+	for _, offset := range s.wanted(s.follow[topic], s.pos) {
+		if m.at(offset).topic == topic {
+			s.catchUp = append(s.catchUp, offset)
+			m.totals.CaughtUp++
+		}
+	}
+}
+
 // shutdown shuts the hub down. Clients that read, even if only later, must get every unsent
 // event.
 func (m *model) shutdown() {
@@ -218,7 +281,7 @@ func (m *model) shutdown() {
 	}()
 	m.quiesce()
 	m.copyEvents()
-	if _, err := m.h.Publish(context.Background(), "a", sse.Event{Data: "late"}); !errors.Is(err, sse.ErrShutdown) {
+	if _, err := m.h.Publish(context.Background(), "a", m.idFor(sse.Event{Data: "late"}, "late")); !errors.Is(err, sse.ErrShutdown) {
 		m.failf("Publish during the shutdown returned %v", err)
 	}
 	for range m.src.intn(blocked + 1) {

@@ -82,6 +82,7 @@ type modelTotals struct {
 	Steps, Published, Evicted, Sessions, Resumed, Items int
 	Gaps                                                map[GapReason]int
 	Slow, Snapshots, Beats, Pending, Held, Cut          int
+	CaughtUp, Refused                                   int
 }
 
 func (a *modelTotals) add(b modelTotals) {
@@ -97,6 +98,8 @@ func (a *modelTotals) add(b modelTotals) {
 	a.Pending += b.Pending
 	a.Held += b.Held
 	a.Cut += b.Cut
+	a.CaughtUp += b.CaughtUp
+	a.Refused += b.Refused
 	if a.Gaps == nil {
 		a.Gaps = make(map[GapReason]int)
 	}
@@ -110,6 +113,7 @@ func (a *modelTotals) requireAll(t *testing.T) {
 	for what, n := range map[string]int{
 		"evicted": a.Evicted, "resumed": a.Resumed, "ended for being slow": a.Slow, "snapshots": a.Snapshots,
 		"heartbeats with a position": a.Beats, "pending writes": a.Pending, "writes that held up a worker": a.Held, "cut off in mid-write": a.Cut,
+		"older events of topics that were subscribed later": a.CaughtUp, "subscriptions that would have a gap": a.Refused,
 	} {
 		if n == 0 {
 			t.Errorf("no run had any of these: %s", what)
@@ -135,12 +139,14 @@ type model struct {
 	logAge    time.Duration
 	beat      time.Duration
 	beaten    bool // heartbeats have been sent in this step, and nothing was published after them
+	ownIDs    bool
+	maxReplay int64
 	bySize    bool // the log is also bounded by size; the model then takes Stats.Evicted from the hub
 
 	mu      sync.Mutex
 	events  []modelEvent // events[i] has offset i+1
 	ids     map[string]uint64
-	own     int
+	number  int      // of the last event's data
 	faults  []string // that other goroutines have found
 	present map[modelPresence]bool
 
@@ -154,6 +160,7 @@ type model struct {
 
 type modelEvent struct {
 	topic, key, id, data string
+	size                 int64 // of its frame
 	at                   time.Time
 }
 
@@ -200,6 +207,9 @@ func newModel(t *testing.T, src modelSource, name string) *model {
 	m.logEvents = []int{1, 2, 5, 8, 20, 60, 2000}[src.intn(7)]
 	m.logAge = []time.Duration{-1, 100 * time.Millisecond, time.Second, time.Minute}[src.intn(4)]
 	cfg := Config{LogEvents: m.logEvents, LogAge: m.logAge, Detached: true, OnJoin: m.onJoin, OnLeave: m.onLeave, Logger: slog.New(slog.DiscardHandler)}
+	m.ownIDs = src.intn(3) == 0
+	m.maxReplay = []int64{0, 0, 150, 3000}[src.intn(4)]
+	cfg.OwnIDs, cfg.MaxReplay = m.ownIDs, m.maxReplay
 	if m.bySize = src.intn(4) == 0; m.bySize {
 		cfg.LogSize = 100_000
 	}
@@ -217,7 +227,7 @@ func newModel(t *testing.T, src modelSource, name string) *model {
 	for i := range 3 + src.intn(6) {
 		m.clients = append(m.clients, m.newClient(i))
 	}
-	m.tracef("log %d, %v, by size %t, shards %d, heartbeat %v", m.logEvents, m.logAge, m.bySize, len(m.h.shards), m.beat)
+	m.tracef("log %d, %v, by size %t, shards %d, heartbeat %v, own ids %t, replay %d", m.logEvents, m.logAge, m.bySize, len(m.h.shards), m.beat, m.ownIDs, m.maxReplay)
 	return m
 }
 
@@ -281,6 +291,30 @@ func (m *model) offsetOf(id string) uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.ids[id]
+}
+
+// find returns the offset of the event with an own id, if it is of one of topics and is in
+// the log or the last of its topic that has left it, and otherwise 0.
+func (m *model) find(id string, topics map[string]uint64, evicted uint64) uint64 {
+	offset := m.offsetOf(id)
+	if offset == 0 {
+		return 0
+	}
+	topic := m.at(offset).topic
+	if _, ok := topics[topic]; !ok || offset <= evicted && offset != m.lastEvicted(topic, evicted) {
+		return 0
+	}
+	return offset
+}
+
+// lastEvicted returns the offset of the last event of topic that has left the log, or 0.
+func (m *model) lastEvicted(topic string, evicted uint64) uint64 {
+	for offset := evicted; offset > 0; offset-- {
+		if m.at(offset).topic == topic {
+			return offset
+		}
+	}
+	return 0
 }
 
 // evicted returns how many events have left the log. It fails if the hub has another number

@@ -67,7 +67,7 @@ func (h *Hub) admit(m *Member, topics []string) error {
 		m.mu.Unlock()
 	}
 	for _, name := range topics {
-		_, err := m.follow(name)
+		_, err := m.follow(name, Now)
 		if err != nil && !errors.Is(err, sse.ErrClosed) { // m may have been kicked
 			return err
 		}
@@ -78,17 +78,17 @@ func (h *Hub) admit(m *Member, topics []string) error {
 	return nil
 }
 
-// follow makes m follow the topic with name, from the next event on. It returns the new
-// link, or nil if m follows the topic already. It returns sse.ErrClosed if m has left the
-// hub, or a *TooManyTopicsError.
-func (m *Member) follow(name string) (*link, error) {
+// follow makes m follow the topic with name, from start on. It returns the new link, or nil
+// if m follows the topic already. It returns sse.ErrClosed if m has left the hub, a
+// *TooManyTopicsError, or a *GapError.
+func (m *Member) follow(name string, start Start) (*link, error) {
 	h := m.hub
 	h.mu.Lock()
 	t := h.topicLocked(name)
 	t.users++ // so that it is not dropped
 	h.mu.Unlock()
 
-	l, err := m.link(t)
+	l, err := m.link(t, start)
 	if l == nil {
 		h.releaseTopic(t)
 	}
@@ -97,7 +97,7 @@ func (m *Member) follow(name string) (*link, error) {
 
 // link links m to t. The caller has counted a use of t, which the new link takes over. The
 // results are those of follow.
-func (m *Member) link(t *topic) (*link, error) {
+func (m *Member) link(t *topic, start Start) (*link, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.left {
@@ -112,20 +112,24 @@ func (m *Member) link(t *topic) (*link, error) {
 	if len(m.links) == wideTopics && m.wide == nil {
 		m.widen(2 * wideTopics)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next, err := m.startOf(t, start)
+	if err != nil {
+		return nil, err
+	}
 	l := &m.one
 	if l.topic != nil {
 		l = new(link)
 	}
-	l.topic, l.m = t, m
-	t.mu.Lock()
-	l.next = t.end()
+	l.topic, l.m, l.next = t, m, next
 	t.addLink(l)
-	if m.wide != nil {
+	if w := m.wide; w != nil {
 		t.addWide(l)
-	}
-	t.mu.Unlock()
-	if m.wide != nil {
-		m.wide.index[t] = int32(len(m.links))
+		w.index[t] = int32(len(m.links))
+		if next < t.end() {
+			w.addNews(l)
+		}
 	}
 	m.links = append(m.links, l)
 	return l, nil

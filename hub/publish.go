@@ -20,15 +20,15 @@ import (
 // event's position as soon as the event is in the log, however many followers there are and
 // however slow they are.
 //
-// The event's id is that position, unless e has an ID. Clients can resume from either. The
-// application's own ids must not repeat within the log, and must not be positions of the
-// hub. An event that has only a Retry or a Comment is sent and moves the client's last
-// event id, but no client shows it.
+// The event's id is that position, and e must not have an ID. With Config.OwnIDs, e must
+// have an ID, which must be no other event's of the topic. An event that has only a Retry or
+// a Comment is sent and moves the client's last event id, but no client shows it.
 //
-// Publish returns an *event.FieldError if e cannot be encoded, if its ID is a position of
-// the hub, or if ResetID is set; an *event.TooLargeError if it is larger than
-// Config.LogSize; the error of ctx; an error for an empty topic; or, after Shutdown, an
-// error that matches sse.ErrShutdown. In each case the event is not in the log.
+// Publish returns an *event.FieldError if e cannot be encoded, if it has an ID without
+// Config.OwnIDs or no ID with it, or if ResetID is set; a [*DuplicateIDError] if its ID is
+// in use; an *event.TooLargeError if it is larger than Config.LogSize; the error of ctx; an
+// error for an empty topic; or, after Shutdown, an error that matches sse.ErrShutdown. In
+// each case the event is not in the log.
 func (h *Hub) Publish(ctx context.Context, topic string, e sse.Event) (Position, error) {
 	if err := ctx.Err(); err != nil {
 		return Position{}, fmt.Errorf("hub: publish: %w", err)
@@ -44,12 +44,10 @@ func (h *Hub) Publish(ctx context.Context, topic string, e sse.Event) (Position,
 	return pos, nil
 }
 
-// frame is the wire form of an event that is about to be appended. If the event is
-// numbered, its id is its position, and the offset belongs between prefix and suffix.
-// Otherwise prefix is the whole frame.
+// frame is the wire form of an event that is about to be appended. The event's offset
+// belongs between prefix and suffix. With Config.OwnIDs, prefix is the whole frame.
 type frame struct {
 	prefix, suffix []byte
-	numbered       bool
 }
 
 var errTopic = errors.New("the topic must not be empty")
@@ -62,17 +60,13 @@ func (h *Hub) encode(topic string, e sse.Event) (f frame, err error) {
 	case e.ResetID:
 		return f, &event.FieldError{Field: "ResetID", Offset: -1, Reason: "must be false in a published event: clients would lose their place"}
 	}
-	if e.ID != "" {
-		if p, err := ParsePosition(e.ID); err == nil && p.Epoch == h.epoch {
-			return f, &event.FieldError{Field: "ID", Offset: -1, Reason: "must not be a position of the hub"}
-		}
-	} else {
-		f.numbered = true
+	if err := h.checkOwnID(e.ID); err != nil {
+		return f, err
 	}
 	lead, trail := e, sse.Event{Retry: e.Retry, Comment: e.Comment}
 	size := len(e.Data) + len(e.Name) + len(e.Comment) + 96 // enough unless there are many lines
 	f.prefix = make([]byte, 0, size)
-	if f.numbered {
+	if !h.cfg.OwnIDs {
 		lead.Retry, lead.Comment = 0, ""
 		lead.ID = h.idPrefix
 	}
@@ -81,7 +75,7 @@ func (h *Hub) encode(topic string, e sse.Event) (f frame, err error) {
 	} else {
 		f.prefix, err = lead.AppendText(f.prefix)
 	}
-	if err != nil || !f.numbered {
+	if err != nil || h.cfg.OwnIDs {
 		return f, h.checkSize(f, err)
 	}
 	f.prefix = f.prefix[:len(f.prefix)-len("\n\n")]
@@ -106,7 +100,8 @@ func (h *Hub) checkSize(f frame, err error) error {
 }
 
 // appendEvent gives the event the next position, appends it to the log, and evicts what is
-// then beyond the log's bounds. It returns sse.ErrShutdown if the hub is closed.
+// then beyond the log's bounds. It returns sse.ErrShutdown if the hub is closed, or a
+// *DuplicateIDError.
 func (h *Hub) appendEvent(topic string, e sse.Event, f frame) (Position, error) {
 	ent := &entry{Message: Message{Topic: topic, Event: e, Time: time.Now()}}
 	h.mu.Lock()
@@ -115,7 +110,11 @@ func (h *Hub) appendEvent(topic string, e sse.Event, f frame) (Position, error) 
 		return Position{}, sse.ErrShutdown
 	}
 	ent.Position = Position{h.epoch, h.head.Load() + 1}
-	if f.numbered {
+	if h.cfg.OwnIDs {
+		if err := h.checkDuplicateLocked(topic, e.ID); err != nil {
+			return Position{}, err
+		}
+	} else {
 		f.prefix = strconv.AppendUint(f.prefix, ent.Position.Offset, 10)
 		f.prefix = append(f.prefix, f.suffix...)
 	}
@@ -134,7 +133,12 @@ func (h *Hub) appendLocked(e *entry) {
 	h.log.append(e)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.bytes += int64(len(e.frame))
+	e.bytes = t.bytes
 	t.entries.push(placed{e, e.Position.Offset})
+	if h.cfg.OwnIDs {
+		t.own.add(e)
+	}
 	t.toAnnounce()
 	t.last.Store(e.Position.Offset)
 	h.head.Store(e.Position.Offset)
@@ -159,6 +163,9 @@ func (h *Hub) evictLocked(now time.Time) {
 		t.entries.pop() // it is e: the topic has the same order
 		t.first++
 		t.floor = e.Position.Offset
+		if h.cfg.OwnIDs {
+			t.own.evict(e)
+		}
 		t.mu.Unlock()
 		h.dropUnusedLocked(t)
 	}

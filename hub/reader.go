@@ -62,8 +62,8 @@ const (
 //
 // It returns cut, the offset up to which the frames are complete for m: the cursor belongs
 // there when they are written. It is upTo or less, because callers read upTo from Hub.head,
-// so that it never decreases for one reader and hub. last is the offset of the last event
-// in the frames, or 0 if there is none. ok is false, and nothing has been gathered, if
+// so that it never decreases for one reader and hub. last is the offset of the last id in
+// the frames, or 0 if there is none. ok is false, and nothing has been gathered, if
 // unsent events have left the log.
 //
 // The fast path takes the frames as they are. That is right if the topic is the same, the
@@ -97,11 +97,14 @@ func (r *reader) gather(m *Member, upTo uint64) (cut, last uint64, ok bool) {
 		}
 	}
 	r.cached = cache{} // a Filter may panic and leave other frames
-	hs := r.findUnsent(m, plain)
+	hs := r.findUnsent(m, plain, upTo)
 	r.frames.Reset(keptSize)
 	if m.slow == SlowLatest {
 		cut, last, ok = r.gatherLatest(m, hs, upTo)
 		r.drop()
+		if ok && m.catchUp > 0 && cut >= m.catchUp {
+			last = r.endCatchUp(m, cut)
+		}
 		return cut, last, ok
 	}
 	ok = true
@@ -113,6 +116,9 @@ func (r *reader) gather(m *Member, upTo uint64) (cut, last uint64, ok bool) {
 	}
 	cut = min(upTo, hs.first()-1)
 	r.drop()
+	if ok && m.catchUp > 0 && cut >= m.catchUp {
+		last, plain = r.endCatchUp(m, cut), false
+	}
 	if plain && r.frames.Events > 0 {
 		r.cached = cache{l.topic, l.next - uint64(r.frames.Events), l.next, newest, cut, last}
 	}
@@ -120,25 +126,34 @@ func (r *reader) gather(m *Member, upTo uint64) (cut, last uint64, ok bool) {
 }
 
 // findUnsent returns the heap of m's links with unread entries. It contains each link that
-// has any, and perhaps others. m.mu is held; findUnsent unlocks it. With plain, m has one
-// link, and findUnsent spares the processor a look at m.wide.
-func (r *reader) findUnsent(m *Member, plain bool) *heads {
+// has any, and perhaps others. If a new link has older entries, it moves the cursor back
+// (rewind). m.mu is held; findUnsent unlocks it. With plain, m has one link, and findUnsent
+// spares the processor a look at m.wide.
+func (r *reader) findUnsent(m *Member, plain bool, upTo uint64) *heads {
+	rewound := m.rewound
+	m.rewound = false
 	if !plain && m.wide != nil {
 		w := m.wide
 		m.mu.Unlock()
 		m.shard.announce()
 		r.looked += w.takeNews()
+		if rewound {
+			m.rewind(w.heads, upTo)
+		}
 		return &w.heads
 	}
 	r.heads = r.heads[:0] // a Filter may have panicked
 	cursor := m.cursor.Load()
+	if rewound {
+		cursor = 0 // a topic may have unread entries before it
+	}
 	for _, l := range m.links {
 		if l.topic.last.Load() > cursor { // otherwise the topic need not be locked
 			r.heads = append(r.heads, head{lowest, l})
 		}
 	}
 	m.mu.Unlock()
-	if found := r.heads; len(found) > 1 {
+	if found := r.heads; len(found) > 1 || rewound {
 		r.heads = found[:0]
 		for _, h := range found {
 			if offset := h.l.nextOffset(); offset != none {
@@ -146,6 +161,9 @@ func (r *reader) findUnsent(m *Member, plain bool) *heads {
 			}
 		}
 		clear(found[len(r.heads):])
+	}
+	if rewound {
+		m.rewind(r.heads, upTo)
 	}
 	return &r.heads
 }

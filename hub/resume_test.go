@@ -56,15 +56,8 @@ func TestResumeFromEachEvent(t *testing.T) {
 		a := t.start(plan{})
 		var ids []string
 		for i := range 10 {
-			e := sse.Event{Data: strconv.Itoa(i)}
-			if i%3 == 0 {
-				e.ID = "own " + e.Data
-			}
-			pos := a.publish([]string{"a", "b"}[i%2], e)
+			pos := a.publish([]string{"a", "b"}[i%2], sse.Event{Data: strconv.Itoa(i)})
 			ids = append(ids, pos.String())
-			if e.ID != "" {
-				ids[i] = e.ID
-			}
 		}
 		for i, id := range ids {
 			both, b := a.resume("/?topic=a&topic=b", id), a.resume("/?topic=b", id)
@@ -101,18 +94,6 @@ func TestResumeFarBehindOnTopicsOfUnlikeTraffic(t *testing.T) {
 		s = a.reconnect(s)
 		requireNoGap(t, s)
 		s.expectN(2*n/3+1, n)
-	})
-}
-
-// A client can resume from the position of an event that has an own id.
-func TestResumeFromThePositionOfAnOwnID(t *testing.T) {
-	forEach(t, func(t *test) {
-		a := t.start(plan{})
-		pos := a.publish("a", sse.Event{ID: "own", Data: "1"})
-		a.publishN("a", 2, 3)
-		s := a.resume("/", pos.String())
-		requireNoGap(t, s)
-		s.expectN(2, 3)
 	})
 }
 

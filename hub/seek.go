@@ -2,7 +2,7 @@ package hub
 
 // To seek is to move a member's cursor to an offset, and its links to the first entries
 // after it. The caller of each of these functions has claimed the member, except for
-// beforeOldest and resolveID, which only look at the log.
+// beforeOldest, which only looks at the log.
 
 // placeCursor moves the cursor to where the client is: after the event with id, or where
 // start says if the client has no id. If it cannot, or not without a gap, it moves the
@@ -11,13 +11,13 @@ func (m *Member) placeCursor(id string, start Start) *Gap {
 	h := m.hub
 	head := h.head.Load()
 	gap := Gap{LastEventID: id, Snapshot: m.snapshot != nil}
-	pos, known := h.resolveID(id)
+	pos, known := m.resolveID(id)
 	switch {
 	case id == "" && (start.kind != atPosition || m.snapshot != nil):
 		m.seekStart(start, head)
 		return nil
 	case id == "":
-		pos, gap.LastEventID = start.after, start.after.String()
+		pos, gap.LastEventID = start.after, h.clientID(start.after)
 	case !known:
 		gap.Reason = GapMalformed
 	}
@@ -28,12 +28,11 @@ func (m *Member) placeCursor(id string, start Start) *Gap {
 	case pos.Offset > head:
 		gap.Reason = GapAhead
 	default:
-		if _, ok := m.seek(pos.Offset); ok {
+		if gap.Reason = m.seekReplay(pos.Offset); gap.Reason == "" {
 			return nil
 		}
-		gap.Reason = GapExpired
-		if m.snapshot == nil { // continue with what the log still holds
-			gap.Position = Position{h.epoch, m.seekFrom(pos.Offset)}
+		if m.snapshot == nil {
+			gap.Position = m.position()
 			return &gap
 		}
 	}
@@ -41,19 +40,37 @@ func (m *Member) placeCursor(id string, start Start) *Gap {
 	return &gap
 }
 
-// seekStart moves the cursor to where start says, or to head if there is a snapshot, and
-// returns that offset.
+// seekStart moves the cursor to where start says, or to head if there is a snapshot, but to
+// no more than a replay may be. It returns where the cursor is.
 func (m *Member) seekStart(start Start, head uint64) uint64 {
 	switch {
 	case m.snapshot != nil:
+		m.seekFrom(head)
 	case start.kind == atBeginning:
-		return m.seekFrom(m.hub.beforeOldest())
+		m.seekFrom(m.hub.beforeOldest())
 	case start.kind == atLatest:
-		return m.seekLatest(head)
+		m.seekLatest(head)
 	case start.kind == atPosition && start.after.Epoch == m.hub.epoch && start.after.Offset < head:
-		head = start.after.Offset
+		m.seekFrom(start.after.Offset)
+	default:
+		m.seekFrom(head)
 	}
-	return m.seekFrom(head)
+	m.limitReplay()
+	return m.cursor.Load()
+}
+
+// seekReplay moves the cursor to offset, so that the events after it are sent again. If they
+// are not all in the tails, or are more than a replay may be, it moves the cursor to the
+// first later offset from which the stream can continue, and returns the reason for the gap.
+func (m *Member) seekReplay(offset uint64) (gap GapReason) {
+	if _, ok := m.seek(offset); !ok {
+		m.seekFrom(offset)
+		gap = GapExpired
+	}
+	if m.limitReplay() && gap == "" {
+		gap = GapReplay
+	}
+	return gap
 }
 
 // seek moves the cursor to offset. ok is false if the tail of one of m's topics does not
@@ -125,15 +142,21 @@ func (h *Hub) beforeOldest() uint64 {
 	return h.log.entries.at(0).Position.Offset - 1
 }
 
-// resolveID returns the position that the event id stands for. An own id is known only
-// while its event is in the log.
-func (h *Hub) resolveID(id string) (pos Position, known bool) {
-	h.mu.Lock()
-	e, own := h.log.own[id]
-	h.mu.Unlock()
-	if own {
-		return e.Position, true
+// resolveID returns the position that the event id stands for: with OwnIDs that of an event
+// of m's topics, and otherwise the id is itself a position.
+func (m *Member) resolveID(id string) (pos Position, known bool) {
+	if m.hub.cfg.OwnIDs {
+		offset, ok := m.findID(id)
+		return Position{m.hub.epoch, offset}, ok
 	}
 	pos, err := ParsePosition(id)
 	return pos, err == nil
+}
+
+// clientID returns pos as the id that a client may be told of, which is "" with OwnIDs.
+func (h *Hub) clientID(pos Position) string {
+	if h.cfg.OwnIDs {
+		return ""
+	}
+	return pos.String()
 }

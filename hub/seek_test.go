@@ -19,30 +19,32 @@ func FuzzServeLastEventID(f *testing.F) {
 	for _, id := range []string{
 		"", "EPOCH-0", "EPOCH-11", "EPOCH-12", "EPOCH-13", "EPOCH-19", "EPOCH-20", "EPOCH-21", "EPOCH-020", "EPOCH",
 		"EPOCH-18446744073709551615", "EPOCH-18446744073709551616", "0-0", "0-20", "zzzzzzzz-20", "ZZZZZZZZ-20",
-		"own 1", "own 18", "own 19", "own 21", "own 19 ", "OWN 18", "\x00", "a\nid: b", "é", "\xff\xfe", "42", "-", "null", strings.Repeat("9", 4000),
+		"own 0", "own 1", "own 8", "own 9", "own 10", "own 11", "own 12", "own 18", "own 19", "own 21", "own 18 ", "OWN 18", "\x00", "a\nid: b", "é", "\xff\xfe", "42", "-", "null", strings.Repeat("9", 4000),
 	} {
 		f.Add(id, false)
 		f.Add(id, true)
 	}
 	f.Fuzz(func(t *testing.T, id string, inQuery bool) {
-		synctest.Test(t, func(t *testing.T) { serveLastEventID(t, id, inQuery) })
+		for _, ownIDs := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) { serveLastEventID(t, id, inQuery, ownIDs) })
+		}
 	})
 }
 
-func serveLastEventID(t *testing.T, id string, inQuery bool) {
+func serveLastEventID(t *testing.T, id string, inQuery, ownIDs bool) {
 	t.Helper()
 	const events, kept = 20, 8
-	h := newLogHub(t, Config{LogEvents: kept})
+	h := newLogHub(t, Config{LogEvents: kept, OwnIDs: ownIDs})
 	epoch, _, _ := strings.Cut(h.Position().String(), "-")
 	id = strings.ReplaceAll(id, "EPOCH", epoch)
 	ids := map[string]int{"": events}
 	for i := range events {
 		e := sse.Event{Data: "x"}
-		if i%3 == 0 {
+		if ownIDs {
 			e.ID = "own " + itoa(i) // of the event at offset i+1
 		}
 		h.publish("ab"[i%2:i%2+1], e)
-		if e.ID != "" && i >= events-kept {
+		if ownIDs && i >= events-kept-2 && i%2 == 0 { // the last that topic a has evicted, and those in the log
 			ids[e.ID] = i + 1
 		}
 	}
@@ -53,6 +55,8 @@ func serveLastEventID(t *testing.T, id string, inQuery bool) {
 	case inQuery && strings.ContainsFunc(id, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }): // such a query parameter is ignored
 	case own:
 		want = from
+	case ownIDs:
+		gap = GapMalformed
 	case err != nil:
 		gap = GapMalformed
 	case pos.Epoch != h.epoch:
@@ -79,8 +83,13 @@ func serveLastEventID(t *testing.T, id string, inQuery bool) {
 		require.Equal(t, GapEvent, got[0].Name)
 		var g Gap
 		require.NoError(t, json.Unmarshal([]byte(got[0].Data), &g))
-		require.Equal(t, Gap{Reason: gap, LastEventID: asJSON(t, id), Position: Position{h.epoch, uint64(want)}}, g)
-		require.Equal(t, g.Position.String(), got[0].ID)
+		if ownIDs {
+			require.Equal(t, Gap{Reason: gap, LastEventID: asJSON(t, id)}, g)
+			require.NotContains(t, s.w.body.String(), "\nid: ")
+		} else {
+			require.Equal(t, Gap{Reason: gap, LastEventID: asJSON(t, id), Position: Position{h.epoch, uint64(want)}}, g)
+			require.Equal(t, g.Position.String(), got[0].ID)
+		}
 		got = got[1:]
 	}
 	var offsets []int

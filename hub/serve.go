@@ -15,7 +15,8 @@ var errServed = errors.New("a hub already serves this session")
 // Serve sends s the events of sub until the session ends. It starts after the client's last
 // event id, which it takes from the Last-Event-ID header or from a query parameter such as
 // lastEventId, which polyfills use. Without an id it starts where sub.Start says. Nothing
-// else should set event ids in the session; other sends do no harm.
+// else should set event ids in the session; other sends do no harm. With Config.OwnIDs, a
+// Snapshot may send the id of the newest event that it includes.
 //
 // Serve opens the session. It returns when the session has ended, with the cause of
 // [sse.ServerSession.Context]. With Config.Detached it returns nil as soon as the session
@@ -85,7 +86,8 @@ func lastEventID(s *sse.ServerSession) string {
 // open opens m's session. id is the client's last event id, or "". open places the cursor,
 // tells the client of a gap, sends the snapshot, and delivers the unsent events. If none of
 // that has sent an id to a client without one, it sends the cursor as an id, so that the
-// client can resume whatever happens next. The caller has claimed m and keeps the claim.
+// client can resume whatever happens next; not so with OwnIDs. The caller has claimed m and
+// keeps the claim.
 func (m *Member) open(id string, start Start) error {
 	gap := m.placeCursor(id, start)
 	r := readers.Get().(*reader)
@@ -115,7 +117,7 @@ func (m *Member) open(id string, start Start) error {
 		case statusEnded:
 			return context.Cause(m.server.Context())
 		default:
-			if id == "" && gap == nil && !snapshot && m.lastID.Load() == 0 {
+			if id == "" && gap == nil && !snapshot && m.lastID.Load() == 0 && !m.hub.cfg.OwnIDs {
 				return m.sendPosition(r)
 			}
 			return m.server.Open() // has no effect if something was sent

@@ -11,10 +11,10 @@ func (e *SnapshotError) Error() string {
 }
 
 // sendSnapshot calls Snapshot, which sends the state, and moves the cursor to the position
-// that it returns. It then sends that position, so that the client can resume from there.
-// If the tails no longer hold everything after it, it tells the client of the gap instead,
-// and the stream continues where they do. The caller has claimed m, and delivers
-// afterwards.
+// that it returns. It then sends that position, so that the client can resume from there,
+// unless the hub has OwnIDs. If the tails no longer hold everything after it, or that is
+// more than a replay may be, it tells the client of the gap instead, and the stream
+// continues later. The caller has claimed m, and delivers afterwards.
 //
 // If m is kicked meanwhile, it gets no position: the sends of Snapshot may have failed.
 func (m *Member) sendSnapshot(r *reader) error {
@@ -31,9 +31,11 @@ func (m *Member) sendSnapshot(r *reader) error {
 	if pos.Epoch != m.hub.epoch || pos.Offset > m.hub.head.Load() {
 		return &SnapshotError{pos}
 	}
-	if _, ok := m.seek(pos.Offset); !ok { // the state was old
-		gap := Gap{Reason: GapExpired, LastEventID: pos.String(), Position: Position{m.hub.epoch, m.seekFrom(pos.Offset)}}
-		return m.sendGap(r, gap)
+	if reason := m.seekReplay(pos.Offset); reason != "" { // the state was old
+		return m.sendGap(r, Gap{Reason: reason, LastEventID: m.hub.clientID(pos), Position: m.position()})
+	}
+	if m.hub.cfg.OwnIDs {
+		return nil
 	}
 	return m.sendPosition(r)
 }

@@ -19,8 +19,10 @@ type topic struct {
 
 	mu      sync.Mutex
 	entries deque[placed]
-	first   uint64  // number of the first of entries, or of the next one if there are none
-	floor   uint64  // every entry after this offset is in entries
+	first   uint64 // number of the first of entries, or of the next one if there are none
+	floor   uint64 // every entry after this offset is in entries
+	bytes   int64  // sum of the frames' lengths of all entries so far, evicted or not
+	own     ownIDs
 	parts   []*part // one for each shard that has had followers
 	present int     // members that have joined
 
@@ -44,6 +46,17 @@ func (t *topic) after(offset uint64) uint64 {
 		return t.end() // the usual case
 	}
 	return t.first + uint64(sort.Search(n, func(i int) bool { return t.entries.at(i).offset > offset }))
+}
+
+// bytesFrom returns the length of the frames from the entry with the number n on. mu is
+// held.
+func (t *topic) bytesFrom(n uint64) int64 {
+	n = max(n, t.first)
+	if n == t.end() {
+		return 0
+	}
+	e := t.entries.at(int(n - t.first))
+	return t.bytes - e.bytes + int64(len(e.frame))
 }
 
 // part is the followers of a topic in one shard. Its topic's mu guards it.
@@ -176,11 +189,15 @@ func (h *Hub) topic(name string) *topic {
 // topicLocked returns the topic with name, which it makes if necessary. mu is held.
 //
 // A topic of the same name may have been dropped. Its events are missing, up to
-// droppedFloor at the most, so that is where the new one's floor is.
+// droppedFloor at the most, so that is where the new one's floor is. It is known exactly if
+// the hub remembers the id that the dropped topic has evicted last.
 func (h *Hub) topicLocked(name string) *topic {
 	t := h.topics[name]
 	if t == nil {
 		t = &topic{name: name, floor: h.droppedFloor}
+		if d := h.dropped.byTopic[name]; d != nil {
+			t.floor, t.own.evicted = d.floor, d.id
+		}
 		t.last.Store(h.droppedFloor)
 		h.topics[name] = t
 		h.mostTopics = max(h.mostTopics, len(h.topics))
@@ -202,6 +219,9 @@ func (h *Hub) dropUnusedLocked(t *topic) {
 	defer t.mu.Unlock()
 	if t.users == 0 && t.entries.len() == 0 {
 		h.droppedFloor = max(h.droppedFloor, t.floor)
+		if t.own.evicted != "" {
+			h.dropped.remember(t.name, t.own.evicted, t.floor)
+		}
 		delete(h.topics, t.name)
 		h.shrinkTopicsLocked()
 	}
