@@ -93,7 +93,7 @@ func (c *randomClient) url() string {
 func (c *randomClient) live(ctx context.Context) {
 	id := ""
 	for ctx.Err() == nil {
-		cn := &randomConn{who: c.name, topics: c.topics, odd: c.odd, skip: c.skip, exact: id != "", from: id, before: c.run.hub.Position().Offset}
+		cn := &randomConn{ownIDs: c.run.tr.ownIDs, who: c.name, topics: c.topics, odd: c.odd, skip: c.skip, exact: id != "", from: id, before: c.run.hub.Position().Offset}
 		next, done, err := c.connect(ctx, cn)
 		if err != nil && ctx.Err() == nil {
 			c.run.t.Errorf("%s: %v", c.name, err)
@@ -187,8 +187,7 @@ func (c *randomClient) take(cn *randomConn, e event.Event) bool {
 	if !known {
 		return false
 	}
-	p, err := hub.ParsePosition(e.ID)
-	return err == nil && p.Offset >= end
+	return c.run.offsetOf(e.ID) >= end
 }
 
 // randomReader reads slowly if its client is slow, and cuts the connection after rest
@@ -224,7 +223,10 @@ func (r *randomReader) Read(p []byte) (int, error) {
 
 // liveByClient is live with package client, which reconnects by itself.
 func (c *randomClient) liveByClient(ctx context.Context) {
-	cn := &randomConn{who: c.name, topics: c.topics, odd: c.odd, skip: c.skip, exact: true, from: c.run.hub.Position().String()}
+	cn := &randomConn{ownIDs: c.run.tr.ownIDs, who: c.name, topics: c.topics, odd: c.odd, skip: c.skip, exact: true, from: c.run.hub.Position().String()}
+	if c.run.tr.ownIDs {
+		cn.from = "first " + c.topics[0]
+	}
 	defer c.run.keep(cn)
 	by := client.Install(c.http, client.Config{
 		MaxReconnectionAttempts: client.Unlimited, ReconnectionTime: time.Millisecond, MaxBackoff: 5 * time.Millisecond,

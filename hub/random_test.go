@@ -32,11 +32,27 @@ import (
 // With SSE_HUB_SOAK=5m it runs for 5 minutes.
 func TestRandom(t *testing.T) {
 	for _, tr := range randomTransports {
-		t.Run(tr.name, func(t *testing.T) { newRandomRun(t, tr).run() })
+		t.Run(tr.String(), func(t *testing.T) { newRandomRun(t, tr).run() })
 	}
 }
 
-var randomTransports = []transport{http1, http2, h2c, detached, detachedTLS}
+type randomTransport struct {
+	transport
+	ownIDs bool
+}
+
+var randomTransports = []randomTransport{
+	{http1, false}, {http2, false}, {h2c, false}, {detached, false}, {detachedTLS, false},
+	{http1, true}, {detached, true},
+}
+
+// String returns the name of tr for its test.
+func (tr randomTransport) String() string {
+	if tr.ownIDs {
+		return tr.name + "-own-ids"
+	}
+	return tr.name
+}
 
 const (
 	randomLog      = 1500 // events in the log
@@ -45,16 +61,17 @@ const (
 
 type randomRun struct {
 	t    *testing.T
-	tr   transport
+	tr   randomTransport
 	hub  *hub.Hub
 	srv  *httptest.Server
 	stop chan struct{} // closed before the last events are published
 
-	mu     sync.Mutex
-	events []randomEvent // by offset once all are published, and unordered before
-	ends   map[string]uint64
-	seenBy []*randomConn
-	errors int
+	mu      sync.Mutex
+	events  []randomEvent     // by offset once all are published, and unordered before
+	ends    map[string]uint64 // by topic
+	offsets map[string]uint64 // by id
+	seenBy  []*randomConn
+	errors  int
 
 	conns, cuts, gaps, seen, slowEnds atomic.Int64
 }
@@ -67,11 +84,11 @@ type randomEvent struct {
 
 var randomTopics = []string{"a", "b", "c", "d"}
 
-func newRandomRun(t *testing.T, tr transport) *randomRun {
+func newRandomRun(t *testing.T, tr randomTransport) *randomRun {
 	t.Helper()
-	run := &randomRun{t: t, tr: tr, stop: make(chan struct{}), ends: make(map[string]uint64)}
+	run := &randomRun{t: t, tr: tr, stop: make(chan struct{}), ends: make(map[string]uint64), offsets: make(map[string]uint64)}
 	quiet := slog.New(slog.DiscardHandler)
-	h, err := hub.New(hub.Config{LogEvents: randomLog, Detached: tr.detached, Logger: quiet})
+	h, err := hub.New(hub.Config{LogEvents: randomLog, Detached: tr.detached, OwnIDs: tr.ownIDs, Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +104,9 @@ func newRandomRun(t *testing.T, tr transport) *randomRun {
 	r.SSE("/", func(s *sse.ServerSession) error {
 		q := s.Call().URL.Query()
 		sub := hub.Subscription{Topics: q["topic"]}
+		if tr.ownIDs { // so that a client that has a gap gets the last event
+			sub.Start = hub.Beginning
+		}
 		if q.Has("odd") {
 			sub.Filter = func(m *hub.Message) bool { return randomOdd(m.Event.Data) }
 		}
@@ -115,6 +135,9 @@ func (run *randomRun) run() {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	began := time.Now()
+	for _, topic := range randomTopics {
+		run.mustPublish(topic, sse.Event{ID: "first " + topic, Data: "first"})
+	}
 	var publishers, clients, dead sync.WaitGroup
 	for i := range 4 {
 		publishers.Go(func() { run.publish(i) })
@@ -176,10 +199,7 @@ func (run *randomRun) publish(by int) {
 			if rand.IntN(40) == 0 {
 				data += "\n" + strings.Repeat("long ", rand.IntN(2000)) + "."
 			}
-			e := sse.Event{Data: data}
-			if rand.IntN(20) == 0 {
-				e.ID = fmt.Sprintf("own %d", n)
-			}
+			e := sse.Event{ID: fmt.Sprintf("own %d", n), Data: data}
 			n += 4
 			run.mustPublish(randomTopics[rand.IntN(len(randomTopics))], e)
 		}
@@ -187,27 +207,35 @@ func (run *randomRun) publish(by int) {
 	}
 }
 
+// mustPublish publishes e, without its ID unless the hub has OwnIDs.
 func (run *randomRun) mustPublish(topic string, e sse.Event) {
-	pos, err := run.hub.Publish(context.Background(), topic, e)
-	if err != nil {
-		run.t.Error(err)
-	}
+	pos := run.send(topic, &e)
 	run.mu.Lock()
 	defer run.mu.Unlock()
 	run.note(pos, topic, e)
 }
 
 func (run *randomRun) publishLocked(topic string, e sse.Event) uint64 {
-	pos, err := run.hub.Publish(context.Background(), topic, e)
-	if err != nil {
-		run.t.Error(err)
-	}
+	pos := run.send(topic, &e)
 	run.note(pos, topic, e)
 	return pos.Offset
 }
 
+func (run *randomRun) send(topic string, e *sse.Event) hub.Position {
+	if !run.tr.ownIDs {
+		e.ID = ""
+	}
+	pos, err := run.hub.Publish(context.Background(), topic, *e)
+	if err != nil {
+		run.t.Error(err)
+	}
+	return pos
+}
+
 func (run *randomRun) note(pos hub.Position, topic string, e sse.Event) {
-	run.events = append(run.events, randomEvent{pos.Offset, topic, cmp.Or(e.ID, pos.String()), e.Data, randomOdd(e.Data)})
+	id := cmp.Or(e.ID, pos.String())
+	run.events = append(run.events, randomEvent{pos.Offset, topic, id, e.Data, randomOdd(e.Data)})
+	run.offsets[id] = pos.Offset
 }
 
 // publishEnds publishes the last event of each topic. It holds mu meanwhile, so a client
@@ -216,7 +244,7 @@ func (run *randomRun) publishEnds() {
 	run.mu.Lock()
 	defer run.mu.Unlock()
 	for _, topic := range randomTopics {
-		run.ends[topic] = run.publishLocked(topic, sse.Event{Data: "end"})
+		run.ends[topic] = run.publishLocked(topic, sse.Event{ID: "end " + topic, Data: "end"})
 	}
 	slices.SortFunc(run.events, func(a, b randomEvent) int { return cmp.Compare(a.offset, b.offset) })
 	for i, e := range run.events {
@@ -242,4 +270,15 @@ func (run *randomRun) end(topics []string) (offset uint64, known bool) {
 		offset = max(offset, run.ends[topic])
 	}
 	return offset, offset > 0
+}
+
+// offsetOf returns the offset that the id stands for. All events must be known.
+func (run *randomRun) offsetOf(id string) uint64 {
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	if offset, ok := run.offsets[id]; ok {
+		return offset
+	}
+	p, _ := hub.ParsePosition(id)
+	return p.Offset
 }

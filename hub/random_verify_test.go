@@ -13,6 +13,7 @@ import (
 // randomConn records what a client has seen over one connection, or over several if the
 // client reconnects by itself.
 type randomConn struct {
+	ownIDs bool
 	who    string
 	topics []string
 	odd    bool
@@ -53,6 +54,9 @@ func (run *randomRun) verify() {
 // offset n is events[n-1].
 func (cn *randomConn) verify(events []randomEvent, ids map[string]*randomEvent) error {
 	pos, begun := cn.before, false
+	if cn.ownIDs { // a client without an id starts with the oldest event in the log
+		pos = 0
+	}
 	if cn.exact {
 		begun = true
 		if pos = randomOffset(cn.from, ids); pos == 0 && cn.from != "" && !strings.HasSuffix(cn.from, "-0") {
@@ -60,11 +64,13 @@ func (cn *randomConn) verify(events []randomEvent, ids map[string]*randomEvent) 
 		}
 	}
 	for i, item := range cn.items {
-		if item.gap != nil {
+		if before := pos; item.gap != nil {
 			if err := cn.verifyGap(item, pos, events); err != nil {
 				return fmt.Errorf("item %d: %w", i, err)
 			}
-			pos, begun = item.gap.Position.Offset, true
+			if pos, begun = item.gap.Position.Offset, true; cn.ownIDs {
+				pos, begun = before, false // it continues after an offset that the client is not told of
+			}
 			continue
 		}
 		e, ok := ids[item.id]
@@ -78,10 +84,14 @@ func (cn *randomConn) verify(events []randomEvent, ids map[string]*randomEvent) 
 		case randomSum(item.id, e.data) != item.sum:
 			return fmt.Errorf("item %d: %d has other data", i, e.offset)
 		}
-		if !begun {
+		switch {
+		case begun:
+		case cn.ownIDs:
+			pos = e.offset - 1
+		default:
 			pos = max(pos, cn.after)
-			begun = true
 		}
+		begun = true
 		if missing := cn.missing(pos, e.offset-1, events); len(missing) > 0 {
 			return fmt.Errorf("item %d: %d follows %d, but %d are missing", i, e.offset, pos, missing)
 		}
@@ -102,12 +112,17 @@ func (cn *randomConn) verifyGap(item randomItem, pos uint64, events []randomEven
 	lost := slices.ContainsFunc(events[min(pos, to):to], func(e randomEvent) bool {
 		return slices.Contains(cn.topics, e.topic) && e.offset <= item.evicted
 	})
+	if cn.ownIDs {
+		// The last id that the client had is of an event that has left the log, or another
+		// topic has lost events that come after it.
+		_, err := hub.ParsePosition(item.id) // the decoder returns the last id
+		if !g.Position.IsZero() || err == nil || g.Snapshot || g.Reason == hub.GapSlow && !cn.skip || pos > item.evicted && g.Reason == hub.GapMalformed {
+			return fmt.Errorf("the client at %d was told of the gap %+v, with %d events evicted", pos, *g, item.evicted)
+		}
+		return nil
+	}
 	switch {
 	case g.Snapshot, g.Position.String() != item.id, to <= pos:
-	case g.Reason == hub.GapMalformed:
-		if pos <= item.evicted { // the event of its own id has left the log
-			return nil
-		}
 	case !lost:
 	case g.Reason == hub.GapExpired:
 		if to <= item.evicted { // it continues with what the log still holds
