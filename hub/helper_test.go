@@ -425,15 +425,19 @@ func (s *stream) expectEnd() {
 // s must be the only stream.
 func (a *app) endOf(s *stream) {
 	a.t.Helper()
-	topics := s.Request.URL.Query()["topic"]
-	if len(topics) == 0 {
-		topics = []string{"a"}
-	}
-	a.joined(topics[0], 1)
+	a.joined(s.topics()[0], 1)
 	for s := range a.plugin.Sessions() {
 		s.Close()
 	}
 	s.expectEnd()
+}
+
+// topics returns the topics that the request has named.
+func (s *stream) topics() []string {
+	if topics := s.Request.URL.Query()["topic"]; len(topics) > 0 {
+		return topics
+	}
+	return []string{"a"}
 }
 
 // rest reads the rest of the stream.
