@@ -26,8 +26,8 @@
 //
 // A client that reconnects with the id of the last event that it received gets every event
 // that it missed, each once, if the log still holds them all. Config.LogEvents, LogSize and
-// LogAge set how much the log holds. If the log does not hold them all, the client is told
-// of the gap before anything else, by a response header named [GapHeader] and an event
+// LogAge set how much the log holds. If the log does not hold them all, or they are more
+// than Config.MaxReplay, the client is told of the gap before anything else, by a response header named [GapHeader] and an event
 // named [GapEvent].
 //
 // A slow client delays neither the publisher nor the other subscribers. If the log loses
@@ -40,8 +40,8 @@
 //
 //   - A member is a session that a hub serves. See [Member].
 //   - A position is a place in the log: the place of an event, or the one just after it. It
-//     consists of the log's epoch and an offset. It is the event's id, unless the event was
-//     published with another. See [Position].
+//     consists of the log's epoch and an offset. It is the event's id, unless the
+//     application gives the ids (Config.OwnIDs). See [Position].
 //   - A cursor is an offset that belongs to a member: the hub has sent the member every
 //     event up to there that the member should get.
 //   - An event is unsent, for a member, if it is after the member's cursor in one of the
@@ -92,7 +92,7 @@ package hub
 //
 //	Hub.mu    → topic.mu → shard.mu    (a publication)
 //	Hub.mu    → topic.mu               (an eviction, and dropping a topic)
-//	Member.mu → topic.mu               (seeking, following a topic)
+//	Member.mu → topic.mu               (seeking, following a topic, and then wide.mu)
 //	Member.mu → wide.mu                (becoming wide, Unsubscribe)
 //	shard.announcing → topic.mu → wide.mu
 //	shard.announcing → shard.mu
@@ -104,13 +104,13 @@ package hub
 //
 // What each lock guards:
 //
-//   - Hub.mu: the log, the map of topics, droppedFloor, expiry, members, gone (which is
+//   - Hub.mu: the log, the map of topics, droppedFloor, dropped, expiry, members, gone (which is
 //     closed under it), and topic.users. It serializes publications, and so makes the order
 //     of events. Hub.head and Hub.closed are stored only under it.
-//   - Member.mu: links, left, wide and wide.index.
-//   - topic.mu: the topic's entries, first, floor, parts and present, every field of its
-//     parts and their wideLinks, and i, wi, present, left and dropped of its links. topic.last is
-//     stored only under it.
+//   - Member.mu: links, left, rewound, wide and wide.index.
+//   - topic.mu: the topic's entries, first, floor, bytes, own, parts and present, every
+//     field of its parts and their wideLinks, and i, wi, present, left and dropped of its
+//     links. topic.last is stored only under it.
 //   - shard.mu: the shard's queue, news, worker, spare, watch, watched, seenVisit and
 //     members, and Member.i of its members.
 //   - shard.announcing: no field. A goroutine that holds it knows that nobody is in the
@@ -119,9 +119,9 @@ package hub
 //
 // A claim (Member.state) is not a lock, because no goroutine waits for one. The claimant
 // alone sends the hub's events to the session, calls Filter and Key, stores cursor, lastID,
-// last and cut, and uses latest, wide.heads and wide.old, and next and unread of the links.
-// It takes the locks above while it holds the claim. A new link's next is set before the
-// link is in Member.links.
+// last, cut and catchUp, and uses latest, wide.heads and wide.old, and next and unread of the
+// links. It takes the locks above while it holds the claim. A new link's next is set before
+// the link is in Member.links or has news.
 //
 // The remaining fields of Hub, Member, topic, part, link and shard do not change after the
 // value is made, are atomic (see below), or say at the field who may use them.
@@ -145,7 +145,7 @@ package hub
 //   - Member.cursor: only the claimant stores it. A worker reads it before it claims the
 //     member, to skip a member without unsent events. If it reads an old value, which is
 //     lower, it only claims the member for nothing. A claimant that moves the cursor back
-//     (sendSnapshot) delivers before it releases the claim.
+//     (sendSnapshot, rewind) delivers before it releases the claim.
 //   - Member.state: see claim.go.
 //   - Member.caution: the watch stores it, the claimant counts it down. A lost count does
 //     no harm.

@@ -11,8 +11,9 @@ import (
 // Subscription says which events a session is sent, and how.
 type Subscription struct {
 	// Topics are the topics that the session follows. A topic that is named twice counts
-	// once. Config.MaxTopics limits their number. [Member.Subscribe] can add more. A member can be found only through its topics
-	// (with [Hub.Members]), so name at least one.
+	// once. Config.MaxTopics limits their number. A client's last event id holds for these
+	// topics: their missed events are sent. [Member.Subscribe] can add more. A member can be
+	// found only through its topics (with [Hub.Members]), so name at least one.
 	Topics []string
 
 	// Start says where a client begins that has no last event id, or an id from which it
