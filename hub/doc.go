@@ -27,8 +27,8 @@
 // A client that reconnects with the id of the last event that it received gets every event
 // that it missed, each once, if the log still holds them all. Config.LogEvents, LogSize and
 // LogAge set how much the log holds. If the log does not hold them all, or they are more
-// than Config.MaxReplay, the client is told of the gap before anything else, by a response header named [GapHeader] and an event
-// named [GapEvent].
+// than Config.MaxReplay, the client is told of the gap before anything else, by a response
+// header named [GapHeader] and an event named [GapEvent].
 //
 // A slow client delays neither the publisher nor the other subscribers. If the log loses
 // events before they could be sent to a slow client, [Subscription].Slow decides what
@@ -92,7 +92,8 @@ package hub
 //
 //	Hub.mu    → topic.mu → shard.mu    (a publication)
 //	Hub.mu    → topic.mu               (an eviction, and dropping a topic)
-//	Member.mu → topic.mu               (seeking, following a topic, and then wide.mu)
+//	Member.mu → topic.mu               (seeking, following a topic)
+//	Member.mu → topic.mu → wide.mu     (SubscribeFrom)
 //	Member.mu → wide.mu                (becoming wide, Unsubscribe)
 //	shard.announcing → topic.mu → wide.mu
 //	shard.announcing → shard.mu
@@ -104,9 +105,9 @@ package hub
 //
 // What each lock guards:
 //
-//   - Hub.mu: the log, the map of topics, droppedFloor, dropped, expiry, members, gone (which is
-//     closed under it), and topic.users. It serializes publications, and so makes the order
-//     of events. Hub.head and Hub.closed are stored only under it.
+//   - Hub.mu: the log, the map of topics, droppedFloor, dropped, expiry, members, gone
+//     (which is closed under it), and topic.users. It serializes publications, and so makes
+//     the order of events. Hub.head and Hub.closed are stored only under it.
 //   - Member.mu: links, left, rewound, wide and wide.index.
 //   - topic.mu: the topic's entries, first, floor, bytes, own, parts and present, every
 //     field of its parts and their wideLinks, and i, wi, present, left and dropped of its

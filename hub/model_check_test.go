@@ -420,38 +420,45 @@ func requireConsistent(m *model) {
 		m.failf("the log has %d events, %d bytes", n, size)
 	}
 	for _, t := range h.topics {
-		t.mu.Lock()
-		inTopics += t.entries.len()
-		own, sum, evictedID := 0, int64(0), ""
-		if offset := m.lastEvicted(t.name, h.log.evicted); offset > 0 {
-			evictedID = m.at(offset).id
-		}
-		for i := range t.entries.len() {
-			e := t.entries.at(i)
-			sum += int64(len(e.frame))
-			if e.Event.ID != "" {
-				own++
-			}
-			if offset, ok := t.findID(e.Event.ID); ok != m.ownIDs || ok && offset != e.Position.Offset {
-				m.failf("topic %s finds %q at %d, want %d", t.name, e.Event.ID, offset, e.Position.Offset)
-			}
-		}
-		if own != len(t.own.offsets) || sum != t.bytesFrom(0) || m.ownIDs && t.own.evicted != evictedID {
-			m.failf("topic %s has %d own ids, %d bytes, and has evicted %q, want %d, %d and %q", t.name, len(t.own.offsets), t.bytesFrom(0), t.own.evicted, own, sum, evictedID)
-		}
-		for _, p := range t.parts {
-			if p.queued || p.visited != 0 {
-				m.failf("topic %s has a pass in progress", t.name)
-			}
-			for i, l := range p.links {
-				if int(l.i) != i || l.topic != t {
-					m.failf("topic %s: link %d is at %d", t.name, l.i, i)
-				}
-			}
-		}
-		t.mu.Unlock()
+		inTopics += m.requireConsistentTopic(t)
 	}
 	if inTopics != h.log.entries.len() {
 		m.failf("the topics have %d entries, the log %d", inTopics, h.log.entries.len())
 	}
+}
+
+// requireConsistentTopic is requireConsistent for one topic, of which it returns the number
+// of entries. Hub.mu is held.
+func (m *model) requireConsistentTopic(t *topic) int {
+	m.t.Helper()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	own, sum, evictedID := 0, int64(0), ""
+	if offset := m.lastEvicted(t.name, m.h.log.evicted); offset > 0 {
+		evictedID = m.at(offset).id
+	}
+	for i := range t.entries.len() {
+		e := t.entries.at(i)
+		sum += int64(len(e.frame))
+		if e.Event.ID != "" {
+			own++
+		}
+		if offset, ok := t.findID(e.Event.ID); ok != m.ownIDs || ok && offset != e.Position.Offset {
+			m.failf("topic %s finds %q at %d, want %d", t.name, e.Event.ID, offset, e.Position.Offset)
+		}
+	}
+	if own != len(t.own.offsets) || sum != t.bytesFrom(0) || m.ownIDs && t.own.evicted != evictedID {
+		m.failf("topic %s has %d own ids, %d bytes, and has evicted %q, want %d, %d and %q", t.name, len(t.own.offsets), t.bytesFrom(0), t.own.evicted, own, sum, evictedID)
+	}
+	for _, p := range t.parts {
+		if p.queued || p.visited != 0 {
+			m.failf("topic %s has a pass in progress", t.name)
+		}
+		for i, l := range p.links {
+			if int(l.i) != i || l.topic != t {
+				m.failf("topic %s: link %d is at %d", t.name, l.i, i)
+			}
+		}
+	}
+	return t.entries.len()
 }

@@ -91,6 +91,31 @@ func TestReaderShared(t *testing.T) {
 	}
 }
 
+// The id that ends a catch-up is for one member only, although the reader reuses its frames.
+func TestReaderAfterACatchUp(t *testing.T) {
+	h, err := New(Config{})
+	require.NoError(t, err)
+	for range 3 {
+		_, err = h.Publish(t.Context(), "a", sse.Event{Data: "x"})
+		require.NoError(t, err)
+	}
+	var shared reader
+	ids := []string{Position{h.epoch, 1}.String(), Position{h.epoch, 2}.String(), Position{h.epoch, 3}.String()}
+	s := new(readerSession)
+	m := newMember(h, s, Subscription{}) // the test has claimed it, so no worker sends to it
+	require.NoError(t, h.admit(m, nil))
+	m.placeCursor("", Now)
+	require.NoError(t, m.SubscribeFrom(After(Position{h.epoch, 1}), "a"))
+	require.Equal(t, statusDone, m.deliver(h.head.Load(), &shared))
+	require.Equal(t, []string{ids[1], ids[2], ids[2]}, s.ids)
+
+	s = new(readerSession)
+	m = openMember(t, h, s, Subscription{Topics: []string{"a"}})
+	m.seek(0)
+	require.Equal(t, statusDone, m.deliver(h.head.Load(), &shared))
+	require.Equal(t, ids, s.ids)
+}
+
 // Every event up to the head is in the log when a reader looks for it.
 func TestReadWhatIsPublished(t *testing.T) {
 	h, err := New(Config{})

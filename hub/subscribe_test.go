@@ -117,6 +117,34 @@ func TestSubscribeFromAnOlderPosition(t *testing.T) {
 	}
 }
 
+// Older events that take several writes are followed by one id.
+func TestSubscribeFromFarBehind(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{})
+		s := a.connect("/")
+		m := a.member("a")
+		a.publishN("room", 1, 1200)
+		a.publish("a", sse.Event{Data: "x"})
+		s.expect("x")
+		require.NoError(t, m.SubscribeFrom(hub.Beginning, "room"))
+		s.expectN(1, 1200)
+		require.Equal(t, "id: "+a.Position().String()+"\n\n", s.block().text)
+	})
+}
+
+// MaxReplay does not apply to SlowLatest, which sends only the newest event.
+func TestSubscribeFromWithSlowLatest(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{hub: hub.Config{MaxReplay: 200}, sub: hub.Subscription{Slow: hub.SlowLatest}})
+		s := a.connect("/")
+		m := a.member("a")
+		before := a.Position()
+		a.publishN("room", 1, 100)
+		require.NoError(t, m.SubscribeFrom(hub.After(before), "room"))
+		s.expect("100")
+	})
+}
+
 // A client that is cut off while it gets older events gets some events of other topics a
 // second time, and none is lost.
 func TestSubscribeFromIsCutOff(t *testing.T) {
