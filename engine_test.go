@@ -402,7 +402,9 @@ func TestShutdownAndAHubThatDoesNotEndItsSession(t *testing.T) {
 		w2.expect(chunk("data: last\n\n"))
 		require.Contains(t, w2.rest(), "retry: ")
 		require.NoError(t, late.Context().Err())
-		require.ErrorIs(t, testkit.Receive(t, down), context.DeadlineExceeded)
+		if err := testkit.Receive(t, down); err != nil { // nil if the session ends in the moment in which it is cut off
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		}
 		require.Contains(t, w1.rest(), "retry: ")
 		for range 2 {
 			require.Equal(t, sse.EndShutdown, testkit.Receive(t, d.ends).Reason)

@@ -260,8 +260,12 @@ func TestKickInEachStage(t *testing.T) {
 				}
 				release()
 
-				data, err := testkit.Receive(t, opened).remaining()
+				s := testkit.Receive(t, opened)
+				data, err := s.remaining()
 				require.NoError(t, err)
+				if strings.HasPrefix(name, "snapshot") {
+					require.Empty(t, s.id, "a client that has not got the snapshot must not resume as if it had")
+				}
 				require.Equal(t, tt.data, data)
 				for _, cause := range pr.left(tt.joins) {
 					require.ErrorIs(t, cause, hub.ErrKicked)
