@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,22 +66,26 @@ func TestAdmitDuringAShutdown(t *testing.T) {
 	require.Equal(t, sse.ErrShutdown, m.ending.Load().cause)
 }
 
-// A later shutdown moves the limit of an earlier one, but not that of a kick.
+// A later shutdown moves the limit of an earlier one, even while it is being delivered.
 func TestEndSoonTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newLogHub(t, Config{})
 		s := new(endingSession)
-		m := newMember(h.Hub, s, Subscription{})
+		var m *Member
+		again := sync.OnceFunc(func() {
+			h.publishTo("a")
+			require.True(t, m.endSoon(sse.ErrShutdown))
+			h.publishTo("a")
+		})
+		m = newMember(h.Hub, s, Subscription{Filter: func(*Message) bool { again(); return true }})
 		require.True(t, h.admit(m, []string{"a"}))
 		defer m.leave(nil)
 		m.placeCursor("", Now)
 		h.publishTo("a")
 		require.True(t, m.endSoon(sse.ErrShutdown))
 		h.publishTo("a")
-		require.True(t, m.endSoon(sse.ErrShutdown))
-		h.publishTo("a")
 		require.Equal(t, statusEnded, m.deliver(h.head.Load(), new(reader)))
-		require.Len(t, s.ids, 2)
+		require.Len(t, s.ids, 3)
 		require.Equal(t, []error{sse.ErrShutdown}, s.ends)
 
 		m.leave(nil)
