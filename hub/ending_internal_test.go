@@ -11,15 +11,15 @@ import (
 	"github.com/chi-sse/sse"
 )
 
-// endingSession records the ids of the events that it is sent, and the causes of its end.
-type endingSession struct {
+// endingRecorder records the ids of the events that it is sent, and the causes of its end.
+type endingRecorder struct {
 	readerSession
 	ends []error
 }
 
-func (s *endingSession) Grace() time.Duration { return time.Hour }
-func (s *endingSession) End(cause error)      { s.ends = append(s.ends, cause) }
-func (s *endingSession) Interrupt()           {}
+func (s *endingRecorder) Grace() time.Duration { return time.Hour }
+func (s *endingRecorder) End(cause error)      { s.ends = append(s.ends, cause) }
+func (s *endingRecorder) Interrupt()           {}
 
 // A delivery stops at the limit of an ending, even if its reader has later events at hand
 // from another member.
@@ -28,10 +28,10 @@ func TestDeliverUpToTheLimit(t *testing.T) {
 	h, err := New(Config{})
 	require.NoError(t, err)
 	var ms [2]*Member
-	var sessions [2]endingSession
+	var sessions [2]endingRecorder
 	for i := range ms {
 		ms[i] = newMember(h, &sessions[i], Subscription{}) // claimed, so no worker sends to it
-		require.True(t, h.admit(ms[i], []string{"a"}))
+		require.NoError(t, h.admit(ms[i], []string{"a"}))
 		ms[i].placeCursor("", Now)
 	}
 	for range 5 {
@@ -53,16 +53,16 @@ func TestAdmitDuringAShutdown(t *testing.T) {
 	t.Parallel()
 	h, err := New(Config{})
 	require.NoError(t, err)
-	m := newMember(h, new(endingSession), Subscription{})
+	m := newMember(h, new(endingRecorder), Subscription{})
 	m.shard.mu.Lock() // admit waits before Shutdown could see the member
-	admitted := make(chan bool, 1)
+	admitted := make(chan error, 1)
 	go func() { admitted <- h.admit(m, []string{"a"}) }()
 	for h.Stats().Members == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	h.closed.Store(true)
 	m.shard.mu.Unlock()
-	require.True(t, <-admitted)
+	require.NoError(t, <-admitted)
 	require.Equal(t, sse.ErrShutdown, m.ending.Load().cause)
 }
 
@@ -70,7 +70,7 @@ func TestAdmitDuringAShutdown(t *testing.T) {
 func TestEndSoonTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newLogHub(t, Config{})
-		s := new(endingSession)
+		s := new(endingRecorder)
 		var m *Member
 		again := sync.OnceFunc(func() {
 			h.publishTo("a")
@@ -78,7 +78,7 @@ func TestEndSoonTwice(t *testing.T) {
 			h.publishTo("a")
 		})
 		m = newMember(h.Hub, s, Subscription{Filter: func(*Message) bool { again(); return true }})
-		require.True(t, h.admit(m, []string{"a"}))
+		require.NoError(t, h.admit(m, []string{"a"}))
 		defer m.leave(nil)
 		m.placeCursor("", Now)
 		h.publishTo("a")
