@@ -62,12 +62,10 @@ func (s *ServerSession) callHooks(sent Sent, opened bool) {
 // writeFrame is the part of write under mu. If there is an OnSend to call, it sets sent to
 // the argument. (To return a Sent would copy it twice for each event, mostly for nobody.)
 func (s *ServerSession) writeFrame(frame []byte, events int, kind writeKind, sent *Sent) (opened bool, err error) {
-	if !s.mu.TryLock() { // a write is under way, which may wait for the client
-		if l := s.seal.Load(); l != nil && l.stops(kind) {
-			return false, s.closedError()
-		}
-		s.mu.Lock()
+	if l := s.seal.Load(); l != nil && l.stops(kind) { // at once, even if a write waits for the client
+		return false, s.closedError()
 	}
+	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l := s.seal.Load(); s.state == closed || l != nil && l.stops(kind) {
 		return false, s.closedError()
