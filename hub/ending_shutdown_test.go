@@ -14,6 +14,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // One call drains the plugin and the hub: clients that read get everything, and one that does
@@ -92,7 +93,7 @@ func TestShutdownWaitsForAClientThatReads(t *testing.T) {
 			time.Sleep(6 * time.Millisecond)
 		}
 		s.farewell()
-		require.NoError(t, receive(t, down))
+		require.NoError(t, testkit.Receive(t, down))
 	})
 }
 
@@ -109,7 +110,7 @@ func TestShutdownWhileServeFails(t *testing.T) {
 				return at, errOwn
 			}},
 			serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
-				matches(t, h.Serve(s, sub), errOwn)
+				testkit.ErrorIs(t, h.Serve(s, sub), errOwn)
 				<-s.Done()
 				return nil
 			},
@@ -119,13 +120,13 @@ func TestShutdownWhileServeFails(t *testing.T) {
 			_, err := a.try(a.client, "/", browser...)
 			answered <- err
 		}()
-		receive(t, in)
+		testkit.Receive(t, in)
 		down := make(chan error, 1)
 		go func() { down <- a.plugin.Shutdown(context.Background()) }()
 		time.Sleep(5 * time.Millisecond)
 		close(goOn)
-		require.NoError(t, receive(t, down))
-		require.NoError(t, receive(t, answered))
+		require.NoError(t, testkit.Receive(t, down))
+		require.NoError(t, testkit.Receive(t, answered))
 		require.Equal(t, sse.EndShutdown, a.end().Reason)
 	})
 }
@@ -140,11 +141,11 @@ func TestEndsBesideEachOther(t *testing.T) {
 			all.Go(func() {
 				for range 10 {
 					s, err := a.try(a.client, "/?topic=a&topic=b", browser...)
-					if !noError(t, err) {
+					if !testkit.NoError(t, err) {
 						return
 					}
 					_, err = s.remaining()
-					noError(t, err)
+					testkit.NoError(t, err)
 				}
 			})
 		}
@@ -180,12 +181,12 @@ func TestEndsBesideEachOther(t *testing.T) {
 			})
 		}
 		time.Sleep(20 * time.Millisecond)
-		others.Go(func() { noError(t, a.Shutdown(context.Background())) })
-		others.Go(func() { noError(t, a.plugin.Shutdown(context.Background())) })
+		others.Go(func() { testkit.NoError(t, a.Shutdown(context.Background())) })
+		others.Go(func() { testkit.NoError(t, a.plugin.Shutdown(context.Background())) })
 		all.Wait()
 		close(stop)
 		others.Wait()
-		eventually(t, func() bool { return a.Stats().Members == 0 }, "all members to leave")
+		testkit.Eventually(t, func() bool { return a.Stats().Members == 0 }, "all members to leave")
 		pr.left(pr.joined(t, a))
 	})
 }
