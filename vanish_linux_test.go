@@ -34,6 +34,7 @@ type vanishServer struct {
 
 // listen is an option for newModeServer: the server is in network.
 func listen(t testing.TB, network *testkit.Network) func(*httptest.Server) {
+	t.Helper()
 	return func(srv *httptest.Server) {
 		srv.Listener.Close()
 		require.NoError(t, network.Server.Do(func() (err error) {
@@ -82,99 +83,107 @@ func TestVanishedClient(t *testing.T) {
 		sendGap = 50 * time.Millisecond
 	)
 	network := testkit.NewNetwork(t)
-	for _, m := range []struct {
+	needMultipathTCP(t, network)
+	count := func(send func(i int) error) error {
+		for i := 0; ; i++ {
+			if err := send(i); err != nil {
+				return err
+			}
+			time.Sleep(sendGap)
+		}
+	}
+	type test struct {
 		mode
 		multipath bool
 		within    time.Duration
-	}{
-		{mode{byHandler, testkit.HTTP1, true}, false, 5 * time.Second},
-		{mode{byHandler, testkit.HTTP1TLS, true}, false, 5 * time.Second},
-		{mode{byHandler, testkit.HTTP2, true}, false, 5 * time.Second},
-		{mode{byHub, testkit.HTTP1, true}, false, 5 * time.Second},
-		{mode{byDetachingHub, testkit.HTTP1, true}, false, 5 * time.Second},
-		{mode{byDetachingHub, testkit.HTTP1, false}, false, 5 * time.Second},
-		{mode{byDetachingHub, testkit.HTTP1TLS, false}, false, 5 * time.Second},
+
+		*vanishServer
+		gone, returns      testkit.Path
+		cut                time.Time
+		staying, returning *stream
+	}
+	tests := []*test{
+		{mode: mode{byHandler, testkit.HTTP1, true}, within: 5 * time.Second},
+		{mode: mode{byHandler, testkit.HTTP1TLS, true}, within: 5 * time.Second},
+		{mode: mode{byHandler, testkit.HTTP2, true}, within: 5 * time.Second},
+		{mode: mode{byHub, testkit.HTTP1, true}, within: 5 * time.Second},
+		{mode: mode{byDetachingHub, testkit.HTTP1, true}, within: 5 * time.Second},
+		{mode: mode{byDetachingHub, testkit.HTTP1, false}, within: 5 * time.Second},
+		{mode: mode{byDetachingHub, testkit.HTTP1TLS, false}, within: 5 * time.Second},
 		// The kernel refuses TCP_USER_TIMEOUT, so heartbeats have to find out.
-		{mode{byHandler, testkit.HTTP1, true}, true, 10 * time.Second},
-		{mode{byDetachingHub, testkit.HTTP1, false}, true, 10 * time.Second},
-	} {
+		{mode: mode{byHandler, testkit.HTTP1, true}, multipath: true, within: 10 * time.Second},
+		{mode: mode{byDetachingHub, testkit.HTTP1, false}, multipath: true, within: 10 * time.Second},
+	}
+
+	// All modes share each wait.
+	for _, m := range tests {
+		s := &vanishServer{network: network, multipath: m.multipath}
+		m.vanishServer = s
+		cfg := sse.Config{Heartbeat: sse.Heartbeat{Period: beat}, WriteTimeout: timeout}
+		s.modeServer = newModeServer(t, m.mode, cfg, func(ss *sse.ServerSession) error {
+			if ss.Call().URL.Path != "/count" {
+				return untilDone(ss)
+			}
+			if err := ss.Send(sse.Event{Data: "open"}); err != nil {
+				return err
+			}
+			return count(func(i int) error { return ss.Send(sse.Event{Data: strconv.Itoa(i)}) })
+		}, listen(t, network))
+		for _, topic := range []string{"quiet", "count"} {
+			_, err := s.hub.Publish(t.Context(), topic, sse.Event{Data: "open"})
+			require.NoError(t, err)
+		}
+		go func() {
+			_ = count(func(i int) error {
+				_, err := s.hub.Publish(context.Background(), "count", sse.Event{Data: strconv.Itoa(i)})
+				return err
+			})
+		}()
+		m.gone, m.returns = network.Path(), network.Path()
+		s.connect(t, m.gone, "quiet", reading{})
+		m.staying = s.connect(t, network.Path(), "quiet", reading{})
+		m.returning = s.connect(t, m.returns, "count", reading{})
+	}
+	for _, m := range tests {
+		m.cut = time.Now()
+		m.gone.Cut()
+		m.returns.Cut()
+	}
+	for _, m := range tests {
+		time.Sleep(time.Until(m.cut.Add(800 * time.Millisecond)))
+		m.returns.Restore()
+	}
+	for _, m := range tests {
 		name := m.String()
 		if m.multipath {
 			name += " and multipath TCP"
 		}
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			if m.multipath {
-				needMultipathTCP(t, network)
-			}
-			count := func(send func(i int) error) error {
-				for i := 0; ; i++ {
-					if err := send(i); err != nil {
-						return err
-					}
-					time.Sleep(sendGap)
-				}
-			}
-			cfg := sse.Config{Heartbeat: sse.Heartbeat{Period: beat}, WriteTimeout: timeout}
-			s := &vanishServer{network: network, multipath: m.multipath}
-			s.modeServer = newModeServer(t, m.mode, cfg, func(ss *sse.ServerSession) error {
-				if ss.Call().URL.Path != "/count" {
-					return untilDone(ss)
-				}
-				if err := ss.Send(sse.Event{Data: "open"}); err != nil {
-					return err
-				}
-				return count(func(i int) error { return ss.Send(sse.Event{Data: strconv.Itoa(i)}) })
-			}, listen(t, network))
-			for _, topic := range []string{"quiet", "count"} {
-				_, err := s.hub.Publish(t.Context(), topic, sse.Event{Data: "open"})
-				require.NoError(t, err)
-			}
-			go func() {
-				_ = count(func(i int) error {
-					_, err := s.hub.Publish(t.Context(), "count", sse.Event{Data: strconv.Itoa(i)})
-					return err
-				})
-			}()
-
-			gone, stays, returns := network.Path(), network.Path(), network.Path()
-			s.connect(t, gone, "quiet", reading{})
-			staying := s.connect(t, stays, "quiet", reading{})
-			returning := s.connect(t, returns, "count", reading{})
-			cut := time.Now()
-			gone.Cut()
-			returns.Cut()
-			time.Sleep(time.Until(cut.Add(800 * time.Millisecond)))
-			returns.Restore()
-
-			e := testkit.Receive(t, s.ends)
-			t.Logf("noticed after %v", e.at.Sub(cut).Round(time.Millisecond))
-			require.Equal(t, gone.Client, e.client)
+			e := testkit.Receive(t, m.ends)
+			t.Logf("noticed after %v", e.at.Sub(m.cut).Round(time.Millisecond))
+			require.Equal(t, m.gone.Client, e.client, "%v: %v", e.Reason, e.Err)
 			require.Equal(t, sse.EndClientGone, e.Reason)
-			require.Less(t, e.at.Sub(cut), m.within)
+			require.Less(t, e.at.Sub(m.cut), m.within)
 
-			heartbeats := bufio.NewScanner(staying.Body) // the decoder would skip those of a hub
+			heartbeats := bufio.NewScanner(m.staying.Body) // the decoder would skip those of a hub
 			for time.Since(e.at) < 2*beat {
 				require.True(t, heartbeats.Scan())
 			}
-			first, err := strconv.Atoi(returning.nextData())
+			first, err := strconv.Atoi(m.returning.nextData())
 			require.NoError(t, err)
-			last := first
-			for ; time.Since(cut) < 2*timeout || last < first+60; last++ {
-				require.Equal(t, strconv.Itoa(last+1), returning.nextData(), "an event is lost")
+			for i := first; time.Since(m.cut) < 2*timeout || i < first+60; i++ {
+				require.Equal(t, strconv.Itoa(i+1), m.returning.nextData(), "an event is lost")
 			}
-			require.Equal(t, 2, s.plugin.Len())
-			require.Empty(t, s.ends)
+			require.Equal(t, 2, m.plugin.Len())
+			require.Empty(t, m.ends)
 		})
 	}
-	t.Cleanup(func() { // after all subtests
-		var counters []byte
-		require.NoError(t, network.Server.Do(func() (err error) {
-			counters, err = os.ReadFile("/proc/thread-self/net/snmp")
-			return err
-		}))
-		require.Regexp(t, `\nIcmp: 0 `, string(counters), "ICMP errors have told the server")
-	})
+	var counters []byte
+	require.NoError(t, network.Server.Do(func() (err error) {
+		counters, err = os.ReadFile("/proc/thread-self/net/snmp")
+		return err
+	}))
+	require.Regexp(t, `\nIcmp: 0 `, string(counters), "ICMP errors have told the server")
 }
 
 // Over multipath TCP, a client that falls behind acknowledges less than it is sent, and so the
