@@ -231,3 +231,24 @@ func TestSubscribeFromWithASelection(t *testing.T) {
 		require.Nil(t, m.latest.byKey)
 	}
 }
+
+// If the older events have left the log before the first was sent, that is a gap after what
+// the session had been sent.
+func TestSubscribeFromLost(t *testing.T) {
+	for _, topics := range []int{1, wideTopics + 1} {
+		h, names := quietHub(t, Config{LogEvents: 10}), topicNames(topics+1)
+		s := new(readerSession)
+		m := openMember(t, h, s, Subscription{Topics: names[:topics]})
+		publishTo(t, h, names[topics])
+		last := publishTo(t, h, names[0])
+		var r reader
+		require.Equal(t, statusDone, m.deliver(h.head.Load(), &r))
+		require.NoError(t, m.SubscribeFrom(Beginning, names[topics]))
+		for range 20 {
+			publishTo(t, h, "other")
+		}
+		require.Equal(t, statusGap, m.deliver(h.head.Load(), &r))
+		require.Equal(t, last.Offset, m.cursor.Load())
+		require.Equal(t, []string{last.String()}, s.ids)
+	}
+}
