@@ -33,7 +33,7 @@ const maxOwnID = 1024
 
 // checkOwnID returns an *event.FieldError if a published event must not have id.
 func (h *Hub) checkOwnID(id string) error {
-	reason := ""
+	var reason string
 	switch {
 	case !h.cfg.OwnIDs && id != "":
 		reason = "must be empty in a published event unless hub.Config.OwnIDs is set"

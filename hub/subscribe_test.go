@@ -81,7 +81,7 @@ func TestSubscribeFromAnOlderPosition(t *testing.T) {
 	}{
 		"Now":       {func(hub.Position) hub.Start { return hub.Now }, ""},
 		"Latest":    {func(hub.Position) hub.Start { return hub.Latest }, "5"},
-		"After":     {func(third hub.Position) hub.Start { return hub.After(third) }, "4 5"},
+		"After":     {hub.After, "4 5"},
 		"Beginning": {func(hub.Position) hub.Start { return hub.Beginning }, "1 2 3 4 5"},
 	} {
 		t.Run(name, func(t *testing.T) {
