@@ -57,12 +57,12 @@ func TestSubscribeFromLosesNothing(t *testing.T) {
 		deliver := func() {
 			n := len(s.blocks)
 			require.Equal(t, statusDone, m.deliver(h.head.Load(), &shared))
-			last := uint64(0)
 			for _, block := range s.blocks[n:] {
 				_, id, _ := strings.Cut(strings.TrimSpace(block), "id: ")
 				pos, err := ParsePosition(id)
 				require.NoError(t, err)
-				if last = pos.Offset; !strings.HasPrefix(block, "id: ") {
+				last := pos.Offset
+				if !strings.HasPrefix(block, "id: ") {
 					require.False(t, sent[last], "seed %d: %d was sent twice", seed, last)
 					sent[last] = true
 				}

@@ -43,8 +43,13 @@ type randomTransport struct {
 }
 
 var randomTransports = []randomTransport{
-	{http1, false}, {http2, false}, {h2c, false}, {detached, false}, {detachedTLS, false},
-	{http1, true}, {detached, true},
+	{http1, false},
+	{http2, false},
+	{h2c, false},
+	{detached, false},
+	{detachedTLS, false},
+	{http1, true},
+	{detached, true},
 }
 
 // String returns the name of tr for its test.
