@@ -42,8 +42,10 @@ func (c *Conn) EndWrites() error {
 // EndWrites before it.
 func (c *Conn) CloseAfterPeer() {
 	conn := underTLS(c.Conn)
-	_ = conn.SetReadDeadline(time.Now().Add(lingerTime))
+	// A timer and not a read deadline, because a Watch that reads from c would lift that.
+	timer := time.AfterFunc(lingerTime, func() { _ = conn.Close() })
 	_, _ = io.CopyN(io.Discard, conn, lingerBytes) // whatever ends it
+	timer.Stop()
 	_ = conn.Close()
 }
 
