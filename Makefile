@@ -6,7 +6,7 @@ MODULES := $(sort $(dir $(shell find . -name go.mod -not -path '*/.*' -not -path
 GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 RACE        ?= -race
-TIMEOUT     ?= 5m
+TIMEOUT     ?= 10m
 GOTESTFLAGS ?=
 BENCH       ?= .
 COUNT       ?= 6
