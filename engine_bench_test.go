@@ -69,4 +69,5 @@ func BenchmarkOpen(b *testing.B) {
 
 type discardWithDeadlines struct{ discard }
 
+func (discardWithDeadlines) SetReadDeadline(time.Time) error  { return nil }
 func (discardWithDeadlines) SetWriteDeadline(time.Time) error { return nil }

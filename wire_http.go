@@ -70,10 +70,12 @@ func (x *httpWire) self() *wire {
 // on reading a body, beyond http.Server.ReadTimeout.
 func (x *httpWire) open(r *http.Request, first []byte, began, timeout time.Duration) error {
 	_ = x.direct.SetReadDeadline(time.Time{}) // a writer without deadlines has none
-	x.mu.Lock()
-	x.begun = true
-	x.mu.Unlock()
-	x.conn.beginStream(x.timeout)
+	if x.conn != nil {
+		x.mu.Lock()
+		x.begun = true
+		x.mu.Unlock()
+		x.conn.beginStream(x.timeout)
+	}
 	x.writeHead(r)
 	if err := x.write(first, began, timeout); err != nil {
 		return err
