@@ -106,8 +106,8 @@ func (s *ServerSession) warnOfDeadlines(x *httpWire, err error) {
 // it.
 //
 // The context is also done when the server's base context is, or when somebody outside the
-// plugin cancels it. Whoever cancels it with a cause can be told from net/http, which gives
-// none.
+// plugin cancels it. A cancellation with a cause cannot be
+// net/http's, which gives none.
 func (s *ServerSession) onBaseDone(base context.Context) {
 	if connectionOf(base).serverDone() {
 		s.route.plugin.drain()

@@ -65,10 +65,10 @@ type ServerSession struct {
 //	torn     | nothing: the client may have got half a frame    | closed, at the end
 //	closed   | nothing: the wire is not the session's any longer|
 //
-// ServerSession.seal comes on top. Whoever ends the session sets it to ended, without the
-// lock and in any state. From then on no write begins. A write that is under way may go on,
-// and the farewell may follow it. The state becomes closed when the session is finished. A
-// hub may set another seal before that: then only the hub's writes begin.
+// ServerSession.seal comes on top. The goroutine that ends the session sets it to ended,
+// without the lock and in any state. From then on no write begins. A write that is under way
+// may go on, and the farewell may follow it. The state becomes closed when the session is
+// finished. A hub may set another seal before that: then only the hub's writes begin.
 type sessionState uint8
 
 const (
@@ -86,8 +86,8 @@ const (
 //	byHandler       | ServeHTTP, when the handler returns  | byReturn, by Detach
 //	byReturn        | nobody yet: the session is detached, | byEnd, when the handler returns
 //	                | and its handler is running           | finishing, when it returns an error
-//	byEnd           | whoever ends the session starts a    | finishing, at the end
-//	                | goroutine that does                  |
+//	byEnd           | a goroutine that is started when the | finishing, at the end
+//	                | session ends                         |
 //	finishing       | that goroutine                       |
 type finisher = uint32
 

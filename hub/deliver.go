@@ -40,7 +40,7 @@ const (
 //
 // It looks for an ending once, after upTo was read. So an event that is published after the
 // ending was set is not sent: upTo is before it, or the limit is. If there is no ending yet,
-// m's claimant is going to look again, because whoever sets an ending leaves word.
+// m's claimant is going to look again, because the goroutine that sets an ending leaves word.
 //
 // On statusDone the cursor is at upTo or after it. On statusPending the frames are with the
 // session, and m.cut and m.last tell commitWrite what to do when they are written. On

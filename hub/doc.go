@@ -140,7 +140,7 @@ package hub
 //     looks for members, and admit reads it after it has added one. So one of the two sets
 //     the member's ending.
 //   - Member.ending: a delivery reads it once, after Hub.head. If it reads nil too early, it
-//     is the claimant of the member; whoever has set the ending finds the member claimed and
+//     is the claimant of the member; the goroutine that has set the ending finds the member claimed and
 //     leaves word, and the claimant delivers again. What it delivers meanwhile was published
 //     before the ending was set.
 //   - Member.cursor: only the claimant stores it. A worker reads it before it claims the

@@ -152,7 +152,8 @@ func (m *Member) cutOffIfStuck(cause error) {
 	})
 }
 
-// cutOff ends m's session now. A write that is under way fails, whoever's it is.
+// cutOff ends m's session now. A write that is under way fails, whether it is the hub's or the
+// application's.
 func (m *Member) cutOff(cause error) {
 	m.session.End(cause)
 	m.session.Interrupt()
