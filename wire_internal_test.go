@@ -90,3 +90,46 @@ func TestInterruptFollowsTheWire(t *testing.T) {
 	s.interruptWrite()
 	require.True(t, interrupted)
 }
+
+// What net/http would still write of a broken stream fails: its deadline has passed.
+func TestReleaseOfABrokenStream(t *testing.T) {
+	w := &deadlineWriter{ResponseRecorder: httptest.NewRecorder()}
+	x := newHTTPWire(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody), nil, time.Minute)
+	x.release(true, time.Minute)
+	require.Equal(t, []time.Time{longAgo}, w.deadlines)
+}
+
+// A deadline says nothing of the client: it is a timeout or an interruption.
+func TestADeadlineIsNoLeaving(t *testing.T) {
+	w := new(socketWire)
+	require.False(t, w.clientLeft(os.ErrDeadlineExceeded))
+	require.True(t, w.clientLeft(io.ErrClosedPipe))
+}
+
+// deadlineConn records the write deadlines that are set.
+type deadlineConn struct {
+	net.Conn
+	deadlines []time.Time
+}
+
+func (c *deadlineConn) SetWriteDeadline(t time.Time) error {
+	c.deadlines = append(c.deadlines, t)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// A write that has waited leaves no deadline behind, and the end of a session does not wait for
+// a client that has left.
+func TestSocketDeadlines(t *testing.T) {
+	client, server := net.Pipe()
+	defer client.Close()
+	conn := &deadlineConn{Conn: server}
+	w := newSocketWire(conn, true, time.Hour)
+	go func() { _, _ = io.CopyN(io.Discard, client, int64(len("1\r\nx\r\n"))) }()
+	require.NoError(t, w.write([]byte("x"), sinceEpoch(), time.Hour))
+	require.True(t, conn.deadlines[len(conn.deadlines)-1].IsZero())
+
+	w.rest = &rest{b: []byte("half"), late: lateFrames{bytes: 8, events: 1}}
+	require.Zero(t, w.finish(true, time.Hour), "nobody reads")
+	require.Zero(t, w.finish(false, time.Millisecond))
+	require.True(t, w.unfinished)
+}
