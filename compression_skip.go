@@ -29,8 +29,8 @@ import (
 // know that beforehand (for an SSEHandler that was mounted as a function, or for a path that
 // a middleware rewrites), it does nothing until a session begins.
 type guard struct {
-	http.ResponseWriter              // the one that the plugin was called with
-	flush               func() error // of ResponseWriter; nil until it is needed
+	http.ResponseWriter             // the one that the plugin was called with
+	flusher             flushWriter // of ResponseWriter; nil until it is needed
 	base                context.Context
 	plugin              *Plugin
 	stream              bool     // chi's tree says that the response is going to be a stream
@@ -89,7 +89,7 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(g.writer(r), r)
 		if g.handedOver {
-			g.ResponseWriter, g.flush = nowhere{}, nil // drop net/http's writer, with its buffers
+			g.ResponseWriter, g.flusher = nowhere{}, nil // drop net/http's writer, with its buffers
 		}
 		if g.aborted {
 			panic(http.ErrAbortHandler)
@@ -183,11 +183,11 @@ func (g *guard) FlushError() error {
 	if g.sealed {
 		return nil
 	}
-	if g.flush == nil {
-		g.flush = flusher(g.ResponseWriter)
+	if g.flusher == nil {
+		g.flusher = flusher(g.ResponseWriter)
 	}
 	g.flushed = true
-	err := g.flush()
+	err := g.flusher.FlushError()
 	if g.active {
 		g.note(err)
 	}

@@ -59,7 +59,7 @@ func (s *engineSession) Detach() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	x, ok := s.session().wire().(*httpWire)
-	if !ok || x.major != 1 || s.state != open || s.ctx.Err() != nil {
+	if !ok || !x.http1 || s.state != open || s.ctx.Err() != nil {
 		return false
 	}
 	conn, err := x.hijack()

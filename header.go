@@ -14,19 +14,58 @@ func writeHead(w http.ResponseWriter, r *http.Request, g *guard, last bool) {
 // setStreamHeader sets the header of every stream (WHATWG HTML §9.2.5, RFC 9111 §5.2.2),
 // and removes what a middleware may have set for another body. last says that the
 // connection is not used again (RFC 9112 §9.6).
+//
+// It does without the methods of http.Header, which check each name and allocate each value:
+// with them it took an eighth of an opening.
 func setStreamHeader(h http.Header, r *http.Request, last bool) {
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store, no-transform")
-	h.Set("X-Accel-Buffering", "no") // nginx
-	if r.ProtoMajor == 1 && r.ProtoMinor >= 1 {
-		h.Set("Connection", "keep-alive")
-		if last {
-			h.Set("Connection", "close")
+	if len(h) > 0 {
+		for _, name := range [...]string{
+			"Connection", // RFC 9113 §8.2.2; and HTTP/1.0 ends a stream by closing
+			"Content-Length", "Content-Encoding", "Transfer-Encoding", "Trailer", "Etag", "Last-Modified", "Expires", "Pragma",
+		} {
+			delete(h, name)
 		}
-	} else {
-		h.Del("Connection") // RFC 9113 §8.2.2; and HTTP/1.0 ends a stream by closing
 	}
-	for _, name := range [...]string{"Content-Length", "Content-Encoding", "Transfer-Encoding", "Trailer", "Etag", "Last-Modified", "Expires", "Pragma"} {
-		h.Del(name)
+	values := []string{"text/event-stream", "no-store, no-transform", "no", "keep-alive"}
+	h["Content-Type"] = values[0:1:1]
+	h["Cache-Control"] = values[1:2:2]
+	h["X-Accel-Buffering"] = values[2:3:3] // nginx
+	if r.ProtoMajor == 1 && r.ProtoMinor >= 1 {
+		if last {
+			values[3] = "close"
+		}
+		h["Connection"] = values[3:4:4]
 	}
+}
+
+// savedHeader is a copy of a header for which few ask. To make it takes less time than
+// http.Header.Clone, which was an eighth of an opening, and half the memory.
+type savedHeader struct{ fields []headerField }
+
+type headerField struct {
+	name   string
+	values []string
+}
+
+func saveHeader(h http.Header) *savedHeader {
+	fields := make([]headerField, 0, len(h))
+	all := make([]string, 0, len(h)) // most fields have one value
+	for name, values := range h {
+		n := len(all)
+		all = append(all, values...)
+		fields = append(fields, headerField{name, all[n:]})
+	}
+	return &savedHeader{fields}
+}
+
+// header returns the copy, or nil if there is none. The caller must not change it.
+func (s *savedHeader) header() http.Header {
+	if s == nil {
+		return nil
+	}
+	h := make(http.Header, len(s.fields))
+	for _, f := range s.fields {
+		h[f.name] = f.values
+	}
+	return h
 }

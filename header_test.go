@@ -107,3 +107,40 @@ func TestSessionHeaderAfterTheHandlerReturned(t *testing.T) {
 		})
 	}
 }
+
+// The header that Header returns after the end is that of the opening, whatever is done with the
+// response's header since.
+func TestSessionHeaderAfterTheEndIsACopy(t *testing.T) {
+	var s *sse.ServerSession
+	var open http.Header
+	r := newRouter(sse.Config{})
+	r.SSE("/", func(ss *sse.ServerSession) error {
+		h := ss.Header()
+		h["X-Two"] = []string{"1", "2"}
+		h["X-None"] = []string{}
+		testkit.NoError(t, ss.SendData("x"))
+		s, open = ss, ss.Header()
+		return nil
+	})
+	h := record(r, http.MethodGet, "/").Header()
+	require.Equal(t, open, h)
+	require.Len(t, open, 6)
+	h["X-Two"][1] = "3"
+	h.Del("Cache-Control")
+	h.Add("X-Accel-Buffering", "yes")
+	s.Header().Set("X-Two", "4")
+	require.Equal(t, open, s.Header())
+}
+
+// A middleware that adds a value to a field changes no other field.
+func TestStreamHeaderFieldsAreIndependent(t *testing.T) {
+	r := newRouter(sse.Config{})
+	r.SSE("/", func(s *sse.ServerSession) error { return s.Open() })
+	h := record(r, http.MethodGet, "/").Header()
+	want := h.Clone()
+	for name := range want {
+		h.Add(name, "added")
+		want[name] = append(want[name], "added")
+	}
+	require.Equal(t, want, h)
+}

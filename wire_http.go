@@ -22,14 +22,14 @@ import (
 type httpWire struct {
 	me      wire                    // the wire itself; see ServerSession.setWire
 	w       http.ResponseWriter     // the outermost writer: all bytes and flushes go through it
-	flush   func() error            // flushes w
+	flusher flushWriter             // flushes w
 	direct  http.ResponseController // the innermost writer that is known, for deadlines and Hijack
 	guard   *guard                  // nil if the request did not come through one
 	base    context.Context         // the server's context of the request: done when the client has left
 	inner   context.Context         // the request's context, as the middleware has made it
 	conn    *connection             // nil if the server is not attached
-	major   int                     // of the HTTP version
 	timeout time.Duration           // the session's WriteTimeout
+	http1   bool                    // the version is HTTP/1.x
 	http10  bool                    // the version is HTTP/1.0
 	last    bool                    // the head says that the connection is not used again
 
@@ -40,13 +40,13 @@ type httpWire struct {
 	mu         sync.Mutex // guards what follows
 	begun      bool       // conn knows of the stream
 	released   bool       // the connection may be serving another request
-	lastHeader http.Header
+	lastHeader *savedHeader
 }
 
 func newHTTPWire(w http.ResponseWriter, r *http.Request, g *guard, timeout time.Duration) *httpWire {
 	x := &httpWire{
-		w: w, flush: flusher(w), guard: g, base: r.Context(), inner: r.Context(),
-		major: r.ProtoMajor, http10: r.ProtoMajor == 1 && r.ProtoMinor == 0, timeout: timeout, rearmAt: math.MinInt64,
+		w: w, flusher: flusher(w), guard: g, base: r.Context(), inner: r.Context(),
+		http1: r.ProtoMajor == 1, http10: r.ProtoMajor == 1 && r.ProtoMinor == 0, timeout: timeout, rearmAt: math.MinInt64,
 	}
 	direct := w
 	if g != nil {
@@ -118,7 +118,7 @@ func (x *httpWire) write(frame []byte, began, timeout time.Duration) error {
 // A middleware's Flush method may have no error to return. So the guard remembers the error
 // of what has passed it.
 func (x *httpWire) writePart(part []byte, began, timeout time.Duration, flush bool) error {
-	if x.major != 1 {
+	if !x.http1 {
 		x.watch(timeout)
 		defer x.watchdog.Stop()
 	} else if began >= x.rearmAt {
@@ -130,13 +130,13 @@ func (x *httpWire) writePart(part []byte, began, timeout time.Duration, flush bo
 	}
 	_, err := x.w.Write(part)
 	if err == nil && flush {
-		err = x.flush()
+		err = x.flusher.FlushError()
 	}
 	if err == nil && x.guard != nil {
 		err = x.guard.err
 	}
 	if err != nil {
-		err = writeError(err, began, timeout, x.major != 1 || isDeadline(err))
+		err = writeError(err, began, timeout, !x.http1 || isDeadline(err))
 	}
 	return err
 }
@@ -166,7 +166,7 @@ func (x *httpWire) header() http.Header {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.released {
-		return x.lastHeader
+		return x.lastHeader.header()
 	}
 	return x.w.Header()
 }
@@ -202,7 +202,7 @@ func (x *httpWire) release(broken bool, timeout time.Duration) (linger func()) {
 	if x.begun {
 		x.conn.endStream(x.timeout)
 	}
-	x.lastHeader = x.w.Header().Clone()
+	x.lastHeader = saveHeader(x.w.Header())
 	deadline := time.Now().Add(timeout)
 	if broken {
 		deadline = longAgo
@@ -271,14 +271,30 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// flusher returns w's flush, as http.ResponseController finds it, without a search at each
-// call.
-func flusher(w http.ResponseWriter) func() error {
+// flushWriter is what flushes a writer.
+type flushWriter interface{ FlushError() error }
+
+// flusher returns what flushes w, as http.ResponseController finds it, without a search at
+// each call.
+func flusher(w http.ResponseWriter) flushWriter {
 	switch f := w.(type) {
-	case interface{ FlushError() error }:
-		return f.FlushError
+	case flushWriter:
+		return f
 	case http.Flusher:
-		return func() error { f.Flush(); return nil }
+		return silentFlusher{f}
 	}
-	return http.NewResponseController(w).Flush
+	return controller{http.NewResponseController(w)}
 }
+
+// silentFlusher flushes a writer whose Flush has no error.
+type silentFlusher struct{ f http.Flusher }
+
+func (w silentFlusher) FlushError() error {
+	w.f.Flush()
+	return nil
+}
+
+// controller flushes a writer within another one, which it looks for at each call.
+type controller struct{ c *http.ResponseController }
+
+func (w controller) FlushError() error { return w.c.Flush() }
