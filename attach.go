@@ -22,8 +22,12 @@ import (
 //     [Plugin.Shutdown]. Without Attach, a session cannot tell that from a client that leaves.
 //
 // The first two promises are kept on Linux, by TCP_USER_TIMEOUT and TCP_NOTSENT_LOWAT. A
-// session that a hub has detached has its own socket, so it needs no Attach for them. But a hub
-// detaches a session only after it has sent the events that the client had missed.
+// session that a hub detaches has its own socket from its opening on, so these two hold for it
+// without Attach.
+//
+// If a server is not attached, the plugin logs that once, at level Warn: when the first session
+// is detached, or when the first client that is not on the same machine opens a session. So a
+// test, or a server that is tried out, logs nothing unless a hub detaches its sessions.
 //
 // Attach sets srv.ConnContext and srv.BaseContext, and calls those that were set before it.
 //
@@ -51,6 +55,24 @@ func (p *Plugin) Attach(srv *http.Server) {
 		}
 		return context.WithValue(ctx, connectionKey{}, &connection{conn: conn, server: server})
 	}
+}
+
+// warnNotAttached says, once for a plugin, that a session's server is not attached. ctx is the
+// context of a request; without a server, in a test, there is nothing to say.
+func (p *Plugin) warnNotAttached(ctx context.Context) {
+	if ctx.Value(http.ServerContextKey) == nil || !p.warnedNotAttached.CompareAndSwap(false, true) {
+		return
+	}
+	p.cfg.Logger.Warn("sse: the server is not attached; call Plugin.Attach before it starts. Now neither its Shutdown "+
+		"nor the end of its base context shuts the plugin down, and only a detached session notices soon that its client "+
+		"has vanished, and limits the memory for a client that does not read", "server", ctx.Value(http.LocalAddrContextKey))
+}
+
+// fromAfar reports whether a request with the context ctx came over a network, as far as one
+// can tell. A client on this machine does not vanish, and a test's is always there.
+func fromAfar(ctx context.Context) bool {
+	addr, ok := ctx.Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return ok && !addr.IP.IsLoopback()
 }
 
 // connection is a connection of an attached server. It has one stream at a time over

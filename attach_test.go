@@ -3,6 +3,7 @@ package sse_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -208,4 +209,72 @@ func TestReadDeadlineOfAMiddleware(t *testing.T) {
 			})
 		}
 	}
+}
+
+// One warning, at the right time, tells that a server is not attached.
+func TestNotAttachedIsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	open := func(s *sse.ServerSession) error { return s.Open() }
+	detach := func(s *sse.ServerSession) error {
+		engine.Of(s).WillDetach()
+		testkit.NoError(t, s.Open())
+		assert.True(t, engine.Of(s).Detach())
+		s.Close()
+		return nil
+	}
+	from := func(ip string) func(http.Handler) http.Handler {
+		return func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				addr := &net.TCPAddr{IP: net.ParseIP(ip), Port: 80}
+				next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, addr)))
+			})
+		}
+	}
+	for name, tt := range map[string]struct {
+		handler  sse.Handler
+		attached bool
+		local    string // the server's address, if it is not the real one
+		warnings int
+	}{
+		"detached":                          {detach, false, "", 1},
+		"detached, attached":                {detach, true, "", 0},
+		"ordinary":                          {open, false, "", 0},
+		"ordinary, from afar":               {open, false, "192.0.2.1", 1},
+		"ordinary, from afar over IPv6":     {open, false, "2001:db8::1", 1},
+		"ordinary, from this machine":       {open, false, "::1", 0},
+		"ordinary, from afar, and attached": {open, true, "192.0.2.1", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			logs := testkit.NewLog()
+			r := newRouter(sse.Config{Logger: logs.Logger()})
+			r.SSE("/", tt.handler)
+			var h http.Handler = r
+			if tt.local != "" {
+				h = from(tt.local)(r)
+			}
+			srv := serve(t, h, func(srv *httptest.Server) {
+				if tt.attached {
+					r.Plugin().Attach(srv.Config)
+				}
+			})
+			for range 3 {
+				require.NoError(t, get(t, srv, "/").Err)
+			}
+			warnings := logs.Entries("Plugin.Attach")
+			require.Len(t, warnings, tt.warnings)
+			for _, w := range warnings {
+				require.Equal(t, slog.LevelWarn, w.Level)
+			}
+		})
+	}
+	t.Run("without a server", func(t *testing.T) {
+		t.Parallel()
+		logs := testkit.NewLog()
+		r := newRouter(sse.Config{Logger: logs.Logger()})
+		r.SSE("/", open)
+		record(r, http.MethodGet, "/")
+		record(from("192.0.2.1")(r), http.MethodGet, "/")
+		require.Empty(t, logs.Entries("Plugin.Attach"))
+	})
 }

@@ -30,7 +30,7 @@ import (
 // a middleware rewrites), it does nothing until a session begins.
 type guard struct {
 	http.ResponseWriter             // the one that the plugin was called with
-	flusher             flushWriter // of ResponseWriter; nil until it is needed
+	flush               flushWriter // of ResponseWriter; nil until it is needed
 	base                context.Context
 	plugin              *Plugin
 	stream              bool     // chi's tree says that the response is going to be a stream
@@ -89,7 +89,7 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(g.writer(r), r)
 		if g.handedOver {
-			g.ResponseWriter, g.flusher = nowhere{}, nil // drop net/http's writer, with its buffers
+			g.ResponseWriter, g.flush = nowhere{}, nil // drop net/http's writer, with its buffers
 		}
 		if g.aborted {
 			panic(http.ErrAbortHandler)
@@ -183,11 +183,11 @@ func (g *guard) FlushError() error {
 	if g.sealed {
 		return nil
 	}
-	if g.flusher == nil {
-		g.flusher = flusher(g.ResponseWriter)
+	if g.flush == nil {
+		g.flush = flusher(g.ResponseWriter)
 	}
 	g.flushed = true
-	err := g.flusher.FlushError()
+	err := g.flush.FlushError()
 	if g.active {
 		g.note(err)
 	}

@@ -13,14 +13,17 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/engine"
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
@@ -306,4 +309,91 @@ func TestDetachHandlerThatIsCanceled(t *testing.T) {
 			require.ErrorIs(t, e.Err, errOwn)
 		})
 	}
+}
+
+// A session that is going to be detached has its own socket as soon as it is open. Until it is
+// detached, it ends with its handler in the same way as an ordinary session.
+func TestWillDetachEndsAsAnOrdinarySession(t *testing.T) {
+	t.Parallel()
+	large := strings.Repeat("large ", 50_000)
+	for name, handler := range map[string]sse.Handler{
+		"returns":          func(s *sse.ServerSession) error { return s.SendData("x") },
+		"returns at once":  func(*sse.ServerSession) error { return nil },
+		"fails":            func(s *sse.ServerSession) error { return errors.Join(s.SendData("x"), errOwn) },
+		"fails at once":    func(*sse.ServerSession) error { return sse.Error(http.StatusTeapot, nil) },
+		"panics":           func(s *sse.ServerSession) error { testkit.NoError(t, s.SendData("x")); panic(errOwn) },
+		"closes":           func(s *sse.ServerSession) error { testkit.NoError(t, s.SendData("x")); return s.Close() },
+		"sends much":       func(s *sse.ServerSession) error { return errors.Join(s.Send(sse.Event{Data: large}), s.SendData("x")) },
+		"sends much later": func(s *sse.ServerSession) error { return errors.Join(s.SendData("x"), s.Send(sse.Event{Data: large})) },
+	} {
+		for _, version := range []string{"1.0", "1.1"} {
+			t.Run(name+" over HTTP/"+version, func(t *testing.T) {
+				t.Parallel()
+				type outcome struct {
+					status   int
+					body     string
+					broken   bool
+					end      sse.End
+					panicked any
+				}
+				run := func(t *testing.T, announced bool) (o outcome) {
+					t.Helper()
+					var cfg sse.Config
+					ends := endsOf(&cfg)
+					cfg.Retry, cfg.Logger = time.Second, testkit.NewLog().Logger()
+					r := newRouter(cfg)
+					panics := make(chan any, 1)
+					r.Use(func(next http.Handler) http.Handler {
+						return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+							defer func() { panics <- recover() }()
+							next.ServeHTTP(w, r)
+						})
+					})
+					r.SSE("/", func(s *sse.ServerSession) error {
+						if announced {
+							engine.Of(s).WillDetach()
+							defer func() { assert.False(t, ofNetHTTP(s)) }()
+						}
+						return handler(s)
+					})
+					w := overTCP.ask(t, serve(t, r), "GET / HTTP/"+version+"\r\nHost: test\r\nConnection: close\r\n\r\n")
+					resp, err := http.ReadResponse(w.r, nil)
+					require.NoError(t, err)
+					defer resp.Body.Close()
+					body, err := io.ReadAll(resp.Body)
+					e := testkit.Receive(t, ends)
+					e.Duration = 0
+					if p, ok := errors.AsType[*sse.PanicError](e.Err); ok {
+						p.Stack = nil
+					}
+					return outcome{resp.StatusCode, string(body), err != nil, e, testkit.Receive(t, panics)}
+				}
+				ordinary, announced := run(t, false), run(t, true)
+				require.Equal(t, len(ordinary.body), len(announced.body))
+				require.Equal(t, ordinary, announced)
+			})
+		}
+	}
+}
+
+// If the session is open already, it gets its socket at once.
+func TestWillDetachOfAnOpenSession(t *testing.T) {
+	t.Parallel()
+	r := newRouter(sse.Config{})
+	r.SSE("/", func(s *sse.ServerSession) error {
+		testkit.NoError(t, s.SendData("x"))
+		assert.True(t, ofNetHTTP(s))
+		engine.Of(s).WillDetach()
+		assert.False(t, ofNetHTTP(s))
+		return s.SendData("y")
+	})
+	a := get(t, serve(t, r), "/")
+	require.NoError(t, a.Err)
+	require.Equal(t, "data: x\n\ndata: y\n\n", a.Body)
+}
+
+// ofNetHTTP reports whether s is open and its connection is net/http's: otherwise its header is
+// empty.
+func ofNetHTTP(s *sse.ServerSession) bool {
+	return s.Header().Get("Content-Type") == "text/event-stream"
 }

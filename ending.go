@@ -26,11 +26,12 @@ func (s *ServerSession) end(cause error) {
 	s.finishIfUnattended()
 }
 
-// finishServed finishes a session whose handler has returned err, or has panicked.
+// finishServed finishes a session whose handler has returned err, or has panicked. x is the
+// session's first wire. The session may have taken the connection from it.
 func (s *ServerSession) finishServed(x *httpWire, err error, panicked any) {
 	end, sent, opened, broken := s.closeStream(err, false)
 	s.cancel(ErrClosed)
-	x.release(broken, s.route.writeTimeout)
+	s.releaseWire(broken)
 	for _, step := range s.afterwards(end, sent) {
 		step()
 	}
@@ -78,9 +79,7 @@ func (s *ServerSession) finishIfUnattended() {
 // that is why the session ends.
 func (s *ServerSession) finishUnattended(err error, failed bool) {
 	end, sent, _, broken := s.closeStream(err, failed)
-	if linger := s.wire().release(broken, s.route.writeTimeout); linger != nil {
-		s.route.plugin.lingering.Go(linger)
-	}
+	s.releaseWire(broken)
 	s.mu.Lock()
 	owner := s.owner
 	s.mu.Unlock()
@@ -89,6 +88,13 @@ func (s *ServerSession) finishUnattended(err error, failed bool) {
 	}
 	for _, step := range s.afterwards(end, sent) {
 		s.logPanic(step)
+	}
+}
+
+// releaseWire releases the wire of a session that is closed.
+func (s *ServerSession) releaseWire(broken bool) {
+	if linger := s.wire().release(broken, s.route.writeTimeout); linger != nil {
+		s.route.plugin.lingering.Go(linger)
 	}
 }
 

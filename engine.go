@@ -52,26 +52,58 @@ func (s *engineSession) WillDetach() {
 	if x, ok := s.session().wire().(*httpWire); ok {
 		x.last = true
 	}
+	if s.state == open {
+		s.session().takeConnection()
+	}
 }
 
-// Detach takes the connection from net/http and makes it the session's wire.
+// willDetach reports whether the session is to have its connection as soon as it is open. mu
+// is held.
+func (s *ServerSession) willDetach() bool {
+	x, ok := s.wire().(*httpWire)
+	return ok && x.last
+}
+
 func (s *engineSession) Detach() bool {
+	if !s.session().detach() {
+		return false
+	}
+	if connectionOf(s.ctx) == nil {
+		s.route.plugin.warnNotAttached(s.ctx)
+	}
+	return true
+}
+
+// detach is the part of Detach under mu.
+func (s *ServerSession) detach() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	x, ok := s.session().wire().(*httpWire)
-	if !ok || !x.http1 || s.state != open || s.ctx.Err() != nil {
+	if s.finisher.Load() != byHandler || s.state != open || s.ctx.Err() != nil || !s.takeConnection() {
+		return false
+	}
+	s.finisher.Store(byReturn)
+	return true
+}
+
+// takeConnection takes the connection from net/http and makes it the session's wire. It
+// reports whether the session has it. The session must be open. mu is held.
+func (s *ServerSession) takeConnection() bool {
+	x, ok := s.wire().(*httpWire)
+	if !ok {
+		return true
+	}
+	if x.major != 1 {
 		return false
 	}
 	conn, err := x.hijack()
 	if err != nil {
 		return false
 	}
-	w := newSocketWire(conn, s.session().Call().ProtoMinor >= 1, s.route.writeTimeout)
-	s.session().setWire(w)
-	s.finisher.Store(byReturn)
+	w := newSocketWire(conn, s.Call().ProtoMinor >= 1, s.route.writeTimeout)
+	s.setWire(w)
 	x.drop()
-	s.session().shareTimer()
-	w.token = leavings.Add(conn, s.session())
+	s.shareTimer()
+	w.token = leavings.Add(conn, s)
 	return true
 }
 

@@ -159,8 +159,9 @@ type Plugin struct {
 
 	routes atomic.Pointer[routeTable]
 
-	deadlineWarning sync.Once
-	wheels          *wheel.Set[*ServerSession] // the shared timers of detached sessions
+	warnedOfDeadlines atomic.Bool
+	warnedNotAttached atomic.Bool
+	wheels            *wheel.Set[*ServerSession] // the shared timers of detached sessions
 
 	lingering sync.WaitGroup // connections of ended sessions that are about to be closed
 

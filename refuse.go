@@ -42,7 +42,7 @@ func (s *ServerSession) answerUnopened(x *httpWire, end End) {
 	switch end.Reason {
 	case EndReturned, EndClosed: // an empty stream
 		x.writeHead(s.Call())
-		_ = x.flusher.FlushError() // net/http logs what is wrong with the connection
+		_ = x.flush.FlushError() // net/http logs what is wrong with the connection
 		x.guard.seal()
 	case EndStatus, EndHandlerError, EndPanic:
 		s.renderError(x, end.Err)
@@ -77,7 +77,7 @@ func (s *ServerSession) sendAway(x *httpWire, why error) {
 	x.writeHead(s.Call())
 	frame, _ := Event{Retry: retry, Comment: strings.TrimPrefix(why.Error(), "sse: ")}.AppendText(nil) // a valid event
 	if _, err := x.w.Write(frame); err == nil {
-		_ = x.flusher.FlushError() // the client comes back without it, too
+		_ = x.flush.FlushError() // the client comes back without it, too
 	}
 	x.guard.seal()
 }

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// Serving: a request becomes a session, and the route's handler runs. Until the handler has
-// returned, or Detach is called, the session's wire is an httpWire.
+// Serving: a request becomes a session, and the route's handler runs. Until the session opens,
+// its wire is an httpWire, and until the handler has returned as well, unless a hub is going to
+// detach the session.
 
 // ServeHTTP runs a session of the route. HEAD gets the header alone.
 func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -61,6 +62,9 @@ func (s *ServerSession) runHandler(x *httpWire) {
 	if err := x.direct.SetWriteDeadline(time.Time{}); err != nil && x.inner.Value(http.ServerContextKey) != nil {
 		s.warnOfDeadlines(x, err)
 	}
+	if x.conn == nil && fromAfar(x.base) {
+		s.route.plugin.warnNotAttached(x.base)
+	}
 	s.mu.Lock()
 	s.setTimer(s.route.openDelay)
 	s.mu.Unlock()
@@ -94,10 +98,10 @@ func (s *ServerSession) warnOfDeadlines(x *httpWire, err error) {
 	if x.guard != nil {
 		w = x.guard.ResponseWriter
 	}
-	s.route.plugin.deadlineWarning.Do(func() {
+	if s.route.plugin.warnedOfDeadlines.CompareAndSwap(false, true) {
 		s.logger().Warn("sse: writes cannot be bounded in time, and http.Server.WriteTimeout, if it is set, ends streams; "+
 			"the writer that the plugin gets needs a method Unwrap", "writer", fmt.Sprintf("%T", innermost(w)), "error", err)
-	})
+	}
 }
 
 // onBaseDone is called when the context is done that the request had when it reached the

@@ -59,6 +59,7 @@ var modes = []mode{
 	{byDetachingHub, testkit.HTTP1, true},
 	{byDetachingHub, testkit.HTTP1TLS, true},
 	{byDetachingHub, testkit.HTTP1, false},
+	{byDetachingHub, testkit.HTTP1TLS, false},
 }
 
 // modeServer is a server whose sessions are of one mode.
@@ -133,6 +134,8 @@ type reading struct {
 	rate   int // bytes a second
 	most   int // the number of bytes after which the client reads no more; 0 means no limit
 	buffer int // the size of the kernel's receive buffer; 0 means the system's default
+
+	large bool // segments are as large as loopback allows; see smallSegments
 }
 
 // pace is about the time between the reads of a slowConn.
@@ -181,7 +184,11 @@ func (s *modeServer) client(t testing.TB, r reading) *http.Client {
 	t.Helper()
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := (&net.Dialer{Control: smallSegments}).DialContext(ctx, network, addr)
+			dialer := net.Dialer{Control: smallSegments}
+			if r.large {
+				dialer.Control = nil
+			}
+			conn, err := dialer.DialContext(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
@@ -235,23 +242,15 @@ func TestSlowReaderLives(t *testing.T) {
 				}
 				return untilDone(s)
 			})
-			publish := func() {
-				for range events {
-					_, err := s.hub.Publish(t.Context(), "t", sse.Event{Data: data})
-					require.NoError(t, err)
-				}
-			}
-			if m.attached {
-				publish()
+			for range events {
+				_, err := s.hub.Publish(t.Context(), "t", sse.Event{Data: data})
+				require.NoError(t, err)
 			}
 			var began time.Time
 			read := make(chan error, 1)
 			open = append(open, func() {
 				began = time.Now()
 				c := s.open(t, s.client(t, slowly), "t")
-				if !m.attached {
-					publish() // a replay comes before a session is detached
-				}
 				go func() { read <- readBytes(c.Body, "#", size) }()
 				time.AfterFunc(size/slow*time.Second+testkit.Patience, c.leave)
 			})

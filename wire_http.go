@@ -22,14 +22,14 @@ import (
 type httpWire struct {
 	me      wire                    // the wire itself; see ServerSession.setWire
 	w       http.ResponseWriter     // the outermost writer: all bytes and flushes go through it
-	flusher flushWriter             // flushes w
+	flush   flushWriter             // flushes w
 	direct  http.ResponseController // the innermost writer that is known, for deadlines and Hijack
 	guard   *guard                  // nil if the request did not come through one
 	base    context.Context         // the server's context of the request: done when the client has left
 	inner   context.Context         // the request's context, as the middleware has made it
 	conn    *connection             // nil if the server is not attached
+	major   int                     // of the HTTP version
 	timeout time.Duration           // the session's WriteTimeout
-	http1   bool                    // the version is HTTP/1.x
 	http10  bool                    // the version is HTTP/1.0
 	last    bool                    // the head says that the connection is not used again
 
@@ -45,8 +45,8 @@ type httpWire struct {
 
 func newHTTPWire(w http.ResponseWriter, r *http.Request, g *guard, timeout time.Duration) *httpWire {
 	x := &httpWire{
-		w: w, flusher: flusher(w), guard: g, base: r.Context(), inner: r.Context(),
-		http1: r.ProtoMajor == 1, http10: r.ProtoMajor == 1 && r.ProtoMinor == 0, timeout: timeout, rearmAt: math.MinInt64,
+		w: w, flush: flusher(w), guard: g, base: r.Context(), inner: r.Context(),
+		major: r.ProtoMajor, http10: r.ProtoMajor == 1 && r.ProtoMinor == 0, timeout: timeout, rearmAt: math.MinInt64,
 	}
 	direct := w
 	if g != nil {
@@ -118,7 +118,7 @@ func (x *httpWire) write(frame []byte, began, timeout time.Duration) error {
 // A middleware's Flush method may have no error to return. So the guard remembers the error
 // of what has passed it.
 func (x *httpWire) writePart(part []byte, began, timeout time.Duration, flush bool) error {
-	if !x.http1 {
+	if x.major != 1 {
 		x.watch(timeout)
 		defer x.watchdog.Stop()
 	} else if began >= x.rearmAt {
@@ -130,13 +130,13 @@ func (x *httpWire) writePart(part []byte, began, timeout time.Duration, flush bo
 	}
 	_, err := x.w.Write(part)
 	if err == nil && flush {
-		err = x.flusher.FlushError()
+		err = x.flush.FlushError()
 	}
 	if err == nil && x.guard != nil {
 		err = x.guard.err
 	}
 	if err != nil {
-		err = writeError(err, began, timeout, !x.http1 || isDeadline(err))
+		err = writeError(err, began, timeout, x.major != 1 || isDeadline(err))
 	}
 	return err
 }

@@ -116,14 +116,28 @@ func (s *ServerSession) firstFrame(frame []byte) []byte {
 	return append(first, frame...)
 }
 
-// openLocked writes the head and the first frame, and starts the heartbeat.
+// openLocked writes the head and the first frame, and starts the heartbeat. If the session is
+// going to be detached, net/http writes no more than the first part, and the session's own
+// socket writes the rest.
 func (s *ServerSession) openLocked(first []byte) error {
 	s.state = opening
 	s.lastWrite = sinceEpoch()
-	if err := s.wire().open(s.Call(), first, s.lastWrite, s.route.writeTimeout); err != nil {
+	part, detaches, timeout := first, s.willDetach(), s.route.writeTimeout
+	if detaches {
+		part = first[:min(partSize, len(first))]
+	}
+	if err := s.wire().open(s.Call(), part, s.lastWrite, timeout); err != nil {
 		return err
 	}
 	s.state = open
+	if detaches {
+		s.takeConnection()
+	}
+	if rest := first[len(part):]; len(rest) > 0 {
+		if err := s.wire().write(rest, sinceEpoch(), timeout); err != nil {
+			return err
+		}
+	}
 	s.startHeartbeat()
 	return nil
 }

@@ -114,6 +114,11 @@ func (m *Member) open(id string, start Start) error {
 			if err := m.resumeAfterGap(r, GapExpired, m.cursor.Load()); err != nil {
 				return err
 			}
+		case statusPending: // the session has its own socket already
+			if m.session.Finish() != nil {
+				return context.Cause(m.server.Context())
+			}
+			m.commitWrite()
 		case statusEnded:
 			return context.Cause(m.server.Context())
 		default:

@@ -22,7 +22,9 @@ type Session interface {
 	Pack()
 
 	// WillDetach says, before the session is open, that the owner is going to call Detach.
-	// The head then tells the client that the connection ends with the stream.
+	// The head then tells the client that the connection ends with the stream. As soon as the
+	// session is open, it writes to its own socket, if it can be detached at all. Until Detach
+	// it ends with its handler, as any other.
 	WillDetach()
 
 	// Detach makes the session outlive its handler, and reports whether it has done so. It
