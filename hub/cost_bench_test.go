@@ -3,6 +3,7 @@ package hub
 import (
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/chi-sse/sse/internal/engine"
 )
@@ -55,18 +56,40 @@ func BenchmarkFollowMany(b *testing.B) {
 	}
 }
 
-// BenchmarkServeTopics makes a member that follows many topics, and then lets it leave.
+// BenchmarkServeTopics makes a member that follows many topics, until it has joined them, and
+// then lets it leave. The topics are new, or another member follows them, or they have an
+// event in the log. ns/serve and ns/leave are for one topic.
 func BenchmarkServeTopics(b *testing.B) {
 	for _, n := range []int{1, 10, 100, 10_000, 30_000, 60_000} {
-		b.Run("topics="+itoa(n), func(b *testing.B) {
-			h, topics := benchHub(b), benchTopics(n)
-			s := new(benchSession)
-			b.ReportAllocs()
-			for b.Loop() {
-				h.benchOpen(s, Subscription{Topics: topics}).leave(nil)
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/topic")
-		})
+		for _, topicsAre := range []string{"new", "followed", "published"} {
+			b.Run("topics="+itoa(n)+"/"+topicsAre, func(b *testing.B) {
+				h, topics := benchHub(b), benchTopics(n)
+				s := new(benchSession)
+				switch topicsAre {
+				case "followed":
+					for range h.shards { // the one after next is in the same shard
+						h.benchOpen(s, Subscription{Topics: topics})
+					}
+				case "published":
+					for _, topic := range topics {
+						h.benchPublish(topic)
+					}
+				}
+				var serve, leave time.Duration
+				b.ReportAllocs()
+				for b.Loop() {
+					began := time.Now()
+					m := h.benchOpen(s, Subscription{Topics: topics})
+					served := time.Now()
+					m.leave(nil)
+					leave += time.Since(served)
+					serve += served.Sub(began)
+				}
+				all := float64(b.N) * float64(n)
+				b.ReportMetric(float64(serve.Nanoseconds())/all, "ns/serve")
+				b.ReportMetric(float64(leave.Nanoseconds())/all, "ns/leave")
+			})
+		}
 	}
 }
 

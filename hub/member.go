@@ -33,7 +33,7 @@ type Member struct {
 	i       int32      // index in its shard's members; shard.mu guards it
 	links   []*link    // mu guards it
 	few     [1]*link   // memory of links: most members follow one topic
-	one     link       // memory of the first link
+	one     [1]link    // memory of the first link
 
 	last uint64 // offset of the last id in the current write; the claimant's
 	cut  uint64 // where the cursor belongs after that write; the claimant's
@@ -121,7 +121,7 @@ func (m *Member) Unsubscribe(topics ...string) {
 			if m.unlink(l, hooksUnsubscribed) {
 				m.callOnLeave([]*link{l})
 			}
-			m.hub.releaseTopic(l.topic)
+			m.hub.releaseTopics(l.topic)
 		}
 	}
 }

@@ -155,9 +155,14 @@ type run struct {
 // nextOffset returns the offset of the entry that l reads next; none if it has read all; or
 // 0 if entries that it has not read have left the log. Only the claimant of l.m calls it.
 func (l *link) nextOffset() uint64 {
+	l.topic.mu.Lock()
+	defer l.topic.mu.Unlock()
+	return l.nextOffsetLocked()
+}
+
+// nextOffsetLocked is nextOffset with l.topic.mu held.
+func (l *link) nextOffsetLocked() uint64 {
 	t := l.topic
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	switch {
 	case l.dropped || l.next == t.end():
 		return none

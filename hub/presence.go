@@ -66,11 +66,8 @@ func (h *Hub) admit(m *Member, topics []string) error {
 		m.widen(min(len(topics), h.cfg.MaxTopics))
 		m.mu.Unlock()
 	}
-	for _, name := range topics {
-		_, err := m.follow(name, Now)
-		if err != nil && !errors.Is(err, sse.ErrClosed) { // m may have been kicked
-			return err
-		}
+	if err := m.follow(topics, Now, nil); err != nil && !errors.Is(err, sse.ErrClosed) { // m may have been kicked
+		return err
 	}
 	if h.closed.Load() { // Shutdown may have looked for m before it was there
 		m.endSoon(sse.ErrShutdown)
@@ -78,32 +75,72 @@ func (h *Hub) admit(m *Member, topics []string) error {
 	return nil
 }
 
-// follow makes m follow the topic with name, from start on. It returns the new link, or nil
-// if m follows the topic already. It returns sse.ErrClosed if m has left the hub, a
-// *TooManyTopicsError, or a *GapError.
-func (m *Member) follow(name string, start Start) (*link, error) {
-	h := m.hub
-	h.mu.Lock()
-	t := h.topicLocked(name)
-	t.users++ // so that it is not dropped
-	h.mu.Unlock()
-
-	l, err := m.link(t, start)
-	if l == nil {
-		h.releaseTopic(t)
+// follow makes m follow the topics with names, from start on, and appends the new links to
+// links if it is not nil. It makes none for a topic that m follows already. It returns
+// sse.ErrClosed if m has left the hub, a *TooManyTopicsError, or a *GapError; m then follows
+// the topics before the one for which that was so.
+func (m *Member) follow(names []string, start Start, links *[]*link) (err error) {
+	var ts [topicsAtOnce]*topic
+	m.hub.roomForTopics(min(len(names), m.hub.cfg.MaxTopics))
+	for len(names) > 0 && err == nil {
+		some := ts[:min(len(names), len(ts))]
+		m.hub.useTopics(some, names)
+		names = names[len(some):]
+		var unused []*topic
+		if unused, err = m.link(some, start, links); len(unused) > 0 {
+			m.hub.releaseTopics(unused...)
+		}
 	}
-	return l, err
+	return err
 }
 
-// link links m to t. The caller has counted a use of t, which the new link takes over. The
-// results are those of follow.
-func (m *Member) link(t *topic, start Start) (*link, error) {
+// link links m to ts. The caller has counted a use of each, which the new link takes over.
+// It returns those of ts that it has not linked; they are at the front of ts. The rest is as
+// for follow.
+func (m *Member) link(ts []*topic, start Start, links *[]*link) (unused []*topic, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	var memory []link
+	unused = ts[:0]
+	for i, t := range ts {
+		var l *link
+		if err == nil {
+			if len(memory) == 0 {
+				memory = m.linkMemory(len(ts) - i)
+			}
+			l, err = m.linkTopic(t, start, &memory[0])
+		}
+		switch {
+		case l == nil:
+			unused = append(unused, t)
+			continue
+		case links != nil:
+			*links = append(*links, l)
+		}
+		memory = memory[1:]
+	}
+	return unused, err
+}
+
+// linksAtOnce is how many links are allocated together, because that costs less than one after
+// the other. They are freed together, so it must be a small number.
+const linksAtOnce = 12
+
+// linkMemory returns memory for up to n links, and for one at least. mu is held.
+func (m *Member) linkMemory(n int) []link {
+	if m.one[0].topic == nil {
+		return m.one[:]
+	}
+	return make([]link, min(n, linksAtOnce))
+}
+
+// linkTopic links m to t and returns l, which is the new link. It returns nil if m follows t
+// already. The rest is as for link. m.mu is held.
+func (m *Member) linkTopic(t *topic, start Start, l *link) (*link, error) {
 	if m.left {
 		return nil, sse.ErrClosed
 	}
-	if m.linkIndex(t) >= 0 {
+	if t.hasLinks(m.shard) && m.linkIndex(t) >= 0 {
 		return nil, nil //nolint:nilnil // neither a new link nor an error
 	}
 	if limit := m.hub.cfg.MaxTopics; len(m.links) >= limit {
@@ -118,14 +155,10 @@ func (m *Member) link(t *topic, start Start) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &m.one
-	if l.topic != nil {
-		l = new(link)
-	}
 	l.topic, l.m, l.next = t, m, next
-	t.addLink(l)
+	p := t.addLink(l)
 	if w := m.wide; w != nil {
-		t.addWide(l)
+		p.addWide(l)
 		w.index[t] = int32(len(m.links))
 		if next < t.end() {
 			w.addNews(l)
@@ -227,7 +260,7 @@ func (m *Member) depart() (told []*link) {
 		m.shard.announce() // what was published before gives news only to links that are in their topics
 	}
 	for _, l := range links {
-		if m.unlink(l, hooksLeft) {
+		if m.unlink(l, hooksLeft) && m.hub.cfg.OnLeave != nil {
 			told = append(told, l)
 		}
 	}
@@ -251,9 +284,7 @@ func (m *Member) leave(cause error) (shutdown *ending) {
 		m.wide.index = nil
 	}
 	m.mu.Unlock()
-	for _, l := range links {
-		m.hub.releaseTopic(l.topic)
-	}
+	m.hub.releaseLinks(links)
 	if !m.shard.removeMember(m) {
 		return shutdown // it was not admitted
 	}

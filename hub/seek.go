@@ -81,6 +81,10 @@ func (m *Member) seek(offset uint64) (floor uint64, ok bool) {
 	defer m.mu.Unlock()
 	floor = offset
 	selected := m.latest != nil && m.latest.skipTo(offset, m.cursor.Load())
+	w := m.wide
+	if w != nil {
+		w.dropUnread()
+	}
 	for _, l := range m.links {
 		t := l.topic
 		t.mu.Lock()
@@ -90,9 +94,11 @@ func (m *Member) seek(offset uint64) (floor uint64, ok bool) {
 			next = max(next, l.next) // what is before is in the selection
 		}
 		l.next = next
+		if w != nil {
+			w.addHead(l.nextOffsetLocked(), l)
+		}
 		t.mu.Unlock()
 	}
-	m.findUnread()
 	m.cursor.Store(offset)
 	return floor, floor == offset
 }

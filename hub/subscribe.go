@@ -47,15 +47,8 @@ func (m *Member) SubscribeFrom(start Start, topics ...string) (err error) {
 		return fmt.Errorf("hub: subscribe: %w", errTopic)
 	}
 	links := make([]*link, 0, len(topics))
-	for _, name := range topics {
-		var l *link
-		if l, err = m.follow(name, start); err != nil {
-			err = fmt.Errorf("hub: subscribe: %w", err)
-			break
-		}
-		if l != nil {
-			links = append(links, l)
-		}
+	if err = m.follow(topics, start, &links); err != nil {
+		err = fmt.Errorf("hub: subscribe: %w", err)
 	}
 	if start != Now && m.claim() { // otherwise the claimant looks again
 		go m.deliverAll(statusDone)

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"maps"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,9 @@ type topic struct {
 	own     ownIDs
 	parts   []*part // one for each shard that has had followers
 	present int     // members that have joined
+
+	oneOfParts [1]*part // memory of parts
+	onePart    part     // memory of the first part
 
 	users int // links, and calls that are about to link; the topic is not dropped meanwhile; Hub.mu guards it
 }
@@ -67,14 +71,16 @@ func (t *topic) bytesFrom(n uint64) int64 {
 type part struct {
 	topic *topic
 	shard *shard
-	links []*link
-	wide  *wideLinks // those of wide members; nil if there were none
+	links []*link // links[:wide] are those of wide members
 
-	queued  bool   // it is in the shard's queue, or its worker's part
-	again   bool   // a link has moved to before visited, untaken; another pass must follow
-	visited int    // links[:visited] have been taken in this pass; 0 between passes
-	newest  uint64 // topic.last when the pass began
-	stalls  int    // stalls in this pass, while no worker has the part
+	wide     int32
+	queued   bool     // it is in the shard's queue, or its worker's part
+	again    bool     // a link has moved to before visited, untaken; another pass must follow
+	announce bool     // it is in the shard's list of parts to announce
+	visited  int      // links[:visited] have been taken in this pass; 0 between passes
+	newest   uint64   // topic.last when the pass began
+	stalls   int      // stalls in this pass, while no worker has the part
+	one      [1]*link // memory of links
 }
 
 // link connects a member to a topic that it follows.
@@ -84,7 +90,6 @@ type link struct {
 	next  uint64 // number of the entry to read next; the claimant's
 
 	i       int32 // index in its part's links; topic.mu guards this and the next three
-	wi      int32 // index in its part's wide links, if the member is wide
 	present bool  // the member has joined the topic
 	left    bool  // the link is no longer in its part
 	dropped bool  // by Unsubscribe: nothing is read from the topic any longer
@@ -101,32 +106,48 @@ const (
 	hooksUnsubscribed               // the link has been removed by Unsubscribe
 )
 
-// addLink adds l to the topic's followers. mu is held.
-func (t *topic) addLink(l *link) {
+// addLink adds l to the topic's followers, and returns its part. mu is held.
+func (t *topic) addLink(l *link) *part {
 	p := t.part(l.m.shard)
 	if p == nil {
-		p = &part{topic: t, shard: l.m.shard}
+		if p = &t.onePart; p.topic != nil {
+			p = new(part)
+		}
+		p.topic, p.shard, p.links = t, l.m.shard, p.one[:0]
+		if t.parts == nil {
+			t.parts = t.oneOfParts[:0]
+		}
 		t.parts = append(t.parts, p)
 	}
-	l.i = int32(len(p.links))
-	p.links = append(p.links, l)
+	p.links = append(p.links, nil)
+	p.put(l, len(p.links)-1)
+	return p
+}
+
+// put makes l the link with the index i. topic.mu is held.
+func (p *part) put(l *link, i int) {
+	if i < p.visited && int(l.i) >= p.visited {
+		p.again = true // this pass does not come to where l is now
+	}
+	p.links[i], l.i = l, int32(i)
 }
 
 // removeLink removes l, which must be there, from the topic's followers. The last link of
-// the part takes its place. mu is held.
+// the part takes its place; or the last wide one does, and the last link takes that one's
+// place. mu is held.
 func (t *topic) removeLink(l *link) {
 	p := t.part(l.m.shard)
-	last := len(p.links) - 1
-	moved := p.links[last]
-	p.links[l.i], p.links[last] = moved, nil
-	moved.i = l.i
+	i, last := int(l.i), len(p.links)-1
+	if i < int(p.wide) {
+		p.wide--
+		p.put(p.links[p.wide], i)
+		i = int(p.wide)
+	}
+	if i < last {
+		p.put(p.links[last], i)
+	}
+	p.links[last] = nil
 	p.links = p.links[:last]
-	if p.wide != nil {
-		p.wide.remove(l)
-	}
-	if p.visited > int(l.i) {
-		p.again = true // this pass does not come to where moved is now
-	}
 	l.left = true
 	if l.present {
 		t.present--
@@ -144,6 +165,14 @@ func (t *topic) part(sh *shard) *part {
 		}
 	}
 	return nil
+}
+
+// hasLinks reports whether members in sh follow the topic.
+func (t *topic) hasLinks(sh *shard) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.part(sh)
+	return p != nil && len(p.links) > 0
 }
 
 // take begins a pass, or continues one: it fills ms with the members of the next stint. It
@@ -205,19 +234,73 @@ func (h *Hub) topicLocked(name string) *topic {
 	return t
 }
 
-// releaseTopic gives up one use of t.
-func (h *Hub) releaseTopic(t *topic) {
+// useTopics fills ts with the topics with names, which it makes if necessary, and counts a
+// use of each, so that they are not dropped.
+func (h *Hub) useTopics(ts []*topic, names []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	t.users--
-	h.dropUnusedLocked(t)
+	for i := range ts {
+		ts[i] = h.topicLocked(names[i])
+		ts[i].users++
+	}
+}
+
+// releaseTopics gives up one use of each of ts.
+func (h *Hub) releaseTopics(ts ...*topic) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, t := range ts {
+		t.users--
+		h.dropUnusedLocked(t)
+	}
+}
+
+// roomForTopics makes a larger map of topics if most of those that it will have are n new
+// ones. To let it grow would take longer. A smaller map follows when they have gone; see
+// shrinkTopicsLocked.
+func (h *Hub) roomForTopics(n int) {
+	const small, ratio = 1024, 8 // few enough to be moved while publications wait
+	if n <= small {
+		return
+	}
+	h.mu.Lock()
+	few := len(h.topics) <= n/ratio
+	h.mu.Unlock()
+	if !few {
+		return
+	}
+	topics := make(map[string]*topic, n+n/ratio)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.topics) <= n/ratio {
+		maps.Copy(topics, h.topics)
+		h.topics, h.mostTopics = topics, max(h.mostTopics, n)
+	}
+}
+
+// topicsAtOnce is for how many topics a goroutine holds a lock at a time, so that a member
+// with many topics does not delay publications.
+const topicsAtOnce = 64
+
+// releaseLinks gives up the uses of the topics that links have led to.
+func (h *Hub) releaseLinks(links []*link) {
+	var ts [topicsAtOnce]*topic
+	for some := range slices.Chunk(links, len(ts)) {
+		for i, l := range some {
+			ts[i] = l.topic
+		}
+		h.releaseTopics(ts[:len(some)]...)
+	}
 }
 
 // dropUnusedLocked drops t if it has neither users nor entries. mu is held.
 func (h *Hub) dropUnusedLocked(t *topic) {
+	if t.users > 0 {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.users == 0 && t.entries.len() == 0 {
+	if t.entries.len() == 0 {
 		h.droppedFloor = max(h.droppedFloor, t.floor)
 		if t.own.evicted != "" {
 			h.dropped.remember(t.name, t.own.evicted, t.floor)

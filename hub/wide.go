@@ -33,13 +33,6 @@ type wide struct {
 	old  []*link // memory for news
 }
 
-// wideLinks is the links of wide members in a part. Its topic's mu guards it.
-type wideLinks struct {
-	links      []*link
-	one        [1]*link // memory of links
-	toAnnounce bool     // the part is in its shard's list of parts to announce
-}
-
 // The values of link.news. The wide member's wide.mu guards it.
 const (
 	newsNo   uint8 = iota
@@ -58,43 +51,24 @@ func (m *Member) widen(topics int) {
 	}
 	for _, l := range m.links {
 		l.topic.mu.Lock()
-		l.topic.addWide(l)
+		l.topic.part(m.shard).addWide(l)
 		l.topic.mu.Unlock()
 	}
 }
 
-// addWide adds l, which is in its part, to the links of wide members. mu is held.
-func (t *topic) addWide(l *link) {
-	p := t.part(l.m.shard)
-	if p.wide == nil {
-		p.wide = new(wideLinks)
-		p.wide.links = p.wide.one[:0]
-	}
-	l.wi = int32(len(p.wide.links))
-	p.wide.links = append(p.wide.links, l)
-}
-
-// remove removes l, if it is there. topic.mu is held.
-func (w *wideLinks) remove(l *link) {
-	last := len(w.links) - 1
-	if int(l.wi) > last || w.links[l.wi] != l {
-		return // the member is about to become wide
-	}
-	moved := w.links[last]
-	w.links[l.wi], w.links[last] = moved, nil
-	moved.wi = l.wi
-	w.links = w.links[:last]
-	if cap(w.links) > 64 && last < cap(w.links)/4 {
-		w.links = append(make([]*link, 0, cap(w.links)/2), w.links...)
-	}
+// addWide puts l, which is in its part, among the links of wide members. topic.mu is held.
+func (p *part) addWide(l *link) {
+	p.put(p.links[p.wide], int(l.i))
+	p.put(l, int(p.wide))
+	p.wide++
 }
 
 // toAnnounce adds the topic's parts that have links of wide members to the lists of their
 // shards. mu is held.
 func (t *topic) toAnnounce() {
 	for _, p := range t.parts {
-		if w := p.wide; w != nil && !w.toAnnounce && len(w.links) > 0 {
-			w.toAnnounce = true
+		if p.wide > 0 && !p.announce {
+			p.announce = true
 			p.shard.mu.Lock()
 			p.shard.news.push(p)
 			p.shard.mu.Unlock()
@@ -116,8 +90,8 @@ func (sh *shard) announce() {
 		p := sh.news.pop()
 		sh.mu.Unlock()
 		p.topic.mu.Lock()
-		p.wide.toAnnounce = false
-		for _, l := range p.wide.links {
+		p.announce = false
+		for _, l := range p.links[:p.wide] {
 			l.m.wide.addNews(l)
 		}
 		p.topic.mu.Unlock()
@@ -186,26 +160,35 @@ func (w *wide) addUnread(l *link) {
 	if l.unread {
 		return
 	}
-	if offset := l.nextOffset(); offset != none {
+	w.addHead(l.nextOffset(), l)
+}
+
+// addHead puts l, whose next entry has offset, into the heap, unless offset is none.
+func (w *wide) addHead(offset uint64, l *link) {
+	if offset != none {
 		l.unread = true
 		w.heads.push(offset, l)
 	}
 }
 
-// findUnread makes the heap of a wide member anew, after its links have been moved. The
-// caller has claimed m. m.mu is held.
-func (m *Member) findUnread() {
-	w := m.wide
-	if w == nil {
-		return
-	}
+// dropUnread empties the heap, because the member's links are about to be moved. The caller
+// has claimed the member, and adds the links that have unread entries then.
+func (w *wide) dropUnread() {
 	for _, h := range w.heads {
 		h.l.unread = false
 	}
 	clear(w.heads)
 	w.heads = w.heads[:0]
-	for _, l := range m.links {
-		w.addUnread(l)
+}
+
+// findUnread makes the heap of a wide member anew, after its links have been moved. The
+// caller has claimed m. m.mu is held.
+func (m *Member) findUnread() {
+	if w := m.wide; w != nil {
+		w.dropUnread()
+		for _, l := range m.links {
+			w.addUnread(l)
+		}
 	}
 }
 
