@@ -119,7 +119,7 @@ func (s *ServerSession) closeStream(err error, failed bool) (end End, sent []Sen
 		s.timer.Stop()
 	}
 	end = s.decideEnd(err, failed)
-	end.Opened = s.bytes > 0 // the first write has succeeded
+	end.Opened = s.bytes.Load() > 0 // the first write has succeeded
 	opened = s.state != pending
 	broken = s.state == torn || opened && end.Reason.breaks()
 	s.wire().allowWrite()
@@ -130,7 +130,7 @@ func (s *ServerSession) closeStream(err error, failed bool) (end End, sent []Sen
 		sent = append(sent, s.writeEnd(end)...)
 	}
 	s.state = closed
-	end.Duration, end.Events, end.Bytes = sinceEpoch()-s.began, s.events, s.bytes
+	end.Duration, end.Events, end.Bytes = sinceEpoch()-s.began, s.events, s.bytes.Load()
 	return end, sent, opened, broken
 }
 
@@ -144,7 +144,7 @@ func (s *ServerSession) writeFarewell(end End) (sent []Sent, failed bool) {
 	s.lastWrite = sinceEpoch()
 	err := s.wire().write(frame, s.lastWrite, min(shutdownGrace, s.route.writeTimeout))
 	if err == nil {
-		s.bytes += int64(len(frame))
+		s.bytes.Add(int64(len(frame)))
 	}
 	return []Sent{s.sent(len(frame), ofHandler, err)}, err != nil
 }
@@ -156,7 +156,7 @@ func (s *ServerSession) writeEnd(end End) (sent []Sent) {
 	if late.bytes == 0 {
 		return nil
 	}
-	s.bytes += int64(late.bytes)
+	s.bytes.Add(int64(late.bytes))
 	s.events += int64(late.events)
 	return []Sent{{Bytes: late.bytes, Duration: sinceEpoch() - began}}
 }

@@ -211,6 +211,10 @@ func (s *engineSession) Seal(cause error) { s.seal.CompareAndSwap(nil, &seal{cau
 
 func (s *engineSession) Grace() time.Duration { return min(shutdownGrace, s.route.writeTimeout) }
 
+func (s *engineSession) Progress() uint64 {
+	return uint64(s.bytes.Load()) + s.session().wire().parts()
+}
+
 func (s *engineSession) End(cause error) { s.session().end(cause) }
 
 func (s *engineSession) Interrupt() { s.session().interruptWrite() }

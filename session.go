@@ -28,7 +28,7 @@ type ServerSession struct {
 	sharesTimer bool          // heartbeats that are comments use a wheel
 	lastWrite   time.Duration // since epoch: when the last write began
 	events      int64         // written whole
-	bytes       int64         // written whole
+	bytes       atomic.Int64  // written whole; changed with mu held
 	wireAt      atomic.Pointer[wire]
 	route       *route
 	began       time.Duration // since epoch

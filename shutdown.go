@@ -60,14 +60,19 @@ const shutdownGrace = time.Second
 // drain makes the plugin refuse new sessions, and ends those that it has. A session that a
 // hub serves is ended by the hub, which has perhaps still something to send.
 func (p *Plugin) drain() {
-	owners := p.beginDraining()
-	for s, owner := range owners {
+	var ended []*ServerSession
+	for s, owner := range p.beginDraining() {
 		if owner == nil || !owner.EndSoon(ErrShutdown) {
 			s.end(ErrShutdown)
+			ended = append(ended, s)
 		}
 	}
-	if len(owners) > 0 {
-		time.AfterFunc(shutdownGrace, p.interruptEnded)
+	if len(ended) > 0 {
+		time.AfterFunc(shutdownGrace, func() {
+			for _, s := range ended {
+				s.interruptWrite() // a hub does that with its sessions
+			}
+		})
 	}
 }
 
@@ -88,15 +93,6 @@ func (p *Plugin) beginDraining() map[*ServerSession]engine.Owner {
 		owners[s] = s.owner
 	}
 	return owners
-}
-
-// interruptEnded interrupts the writes of sessions that have ended. A hub watches the others.
-func (p *Plugin) interruptEnded() {
-	for _, s := range p.snapshot() {
-		if s.seal.Load() == ended {
-			s.interruptWrite()
-		}
-	}
 }
 
 // cutOff ends all sessions at once, and interrupts their writes.

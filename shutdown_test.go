@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/engine"
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
@@ -504,4 +505,30 @@ func TestDetachShutdownOfTheServer(t *testing.T) {
 	}
 	require.NoError(t, d.Plugin().Shutdown(ctx))
 	require.Zero(t, d.Plugin().Len())
+}
+
+// A hub may end its session at any time of a shutdown. The farewell has a second from then on.
+func TestShutdownFarewellOfAHub(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(sse.Config{Heartbeat: sse.Heartbeat{Period: -1}})
+		r.SSE("/", func(s *sse.ServerSession) error {
+			require.True(t, engine.Of(s).Attach(&stubHub{endSoon: func(cause error) bool {
+				time.AfterFunc(800*time.Millisecond, func() { engine.Of(s).End(cause) })
+				return true
+			}}))
+			testkit.NoError(t, s.SendData("open"))
+			<-s.Done()
+			return nil
+		})
+		s := servePipe(t, r).connect("/")
+		require.Equal(t, "open", s.nextData())
+		down := make(chan error, 1)
+		go func() { down <- r.Plugin().Shutdown(context.Background()) }()
+		time.Sleep(1500 * time.Millisecond)
+		rest, err := s.rest()
+		require.NoError(t, err)
+		require.Contains(t, rest, "retry: ")
+		require.NoError(t, <-down)
+	})
 }

@@ -13,7 +13,7 @@ import (
 // the package does not know which kind a session has, except for serve.go and refuse.go,
 // where every session still has an httpWire, and engine.go, which replaces it.
 //
-// All methods but interrupt and release are called with ServerSession.mu held. Times are
+// All methods but interrupt, parts and release are called with ServerSession.mu held. Times are
 // counted from epoch.
 type wire interface {
 	// open writes the head of the response to r, and then first, as write does.
@@ -30,6 +30,10 @@ type wire interface {
 	// clientVanished reports whether the client has acknowledged nothing for as long as
 	// timeout, if only a look at the connection can tell. It is asked before heartbeats.
 	clientVanished(now, timeout time.Duration) bool
+
+	// parts returns how many parts of frames the client has taken, but for the last part of each
+	// frame. It may be called at any time, from any goroutine.
+	parts() uint64
 
 	// header returns the response header, which can be changed until open is called. The
 	// header of a released wire is a copy.
@@ -60,7 +64,8 @@ type wire interface {
 //
 // A client that takes a part in less than a fastShare of the timeout is given fastPartSize
 // next. Each part more is another write to the system, and at the slower end a kernel that
-// opens its window in steps asks for as much anyway.
+// opens its window in steps asks for as much anyway. During a shutdown a client must take a
+// part within shutdownGrace, so a timeout counts as no longer than that.
 const (
 	partSize     = 32 << 10
 	fastPartSize = 128 << 10

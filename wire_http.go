@@ -36,6 +36,7 @@ type httpWire struct {
 	rearmAt     time.Duration // HTTP/1.x: when to set the write deadline anew
 	watchdog    *time.Timer   // HTTP/2: sets the deadline when it is over
 	interrupted atomic.Bool   // set before the deadline is
+	taken       atomic.Uint64 // what parts returns
 
 	mu         sync.Mutex // guards what follows
 	begun      bool       // conn knows of the stream
@@ -95,9 +96,10 @@ func (x *httpWire) write(frame []byte, began, timeout time.Duration) error {
 		if err := x.writePart(frame[:size], began, timeout, false); err != nil {
 			return err
 		}
+		x.taken.Add(1)
 		frame = frame[size:]
 		now := sinceEpoch()
-		if size = partSize; now-began < timeout/fastShare {
+		if size = partSize; now-began < min(timeout, shutdownGrace)/fastShare {
 			size = fastPartSize
 		}
 		began = now
@@ -159,6 +161,8 @@ func (x *httpWire) clientLeft(err error) bool {
 func (x *httpWire) clientVanished(now, timeout time.Duration) bool {
 	return x.conn.vanished(now, timeout)
 }
+
+func (x *httpWire) parts() uint64 { return x.taken.Load() }
 
 // header returns a copy once the wire is released, because the writer is net/http's again:
 // that of HTTP/2 panics.

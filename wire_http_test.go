@@ -190,3 +190,32 @@ func TestSessionKeepsReadTimeoutForTheBody(t *testing.T) {
 		require.Fail(t, "the read of the body has no timeout")
 	}
 }
+
+// A client that takes a part in a sixteenth of a second is given no larger one, whatever the
+// write timeout: during a shutdown it must take each within a second.
+func TestSessionPartsOfALargeEvent(t *testing.T) {
+	t.Parallel()
+	for takes, want := range map[time.Duration]int{time.Second / 16: 32 << 10, time.Millisecond: 128 << 10} {
+		synctest.Test(t, func(t *testing.T) {
+			largest := 0
+			r := newRouter(sse.Config{WriteTimeout: time.Hour, OpenDelay: -1, Heartbeat: sse.Heartbeat{Period: -1}})
+			r.SSE("/", func(s *sse.ServerSession) error { return s.SendData(strings.Repeat("x", 1<<20)) })
+			record := &partRecorder{ResponseRecorder: httptest.NewRecorder(), onWrite: func(n int) {
+				time.Sleep(takes)
+				largest = max(largest, n)
+			}}
+			r.ServeHTTP(record, newRequest(t, http.MethodGet, "/"))
+			require.Equal(t, want, largest)
+		})
+	}
+}
+
+type partRecorder struct {
+	*httptest.ResponseRecorder
+	onWrite func(n int)
+}
+
+func (r *partRecorder) Write(p []byte) (int, error) {
+	r.onWrite(len(p))
+	return r.ResponseRecorder.Write(p)
+}

@@ -41,6 +41,8 @@ type rest struct {
 type rareState struct {
 	acks unackedWatch // used where the kernel cannot watch for a client that has vanished
 	held atomic.Pointer[heldFrames]
+
+	taken atomic.Uint64 // what parts returns
 }
 
 // heldFrames are a copy of frames that a hub could not write because another write was under
@@ -139,7 +141,12 @@ func (w *socketWire) writeAll(p []byte, timeout time.Duration, until time.Time) 
 
 // writeParts writes p in parts, each of which has a deadline of its own.
 func (w *socketWire) writeParts(p []byte, timeout time.Duration, until time.Time) error {
-	for part := range slices.Chunk(p, partSize) {
+	for more := false; len(p) > 0; more = true {
+		if more {
+			w.rareState().taken.Add(1)
+		}
+		part := p[:min(len(p), partSize)]
+		p = p[len(part):]
 		deadline := time.Now().Add(timeout)
 		if !until.IsZero() && until.Before(deadline) {
 			deadline = until
@@ -198,6 +205,13 @@ func (w *socketWire) clientLeft(err error) bool {
 func (w *socketWire) clientVanished(now, timeout time.Duration) bool {
 	r := w.rare.Load()
 	return r != nil && r.acks.vanished(w.conn.Conn, now, timeout)
+}
+
+func (w *socketWire) parts() uint64 {
+	if r := w.rare.Load(); r != nil {
+		return r.taken.Load()
+	}
+	return 0
 }
 
 // header returns an empty header: the real one went with net/http's response.

@@ -146,7 +146,7 @@ func (s *ServerSession) openLocked(first []byte) error {
 // err, account ends the session, and returns err with ErrClientGone if the client has left.
 func (s *ServerSession) account(n, events int, err error) error {
 	if err == nil {
-		s.bytes += int64(n)
+		s.bytes.Store(s.bytes.Load() + int64(n)) // costs less than Add
 		s.events += int64(events)
 		return nil
 	}

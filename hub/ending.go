@@ -140,17 +140,23 @@ func (m *Member) deliverSoon() {
 	}
 }
 
-// cutOffIfStuck cuts m off as soon as its cursor has not moved for the grace period.
+// cutOffIfStuck cuts m off as soon as it has made no progress for the grace period.
 func (m *Member) cutOffIfStuck(cause error) {
-	cursor := m.cursor.Load()
+	before := m.progress()
 	time.AfterFunc(m.session.Grace(), func() {
-		if m.cursor.Load() != cursor && m.ending.Load().kind != endLeft {
+		if m.progress() != before {
 			m.cutOffIfStuck(cause)
 			return
 		}
 		m.cutOff(cause)
 	})
 }
+
+// progress is how far a member has come. It changes if the client takes anything, and also if
+// the hub passes events that the client is not sent.
+type progress struct{ cursor, taken uint64 }
+
+func (m *Member) progress() progress { return progress{m.cursor.Load(), m.session.Progress()} }
 
 // cutOff ends m's session now. A write that is under way fails, whether it is the hub's or the
 // application's.

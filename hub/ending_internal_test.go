@@ -18,6 +18,7 @@ type endingRecorder struct {
 }
 
 func (s *endingRecorder) Grace() time.Duration { return time.Hour }
+func (s *endingRecorder) Progress() uint64     { return 0 }
 func (s *endingRecorder) End(cause error)      { s.ends = append(s.ends, cause) }
 func (s *endingRecorder) Interrupt()           {}
 

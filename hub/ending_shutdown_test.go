@@ -1,8 +1,10 @@
 package hub_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"io"
 	"strconv"
 	"strings"
 	"sync"
@@ -95,6 +97,55 @@ func TestShutdownWaitsForAClientThatReads(t *testing.T) {
 		s.farewell()
 		require.NoError(t, testkit.Receive(t, down))
 	})
+}
+
+// A client that takes a large event part by part is not cut off by a shutdown: it gets the
+// event and the farewell. One that takes nothing of such an event is cut off.
+func TestShutdownDuringALargeEvent(t *testing.T) {
+	for name, shutdown := range map[string]func(a *app, ctx context.Context) error{
+		"plugin": func(a *app, ctx context.Context) error { return a.plugin.Shutdown(ctx) },
+		"hub":    func(a *app, ctx context.Context) error { return a.Shutdown(ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			forEach(t, func(t *test) {
+				a := t.start(plan{small: true})
+				steady, stuck := a.connectSlow("/"), a.connectSlow("/?topic=stuck")
+				a.joined("a", 1)
+				a.joined("stuck", 1)
+				steady.r = bufio.NewReaderSize(steadyReader{steady.Body}, 8<<10)
+				large := sse.Event{Data: strings.Repeat("x", 5<<18)}
+				a.publish("a", large)
+				a.publish("stuck", large)
+				down := make(chan error, 1)
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				began := time.Now()
+				go func() { down <- shutdown(a, ctx) }()
+
+				ended := make(chan time.Duration, 1)
+				go func() {
+					<-a.ends
+					ended <- time.Since(began)
+				}()
+				require.Equal(t, large.Data, steady.event().Data)
+				steady.farewell()
+				require.NoError(t, testkit.Receive(t, down))
+				require.Greater(t, time.Since(began), 2*time.Second)
+				require.Less(t, testkit.Receive(t, ended), 3*time.Second, "the stuck client") // its bound, after what fits into buffers
+				require.Equal(t, sse.EndShutdown, a.end().Reason)
+				_, err := stuck.rest()
+				require.Error(t, err)
+			})
+		})
+	}
+}
+
+// steadyReader reads 320 KB a second.
+type steadyReader struct{ io.Reader }
+
+func (r steadyReader) Read(p []byte) (int, error) {
+	time.Sleep(25 * time.Millisecond)
+	return r.Reader.Read(p[:min(len(p), 8<<10)])
 }
 
 // If the handler goes on after Serve has failed, a shutdown that came meanwhile still ends

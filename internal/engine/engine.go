@@ -51,6 +51,10 @@ type Session interface {
 	// sent before: the smaller of a second and the session's write timeout.
 	Grace() time.Duration
 
+	// Progress returns a number that changes whenever the client takes a frame, or a part of a
+	// large one, by whichever write. A part is 32 KiB, or more for a client that is fast.
+	Progress() uint64
+
 	// End ends the session with cause. A write that is under way may go on.
 	End(cause error)
 
