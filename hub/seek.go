@@ -105,13 +105,21 @@ func (m *Member) seek(offset uint64) (floor uint64, ok bool) {
 
 // seekFrom moves the cursor to offset, or to the lowest later offset after which every
 // topic's tail is complete. It returns where the cursor is.
+//
+// The floors may rise while it looks. With many topics, that may be so each time. So from the
+// second time on it moves the cursor ahead of the floors, by as much as they rise while it
+// looks twice.
 func (m *Member) seekFrom(offset uint64) uint64 {
-	for { // the floors may rise meanwhile
+	ahead := uint64(0)
+	for again := false; ; again = true {
 		floor, ok := m.seek(offset)
 		if ok {
 			return offset
 		}
-		offset = floor
+		if again {
+			ahead += 2 * (floor - offset)
+		}
+		offset = max(floor, min(floor+ahead, m.hub.head.Load()))
 	}
 }
 

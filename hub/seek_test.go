@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -116,4 +117,24 @@ func asJSON(t *testing.T, text string) (back string) {
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(data, &back))
 	return back
+}
+
+// A member with many topics finds a place in a log that loses events all the time, although
+// each look at all of its topics takes longer than the time between two of these events.
+func TestSeekWhileEventsLeaveTheLog(t *testing.T) {
+	h, topics := quietHub(t, Config{}), topicNames(50_000)
+	publish := func(i int) { publishTo(t, h, topics[i*7919%len(topics)]) }
+	for i := range 2 * DefaultLogEvents {
+		publish(i)
+	}
+	m := openMember(t, h, new(readerSession), Subscription{Topics: topics})
+	found := make(chan uint64, 1)
+	go func() { found <- m.seekFrom(0) }()
+	for i, deadline := 0, time.Now().Add(5*time.Second); len(found) == 0; i++ {
+		publish(i)
+		require.True(t, i%1000 > 0 || time.Now().Before(deadline), "it is still looking")
+	}
+	at := <-found
+	require.Equal(t, at, m.cursor.Load())
+	require.Greater(t, at, uint64(0))
 }
