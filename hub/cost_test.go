@@ -155,3 +155,22 @@ func TestGapLogNamesFewTopics(t *testing.T) {
 	require.Len(t, names, 17)
 	require.Equal(t, "and 984 more", names[16])
 }
+
+// SlowLatest without a Filter and a Key looks only at the newest event of each topic.
+func TestSlowLatestReadsTheNewest(t *testing.T) {
+	const events = 20_000
+	for _, n := range []int{1, 2, 64} {
+		h, topics := quietHub(t, Config{}), topicNames(n)
+		var want []string
+		for i := range events {
+			want = append(want, publishTo(t, h, topics[i%n]).String())
+		}
+		s := new(readerSession)
+		m := openMember(t, h, s, Subscription{Topics: topics, Slow: SlowLatest})
+		m.seek(0)
+		var r reader
+		require.Equal(t, statusDone, m.deliver(h.head.Load(), &r))
+		require.Equal(t, want[events-n:], s.ids)
+		require.LessOrEqual(t, r.looked, uint64(5*n))
+	}
+}

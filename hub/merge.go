@@ -118,6 +118,11 @@ func (r *reader) read(m *Member, hs *heads, upTo uint64) (full, lost bool) {
 			}
 			l.next = t.first // a newer event of the topic replaces those that are lost
 		}
+		if m.mayLose() { // the newest event replaces the others, and nobody is asked
+			if n := t.after(upTo); n > l.next {
+				l.next = n - 1
+			}
+		}
 		number, offset := l.next, uint64(none)
 		for i := int(l.next - t.first); i < t.entries.len(); i++ {
 			e := t.entries.at(i)

@@ -26,13 +26,7 @@ func (m *Member) limitReplay() bool {
 	if sum <= most || head <= from {
 		return false
 	}
-	offset := from + uint64(sort.Search(int(head-from), func(i int) bool {
-		sum := int64(0)
-		for _, l := range unsent {
-			sum += l.unsentBytes(from + uint64(i))
-		}
-		return sum <= most
-	}))
+	offset := replayStart(unsent, from, most)
 	for _, l := range unsent {
 		l.topic.mu.Lock()
 		l.next = max(l.next, l.topic.after(offset))
@@ -41,6 +35,45 @@ func (m *Member) limitReplay() bool {
 	m.findUnread()
 	m.cursor.Store(offset)
 	return true
+}
+
+// replayStart returns the lowest offset, from or higher, after which the unsent entries of links
+// take no more than most bytes. It goes back from the newest entry, so it looks at no more
+// entries than will be sent, and one. The m.mu of their member is held.
+func replayStart(links []*link, from uint64, most int64) uint64 {
+	var back heads // each offset is inverted, so that the newest entry is first
+	for _, l := range links {
+		if offset, _ := l.newest(from, none); offset > from {
+			back.push(^offset, l)
+		}
+	}
+	for len(back) > 0 {
+		l := back[0].l
+		offset, size := l.newest(from, ^back[0].offset)
+		if most -= size; most < 0 {
+			return offset
+		}
+		next := uint64(none)
+		if before, _ := l.newest(from, offset-1); before > from {
+			next = ^before
+		}
+		back.update(next)
+	}
+	return from
+}
+
+// newest returns the offset and the length of the frame of l's newest unsent entry after the
+// offset from, up to the offset upTo. It returns from if there is none.
+func (l *link) newest(from, upTo uint64) (offset uint64, size int64) {
+	t := l.topic
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.after(upTo)
+	if n <= max(l.next, t.after(from)) {
+		return from, 0
+	}
+	e := t.entries.at(int(n - 1 - t.first))
+	return e.offset, int64(len(e.frame))
 }
 
 // fit returns the number of the first entry, from the one with the number n on, from which
