@@ -110,8 +110,8 @@ package hub
 //     the order of events. Hub.head and Hub.closed are stored only under it.
 //   - Member.mu: links, left, rewound, wide and wide.index.
 //   - topic.mu: the topic's entries, first, floor, bytes, own, parts and present, every
-//     field of its parts and their wideLinks, and i, wi, present, left and dropped of its
-//     links. topic.last is stored only under it.
+//     field of its parts, and i, present, left and dropped of its links. topic.last is stored
+//     only under it.
 //   - shard.mu: the shard's queue, news, worker, spare, watch, watched, seenVisit and
 //     members, and Member.i of its members.
 //   - shard.announcing: no field. A goroutine that holds it knows that nobody is in the

@@ -111,7 +111,7 @@ func (m *Member) kick(cause error) bool {
 }
 
 // endSoon ends m's session with cause after all that is unsent by now. If a client takes
-// none of it for the grace period, it is cut off. endSoon reports false if m has left.
+// nothing for the grace period, it is cut off. endSoon reports false if m has left.
 func (m *Member) endSoon(cause error) bool {
 	e := &ending{kind: endShutdown, limit: m.hub.head.Load(), cause: cause}
 	for {
@@ -140,7 +140,9 @@ func (m *Member) deliverSoon() {
 	}
 }
 
-// cutOffIfStuck cuts m off as soon as it has made no progress for the grace period.
+// cutOffIfStuck cuts m off as soon as it has made no progress from one look to the next, a grace
+// period later. It goes on looking when the hub has ended the session, since the farewell, or a
+// send of the application's, may still be under way.
 func (m *Member) cutOffIfStuck(cause error) {
 	before := m.progress()
 	time.AfterFunc(m.session.Grace(), func() {

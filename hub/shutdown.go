@@ -18,9 +18,9 @@ import (
 // or at the same time, if Publish must fail from the beginning of the shutdown on, so that
 // no event is accepted that nobody gets; or alone, to end a hub while the server goes on.
 //
-// A client that takes no batch of events (32 KiB, or one larger event) for a second, or for
-// [sse.Config].WriteTimeout if that is less, is cut off. Shutdown waits until all members
-// have left, or until ctx is done. It then waits as long as members go on leaving, so that
+// A client that takes nothing for a second, or for [sse.Config].WriteTimeout if that is less,
+// is cut off; of a large event it must take 32 KiB in that time. Shutdown waits until all
+// members have left, or until ctx is done. It then waits as long as members go on leaving, so that
 // several hubs can be shut down one after the other with one ctx, but no longer than 200 ms
 // for the next, and a second in all. After that it cuts off the members that are left, and
 // returns an error that wraps the error of ctx. Their clients resume where they connect next.
