@@ -122,10 +122,21 @@ func TestPassComplete(t *testing.T) {
 		sh := new(shard)
 		tp := &topic{name: "a"}
 		var links []*link
+		wide := make(map[*link]bool)
 		join := func() {
 			l := &link{topic: tp, m: &Member{shard: sh}}
-			tp.addLink(l)
+			if p := tp.addLink(l); r.IntN(3) == 0 {
+				p.addWide(l)
+				wide[l] = true
+			}
 			links = append(links, l)
+		}
+		widen := func() {
+			if p := tp.part(sh); int(p.wide) < len(p.links) {
+				l := p.links[int(p.wide)+r.IntN(len(p.links)-int(p.wide))]
+				p.addWide(l)
+				wide[l] = true
+			}
 		}
 		leave := func() {
 			if len(links) > 0 {
@@ -141,6 +152,7 @@ func TestPassComplete(t *testing.T) {
 		p.queued = true // as a publication does
 		tp.last.Store(1)
 		due := make(map[*Member]bool)
+		widen()
 		for _, l := range links {
 			due[l.m] = true
 		}
@@ -152,12 +164,18 @@ func TestPassComplete(t *testing.T) {
 				delete(due, m)
 			}
 			for range r.IntN(3) {
-				switch r.IntN(3) {
+				switch r.IntN(4) {
 				case 0:
 					join()
+				case 1:
+					widen()
 				default:
 					leave()
 				}
+			}
+			for i, l := range p.links {
+				require.EqualValues(t, i, l.i)
+				require.Equal(t, wide[l], i < int(p.wide), "the links of wide members come first")
 			}
 			if published < 3 && r.IntN(6) == 0 { // a new event for all members, in the middle of the pass
 				published++
