@@ -136,5 +136,5 @@ func TestSeekWhileEventsLeaveTheLog(t *testing.T) {
 	}
 	at := <-found
 	require.Equal(t, at, m.cursor.Load())
-	require.Greater(t, at, uint64(0))
+	require.Positive(t, at)
 }
