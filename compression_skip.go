@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 )
@@ -20,6 +21,7 @@ import (
 //
 //   - removes Accept-Encoding, so that no compressor after it engages, or keeps an encoder;
 //   - remembers the request's context before a middleware puts a deadline on it;
+//   - drops the deadlines that a middleware sets for the connection of a stream;
 //   - passes on one head, and nothing after the end of the stream: chi's Timeout and
 //     Recoverer write a status when the handler has returned, and other middleware a body;
 //   - aborts the connection of a broken stream, even if a middleware has recovered from the
@@ -38,13 +40,15 @@ type guard struct {
 	encodings           []string // Accept-Encoding, if the guard has removed it
 	wrapped             bool     // something outside the guard may compress the response
 
-	active  bool  // an SSE route is answering
-	written int64 // bytes that have passed since active was set
-	flushed bool  // there was a flush since active was set
-	hasHead bool  // the head has passed since active was set
-	sealed  bool  // nothing passes any longer
-	aborted bool  // the guard aborts the connection when the handler has returned
-	err     error // of the first write or flush that failed since active was set
+	active  bool // an SSE route is answering
+	http1   bool
+	opened  atomic.Bool // the session has opened, or has tried to
+	written int64       // bytes that have passed since active was set
+	flushed bool        // there was a flush since active was set
+	hasHead bool        // the head has passed since active was set
+	sealed  bool        // nothing passes any longer
+	aborted bool        // the guard aborts the connection when the handler has returned
+	err     error       // of the first write or flush that failed since active was set
 
 	handedOver bool // the connection belongs to a detached session
 }
@@ -74,7 +78,7 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		g := &guard{ResponseWriter: w, base: r.Context(), plugin: p}
+		g := &guard{ResponseWriter: w, base: r.Context(), plugin: p, http1: r.ProtoMajor == 1}
 		if rctx := chi.RouteContext(g.base); rctx != nil {
 			g.depth = len(rctx.RoutePatterns)
 		}
@@ -195,6 +199,26 @@ func (g *guard) FlushError() error {
 }
 
 func (g *guard) Flush() { _ = g.FlushError() } // http.Flusher returns no error
+
+// SetWriteDeadline drops the deadlines of middleware once a session has begun: the session
+// bounds each write itself. A shorter deadline would end the stream in the client's name, and a
+// longer one would let a client that takes nothing stay. http.ResponseController calls it.
+func (g *guard) SetWriteDeadline(t time.Time) error {
+	if g.active && !g.handedOver {
+		return nil
+	}
+	return http.NewResponseController(g.Unwrap()).SetWriteDeadline(t)
+}
+
+// SetReadDeadline drops the deadlines of middleware once a session has opened over HTTP/1.x,
+// where net/http reads only in order to notice that the client leaves. Until then, and over
+// HTTP/2, a deadline may be for the request's body.
+func (g *guard) SetReadDeadline(t time.Time) error {
+	if g.http1 && !g.handedOver && g.opened.Load() {
+		return nil
+	}
+	return http.NewResponseController(g.Unwrap()).SetReadDeadline(t)
+}
 
 func (g *guard) Unwrap() http.ResponseWriter {
 	if g.handedOver {

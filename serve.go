@@ -107,11 +107,11 @@ func (s *ServerSession) warnOfDeadlines(x *httpWire, err error) {
 // onBaseDone is called when the context is done that the request had when it reached the
 // plugin. net/http ends it when the client has left, and also after a write has failed. Then
 // the writer, which holds the lock, knows better why the session ends, so onBaseDone waits for
-// it.
+// it. It interrupts a write only after 10 ms, because the error of an interrupted write tells
+// nothing.
 //
 // The context is also done when the server's base context is, or when somebody outside the
-// plugin cancels it. A cancellation with a cause cannot be
-// net/http's, which gives none.
+// plugin cancels it. A cancellation with a cause cannot be net/http's, which gives none.
 func (s *ServerSession) onBaseDone(base context.Context) {
 	if connectionOf(base).serverDone() {
 		s.route.plugin.drain()
@@ -124,9 +124,13 @@ func (s *ServerSession) onBaseDone(base context.Context) {
 		s.end(fmt.Errorf("%w: %w", ErrCanceled, cause))
 		return
 	}
-	if !s.mu.TryLock() {
-		s.interruptWrite()
-		s.mu.Lock()
+	for tries := 0; !s.mu.TryLock(); tries++ {
+		if tries == 10 {
+			s.interruptWrite()
+			s.mu.Lock()
+			break
+		}
+		time.Sleep(time.Millisecond)
 	}
 	defer s.mu.Unlock()
 	s.end(ErrClientGone)

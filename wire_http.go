@@ -70,6 +70,9 @@ func (x *httpWire) self() *wire {
 // leaves, and a deadline of a middleware would look like that. Over HTTP/2 the handler may go
 // on reading a body, beyond http.Server.ReadTimeout.
 func (x *httpWire) open(r *http.Request, first []byte, began, timeout time.Duration) error {
+	if x.guard != nil {
+		x.guard.opened.Store(true)
+	}
 	_ = x.direct.SetReadDeadline(time.Time{}) // a writer without deadlines has none
 	if x.conn != nil {
 		x.mu.Lock()
@@ -137,11 +140,20 @@ func (x *httpWire) writePart(part []byte, began, timeout time.Duration, flush bo
 	if err == nil && x.guard != nil {
 		err = x.guard.err
 	}
-	if err != nil {
-		err = writeError(err, began, timeout, x.major != 1 || isDeadline(err))
+	if err == nil {
+		return nil
+	}
+	interrupted := x.interrupted.Load()
+	err = writeError(err, began, timeout, x.major != 1 || isDeadline(err))
+	if x.major == 1 && !interrupted && isDeadline(err) && !errors.Is(err, ErrWriteTimeout) {
+		err = fmt.Errorf("%w: %w", errOthersDeadline, err)
 	}
 	return err
 }
+
+// errOthersDeadline is the error of a write that failed at a deadline which somebody outside the
+// plugin had put in the place of the session's.
+var errOthersDeadline = errors.New("sse: a write deadline that is not the session's has passed")
 
 // watch starts the timer of a write on HTTP/2.
 func (x *httpWire) watch(timeout time.Duration) {
@@ -153,9 +165,18 @@ func (x *httpWire) watch(timeout time.Duration) {
 }
 
 // clientLeft reports true if the context of the request is done, because net/http ends it
-// with the connection. If the server's context is done, it tells nothing of the client.
+// with the connection. It also ends it after a write has failed, for whatever reason. If the
+// server's context is done, or somebody outside the plugin has canceled the request's with a
+// cause, it tells nothing of the client. After a deadline of the request's context, only where
+// the error comes from tells: net/http, or a middleware.
 func (x *httpWire) clientLeft(err error) bool {
-	return !errors.Is(err, ErrWriteTimeout) && x.base.Err() != nil && !x.conn.serverDone()
+	switch {
+	case x.base.Err() == nil, x.conn.serverDone(), errors.Is(err, ErrWriteTimeout), errors.Is(err, errOthersDeadline):
+		return false
+	case errors.Is(x.base.Err(), context.DeadlineExceeded):
+		return x.guard == nil || x.guard.err != nil
+	}
+	return errors.Is(context.Cause(x.base), context.Canceled)
 }
 
 func (x *httpWire) clientVanished(now, timeout time.Duration) bool {

@@ -150,12 +150,21 @@ func (s *ServerSession) account(n, events int, err error) error {
 		s.events += int64(events)
 		return nil
 	}
-	if s.wire().clientLeft(err) && !errors.Is(err, ErrClientGone) {
+	if s.clientLeft(err) && !errors.Is(err, ErrClientGone) {
 		err = fmt.Errorf("%w: %w", ErrClientGone, err)
 	}
 	s.state = torn
 	s.end(err)
 	return err
+}
+
+// clientLeft reports whether a write has failed with err because the client has left. If the
+// session had ended before that, the end interrupted the write, and its cause says who left.
+func (s *ServerSession) clientLeft(err error) bool {
+	if cause := context.Cause(s.ctx); cause != nil {
+		return errors.Is(cause, ErrClientGone)
+	}
+	return s.wire().clientLeft(err)
 }
 
 // sent returns the argument of OnSend for the write that began last.
