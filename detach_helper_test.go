@@ -405,3 +405,10 @@ func receiveSession(t testing.TB, d *detachServer) *detached {
 	w.head()
 	return testkit.Receive(t, d.sessions)
 }
+
+// readFrames reads the chunks of a response to its end, and returns what is in them. It fails
+// if the last chunk is missing.
+func readFrames(w *rawClient) (string, error) {
+	b, err := io.ReadAll(newChunkedReader(w.r))
+	return string(b), err
+}

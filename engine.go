@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"net"
 	"time"
 
 	"github.com/chi-sse/sse/internal/engine"
@@ -53,7 +54,7 @@ func (s *engineSession) WillDetach() {
 		x.last = true
 	}
 	if s.state == open {
-		s.session().takeConnection()
+		_, _ = s.session().takeConnection(nil) // if it cannot be had, Detach reports that
 	}
 }
 
@@ -64,6 +65,8 @@ func (s *ServerSession) willDetach() bool {
 	return ok && x.last
 }
 
+// Detach takes the connection from net/http, unless the session has it already, and lets the
+// session outlive its handler.
 func (s *engineSession) Detach() bool {
 	if !s.session().detach() {
 		return false
@@ -78,33 +81,66 @@ func (s *engineSession) Detach() bool {
 func (s *ServerSession) detach() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.finisher.Load() != byHandler || s.state != open || s.ctx.Err() != nil || !s.takeConnection() {
+	if s.finisher.Load() != byHandler || s.state != open || s.ctx.Err() != nil {
+		return false
+	}
+	if taken, _ := s.takeConnection(nil); !taken {
 		return false
 	}
 	s.finisher.Store(byReturn)
 	return true
 }
 
-// takeConnection takes the connection from net/http and makes it the session's wire. It
-// reports whether the session has it. The session must be open. mu is held.
-func (s *ServerSession) takeConnection() bool {
+// takeConnection takes the connection from net/http, makes it the session's wire, and writes
+// rest. It reports whether the session has the connection. The session must be open.
+//
+// mu is held, but not during the hijacking: net/http calls http.Server.ConnState then, which
+// may use the session. What is sent meanwhile is kept, and written after rest.
+func (s *ServerSession) takeConnection(rest []byte) (taken bool, err error) {
 	x, ok := s.wire().(*httpWire)
-	if !ok {
-		return true
+	if ok && (x.major != 1 || x.keeping) {
+		return false, s.writeIfAny(rest)
 	}
-	if x.major != 1 {
-		return false
+	var kept []byte
+	if taken = !ok; ok {
+		x.keeping = true
+		s.mu.Unlock()
+		conn, hijackErr := x.hijack()
+		s.mu.Lock()
+		kept = x.kept
+		x.keeping, x.kept = false, nil
+		if taken = hijackErr == nil; taken {
+			s.useSocket(x, conn)
+		}
 	}
-	conn, err := x.hijack()
-	if err != nil {
-		return false
+	if err := s.writeIfAny(rest); err != nil {
+		return taken, err
 	}
+	if err := s.writeIfAny(kept); err != nil {
+		_ = s.account(0, 0, err) // which ends the session; its senders have returned
+	}
+	return taken, nil
+}
+
+// useSocket makes conn the session's wire in place of x. mu is held.
+func (s *ServerSession) useSocket(x *httpWire, conn net.Conn) {
 	w := newSocketWire(conn, s.Call().ProtoMinor >= 1, s.route.writeTimeout)
 	s.setWire(w)
 	x.drop()
+	if x.interrupted.Load() { // by a goroutine that has not seen the new wire
+		w.interrupt()
+	}
 	s.shareTimer()
 	w.token = leavings.Add(conn, s)
-	return true
+}
+
+// writeIfAny writes frame, unless it is empty. mu is held.
+func (s *ServerSession) writeIfAny(frame []byte) error {
+	if len(frame) == 0 {
+		return nil
+	}
+	s.lastWrite = sinceEpoch()
+	return s.wire().write(frame, s.lastWrite, s.route.writeTimeout)
 }
 
 func (s *engineSession) MayBlock() bool { return s.nonblocking() == nil }

@@ -38,6 +38,9 @@ type httpWire struct {
 	interrupted atomic.Bool   // set before the deadline is
 	taken       atomic.Uint64 // what parts returns
 
+	keeping bool   // the session is detaching: write only keeps what it is given
+	kept    []byte // no more than mostKept, or one frame
+
 	mu         sync.Mutex // guards what follows
 	begun      bool       // conn knows of the stream
 	released   bool       // the connection may be serving another request
@@ -95,6 +98,9 @@ func (x *httpWire) writeHead(r *http.Request) { writeHead(x.w, r, x.guard, x.las
 // write writes frame in parts, each of which has a deadline of its own: a client that takes
 // one part within timeout is alive, however large the frame is. It flushes once, at the end.
 func (x *httpWire) write(frame []byte, began, timeout time.Duration) error {
+	if x.keeping {
+		return x.keep(frame)
+	}
 	for size := partSize; len(frame) > size; {
 		if err := x.writePart(frame[:size], began, timeout, false); err != nil {
 			return err
@@ -108,6 +114,18 @@ func (x *httpWire) write(frame []byte, began, timeout time.Duration) error {
 		began = now
 	}
 	return x.writePart(frame, began, timeout, true)
+}
+
+// mostKept is how many bytes a session keeps while it detaches.
+const mostKept = 1 << 20
+
+// keep keeps frame until the session has detached.
+func (x *httpWire) keep(frame []byte) error {
+	if len(x.kept) > 0 && len(x.kept)+len(frame) > mostKept {
+		return fmt.Errorf("sse: write: %d bytes were sent while http.Server.ConnState was running; at most %d are kept", len(x.kept)+len(frame), mostKept)
+	}
+	x.kept = append(x.kept, frame...)
+	return nil
 }
 
 // writePart bounds the write of a part by a deadline.

@@ -131,10 +131,7 @@ func (s *ServerSession) openLocked(first []byte) error {
 	}
 	s.state = open
 	if detaches {
-		s.takeConnection()
-	}
-	if rest := first[len(part):]; len(rest) > 0 {
-		if err := s.wire().write(rest, sinceEpoch(), timeout); err != nil {
+		if _, err := s.takeConnection(first[len(part):]); err != nil {
 			return err
 		}
 	}
