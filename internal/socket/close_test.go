@@ -62,7 +62,9 @@ func TestCloseAfterPeerIsBounded(t *testing.T) {
 			began := time.Now()
 			c.CloseAfterPeer()
 			require.Less(t, time.Since(began), lingerTime+3*time.Second)
-			if !send {
+			if send {
+				require.Less(t, time.Since(began), lingerTime, "it ends after lingerBytes")
+			} else {
 				require.GreaterOrEqual(t, time.Since(began), lingerTime)
 			}
 			_, err := conn.Write([]byte("x"))

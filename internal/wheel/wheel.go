@@ -24,7 +24,9 @@ type Wheel[T any] struct {
 	spokes [Spokes + 1][]T
 	at     int // the spoke that came up last
 	n      int // values in all spokes
+	empty  int // turns since there was a value
 	timer  *time.Timer
+	forget func(*Wheel[T]) // called when the wheel stops
 }
 
 // Period returns the longest time that a value can wait on w.
@@ -45,34 +47,40 @@ func (w *Wheel[T]) Add(v T, d time.Duration) {
 	spoke := &w.spokes[(w.at+ahead)%len(w.spokes)]
 	*spoke = append(*spoke, v)
 	w.n++
-	if w.n > 1 {
-		return // the timer is running
-	}
+	w.empty = 0
 	if w.timer == nil {
 		w.timer = time.AfterFunc(w.step(), w.turn)
-	} else {
-		w.timer.Reset(w.step())
 	}
 }
 
 func (w *Wheel[T]) step() time.Duration { return max(1, w.period/Spokes) }
 
-// turn empties the next spoke and calls due for each of its values.
+// turn empties the next spoke and calls due for each of its values. A wheel that has been empty
+// for a period stops, and its set forgets it.
 func (w *Wheel[T]) turn() {
 	w.mu.Lock()
 	w.at = (w.at + 1) % len(w.spokes)
 	up := w.spokes[w.at]
 	w.spokes[w.at] = nil
-	if w.n -= len(up); w.n > 0 {
+	if w.n -= len(up); w.n == 0 {
+		w.empty++
+	}
+	stops := w.empty > Spokes
+	if stops {
+		w.timer, w.empty = nil, 0
+	} else {
 		w.timer.Reset(w.step())
 	}
 	w.mu.Unlock()
+	if stops {
+		w.forget(w)
+	}
 	for _, v := range up {
 		w.due(v, w)
 	}
 }
 
-// Set holds one wheel for each period. Make it with [NewSet].
+// Set holds one wheel for each period for which values wait. Make it with [NewSet].
 type Set[T any] struct {
 	due func(T, *Wheel[T])
 
@@ -86,14 +94,35 @@ func NewSet[T any](due func(v T, on *Wheel[T])) *Set[T] {
 	return &Set[T]{due: due, by: make(map[time.Duration]*Wheel[T])}
 }
 
-// Of returns the wheel for period, which must be positive. The set keeps the wheel.
+// Of returns the wheel for period, which must be positive. The set forgets a wheel that has been
+// empty for a period, and makes another one when it is asked again. A value that is added to a
+// wheel that the set has forgotten comes up all the same.
 func (s *Set[T]) Of(period time.Duration) *Wheel[T] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := s.by[period]
 	if w == nil {
-		w = &Wheel[T]{period: period, due: s.due}
+		w = &Wheel[T]{period: period, due: s.due, forget: s.forget}
 		s.by[period] = w
 	}
 	return w
+}
+
+// Len returns the number of wheels.
+func (s *Set[T]) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.by)
+}
+
+// forget removes w. A map that has become empty gives its memory back.
+func (s *Set[T]) forget(w *Wheel[T]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by[w.period] == w {
+		delete(s.by, w.period)
+	}
+	if len(s.by) == 0 {
+		s.by = make(map[time.Duration]*Wheel[T])
+	}
 }
