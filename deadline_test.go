@@ -6,9 +6,11 @@ package sse_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -217,4 +219,48 @@ func TestShutdownInterruptsAWriteAfterADeadlineOutside(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	require.NotErrorIs(t, err, sse.ErrClientGone)
 	require.Equal(t, sse.EndShutdown, testkit.Receive(t, ends).Reason)
+}
+
+// waitingLog is a slog.Handler that calls wait at the first record.
+type waitingLog struct {
+	slog.Handler
+	once *sync.Once
+	wait func()
+}
+
+func (l *waitingLog) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+
+func (l *waitingLog) WithAttrs([]slog.Attr) slog.Handler { return l }
+
+func (l *waitingLog) Handle(context.Context, slog.Record) error {
+	first := false
+	l.once.Do(func() { first = true })
+	if first {
+		l.wait()
+	}
+	return nil
+}
+
+// The warning of a writer that hides its deadlines holds up no other session, whatever the
+// logger waits for.
+func TestDeadlineWarningHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	goOn, warned := make(chan struct{}), make(chan struct{})
+	r := newRouter(sse.Config{Logger: slog.New(&waitingLog{slog.DiscardHandler, new(sync.Once), func() {
+		close(warned)
+		<-goOn
+	}})})
+	r.SSE("/", untilDone)
+	srv := serve(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { r.ServeHTTP(&noHijack{w, nil}, req) }))
+	first := make(chan struct{})
+	go func() {
+		defer close(first)
+		if resp, err := srv.Client().Do(newRequest(t, http.MethodGet, srv.URL+"/")); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	testkit.Receive(t, warned)
+	testkit.Within(t, func() { connect(t, srv, "/").next() })
+	close(goOn)
+	testkit.Receive(t, first)
 }

@@ -159,7 +159,7 @@ type Plugin struct {
 
 	routes atomic.Pointer[routeTable]
 
-	warnedOfDeadlines atomic.Bool
+	warnedOfDeadlines atomic.Bool // no sync.Once: the logger is called, and others must not wait for it
 	warnedNotAttached atomic.Bool
 	wheels            *wheel.Set[*ServerSession] // the shared timers of detached sessions
 

@@ -94,14 +94,15 @@ func (s *ServerSession) runHandler(x *httpWire) {
 // warnOfDeadlines says, once for a plugin, that a writer outside the plugin hides the
 // connection. Streams work, until one client is slow.
 func (s *ServerSession) warnOfDeadlines(x *httpWire, err error) {
+	if !s.route.plugin.warnedOfDeadlines.CompareAndSwap(false, true) {
+		return
+	}
 	w := x.w
 	if x.guard != nil {
 		w = x.guard.ResponseWriter
 	}
-	if s.route.plugin.warnedOfDeadlines.CompareAndSwap(false, true) {
-		s.logger().Warn("sse: writes cannot be bounded in time, and http.Server.WriteTimeout, if it is set, ends streams; "+
-			"the writer that the plugin gets needs a method Unwrap", "writer", fmt.Sprintf("%T", innermost(w)), "error", err)
-	}
+	s.logger().Warn("sse: writes cannot be bounded in time, and http.Server.WriteTimeout, if it is set, ends streams; "+
+		"the writer that the plugin gets needs a method Unwrap", "writer", fmt.Sprintf("%T", innermost(w)), "error", err)
 }
 
 // onBaseDone is called when the context is done that the request had when it reached the
