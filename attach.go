@@ -126,6 +126,14 @@ func (c *connection) beginStream(timeout time.Duration) {
 	c.update(before)
 }
 
+// resetOnClose says whether a close of the connection looks broken to the client. net/http
+// closes it as soon as a write has failed.
+func (c *connection) resetOnClose(on bool) {
+	if c != nil {
+		_ = socket.ResetOnClose(c.conn, on) // what is no TCP connection has no reset
+	}
+}
+
 // endStream undoes beginStream: the connection may serve other requests.
 func (c *connection) endStream(timeout time.Duration) {
 	if c == nil {

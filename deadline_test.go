@@ -228,7 +228,9 @@ type waitingLog struct {
 	wait func()
 }
 
-func (l *waitingLog) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+func (l *waitingLog) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn
+}
 
 func (l *waitingLog) WithAttrs([]slog.Attr) slog.Handler { return l }
 
@@ -259,8 +261,10 @@ func TestDeadlineWarningHoldsUpNobody(t *testing.T) {
 			resp.Body.Close()
 		}
 	}()
+	release := sync.OnceFunc(func() { close(goOn) })
+	defer release()
 	testkit.Receive(t, warned)
 	testkit.Within(t, func() { connect(t, srv, "/").next() })
-	close(goOn)
+	release()
 	testkit.Receive(t, first)
 }

@@ -82,6 +82,9 @@ func (x *httpWire) open(r *http.Request, first []byte, began, timeout time.Durat
 		x.begun = true
 		x.mu.Unlock()
 		x.conn.beginStream(x.timeout)
+		if x.http10 {
+			x.conn.resetOnClose(true)
+		}
 	}
 	x.writeHead(r)
 	if err := x.write(first, began, timeout); err != nil {
@@ -237,13 +240,17 @@ func (x *httpWire) finish(bool, time.Duration) (late lateFrames) { return late }
 // even if a middleware recovers from the panic that follows.
 //
 // Over HTTP/1.0 only the end of the connection ends a response, so a broken end needs
-// breakConnection as well.
+// breakConnection as well. After a failed write net/http has closed the connection already. So
+// while a stream is open, a close is a reset.
 func (x *httpWire) release(broken bool, timeout time.Duration) (linger func()) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.released = true
 	if x.begun {
 		x.conn.endStream(x.timeout)
+		if x.http10 && !broken {
+			x.conn.resetOnClose(false)
+		}
 	}
 	x.lastHeader = saveHeader(x.w.Header())
 	deadline := time.Now().Add(timeout)
@@ -274,6 +281,9 @@ func (x *httpWire) hijack() (net.Conn, error) {
 // drop forgets the connection after it has been hijacked.
 func (x *httpWire) drop() {
 	x.guard.handOver()
+	if x.http10 {
+		x.conn.resetOnClose(false)
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.released = true

@@ -58,9 +58,19 @@ func Reset(conn net.Conn) {
 			break
 		}
 	}
-	conn = underTLS(conn)
-	if l, ok := conn.(interface{ SetLinger(seconds int) error }); ok {
-		_ = l.SetLinger(0) // Close then sends a reset
+	_ = ResetOnClose(conn, true)
+	_ = underTLS(conn).Close()
+}
+
+// ResetOnClose says whether a Close of conn, by whomever, makes the peer see an error at once. It
+// fails with an error that matches errors.ErrUnsupported if conn is not a TCP connection.
+func ResetOnClose(conn net.Conn, on bool) error {
+	l, ok := underTLS(conn).(interface{ SetLinger(seconds int) error })
+	switch {
+	case !ok:
+		return errUnsupported
+	case on:
+		return l.SetLinger(0)
 	}
-	_ = conn.Close()
+	return l.SetLinger(-1)
 }
