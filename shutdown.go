@@ -34,7 +34,7 @@ func (p *Plugin) Shutdown(ctx context.Context) error {
 	p.drain()
 	if deadline, ok := ctx.Deadline(); ok {
 		if left := time.Until(deadline) / 2; left > 0 && left < shutdownGrace {
-			defer time.AfterFunc(left, p.cutOff).Stop()
+			defer time.AfterFunc(left, p.interruptEnded).Stop()
 		}
 	}
 	select {
