@@ -211,5 +211,5 @@ func (w *unackedWatch) vanished(conn net.Conn, now, timeout time.Duration) bool 
 		w.since = now
 	}
 	w.n, w.acked = n, acked
-	return n > 0 && now-w.since > timeout
+	return now-w.since > timeout // never if it has acknowledged everything
 }

@@ -23,6 +23,7 @@ import (
 
 // deadlineOn is a middleware that sets a deadline at each write; with read, both deadlines.
 func deadlineOn(t testing.TB, d time.Duration, read bool) func(http.Handler) http.Handler {
+	t.Helper()
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			next.ServeHTTP(&deadlineWriter{w, t, d, read}, r)
@@ -255,9 +256,10 @@ func TestDeadlineWarningHoldsUpNobody(t *testing.T) {
 	r.SSE("/", untilDone)
 	srv := serve(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { r.ServeHTTP(&noHijack{w, nil}, req) }))
 	first := make(chan struct{})
+	req := newRequest(t, http.MethodGet, srv.URL+"/")
 	go func() {
 		defer close(first)
-		if resp, err := srv.Client().Do(newRequest(t, http.MethodGet, srv.URL+"/")); err == nil {
+		if resp, err := srv.Client().Do(req); err == nil {
 			resp.Body.Close()
 		}
 	}()

@@ -95,6 +95,16 @@ func (p *Plugin) beginDraining() map[*ServerSession]engine.Owner {
 	return owners
 }
 
+// interruptEnded interrupts the writes of sessions that have ended. The others' hubs are still
+// sending.
+func (p *Plugin) interruptEnded() {
+	for _, s := range p.snapshot() {
+		if s.seal.Load() == ended {
+			s.interruptWrite()
+		}
+	}
+}
+
 // cutOff ends all sessions at once, and interrupts their writes.
 func (p *Plugin) cutOff() {
 	for _, s := range p.snapshot() {

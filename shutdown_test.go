@@ -439,6 +439,17 @@ func TestDetachShutdown(t *testing.T) {
 
 // Shutdown gives a write that is under way some time and then interrupts it. A handler that
 // returns after the interruption still has its client told when to reconnect.
+// When Shutdown has returned, no connection is left open, even if its client does not close it.
+func TestDetachShutdownWaitsForConnections(t *testing.T) {
+	t.Parallel()
+	d := newDetachServer(t, overTCP, sse.Config{})
+	_, w := d.connectReturned()
+	began := time.Now()
+	require.NoError(t, d.Plugin().Shutdown(t.Context()))
+	require.GreaterOrEqual(t, time.Since(began), 400*time.Millisecond, "the client has not closed its side")
+	w.rest()
+}
+
 func TestDetachShutdownAndAHandlerThatIsLate(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, tr transport) {

@@ -256,6 +256,7 @@ func TestUnackedTimeoutIsOfStreams(t *testing.T) {
 		}
 		r.SSE("/short", wait, sse.WithWriteTimeout(timeout))
 		r.SSE("/long", wait, sse.WithWriteTimeout(2*timeout))
+		r.SSE("/refused", func(*sse.ServerSession) error { return sse.Error(http.StatusForbidden, nil) }, sse.WithWriteTimeout(timeout))
 		conns := make(chan net.Conn, 10)
 		srv := serve(t, r, testkit.HTTP2.Setup, func(srv *httptest.Server) {
 			srv.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
@@ -271,6 +272,7 @@ func TestUnackedTimeoutIsOfStreams(t *testing.T) {
 			want time.Duration // in units of timeout
 		}{
 			{"/short", false, 1},
+			{"/refused", false, 1}, // a session that has not opened counts for nothing
 			{"/long", false, 2},
 			{"/short", false, 2},
 			{"/long", false, 2},
@@ -281,11 +283,14 @@ func TestUnackedTimeoutIsOfStreams(t *testing.T) {
 			{"/short", false, 1},
 			{"/short", true, 0},
 		} {
-			if step.ends {
+			switch {
+			case step.path == "/refused":
+				require.Equal(t, http.StatusForbidden, get(t, srv, step.path).Status)
+			case step.ends:
 				before := r.Plugin().Len()
 				end[step.path] <- true
 				testkit.Eventually(t, func() bool { return r.Plugin().Len() < before }, "the end of a stream")
-			} else {
+			default:
 				require.Equal(t, "open", connect(t, srv, step.path).nextData())
 			}
 			if conn == nil {

@@ -219,3 +219,15 @@ func (r *partRecorder) Write(p []byte) (int, error) {
 	r.onWrite(len(p))
 	return r.ResponseRecorder.Write(p)
 }
+
+// A compressor that has engaged before the session begins would hold back what is flushed.
+func TestSessionBehindAContentEncoding(t *testing.T) {
+	t.Parallel()
+	r := newRouter(sse.Config{})
+	r.SSE("/", func(*sse.ServerSession) error { assert.Fail(t, "the handler ran"); return nil })
+	rec := httptest.NewRecorder()
+	rec.Header().Set("Content-Encoding", "gzip")
+	r.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
+	require.Equal(t, http.StatusInternalServerError, rec.Code)
+	require.Contains(t, rec.Body.String(), "Content-Encoding")
+}
