@@ -89,7 +89,7 @@ func TestDeadlineOfAWriterIsNotTheWriteTimeout(t *testing.T) {
 		for _, proto := range protocols {
 			t.Run(name+" over "+proto.Name, func(t *testing.T) {
 				t.Parallel()
-				const timeout = 400 * time.Millisecond
+				const timeout = time.Second
 				cfg := sse.Config{WriteTimeout: timeout}
 				ends := endsOf(&cfg)
 				r := newRouter(cfg)

@@ -145,7 +145,7 @@ func newEndMode(t *testing.T, by, version string, proto testkit.Protocol) (*endM
 	m := &endMode{t: t}
 	ends, ready := make(chan sse.End, 10), make(chan *sse.ServerSession, 10)
 	r := newRouter(sse.Config{
-		WriteTimeout: 400 * time.Millisecond,
+		WriteTimeout: 1500 * time.Millisecond,
 		OnOpen:       func(*sse.ServerSession) { m.note("OnOpen") },
 		OnSend:       func(*sse.ServerSession, sse.Sent) { m.note("OnSend") },
 		OnClose:      func(_ *sse.ServerSession, e sse.End) { m.note("OnClose"); ends <- e },
