@@ -73,6 +73,34 @@ func TestBrokenEndOverHTTP10(t *testing.T) {
 	})
 }
 
+// A client that stalls over HTTP/1.0 is cut off, and then reads on. It must not take that end
+// for the end of the response. net/http closes the connection by itself if a write fails, but
+// not if a flush does.
+func TestStalledClientOverHTTP10(t *testing.T) {
+	t.Parallel()
+	for name, size := range map[string]int{"in a flush": 500, "in a write": 20_000} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ends := make(chan sse.End, 1)
+			r := newRouter(sse.Config{WriteTimeout: 500 * time.Millisecond, OnClose: func(_ *sse.ServerSession, e sse.End) { ends <- e }})
+			r.SSE("/", func(s *sse.ServerSession) error {
+				for {
+					if err := s.SendData(strings.Repeat("x", size)); err != nil {
+						return err
+					}
+				}
+			})
+			conn := testkit.Dial(t, serve(t, r, testkit.SendBuffer(16<<10)))
+			require.NoError(t, conn.SetReadBuffer(8<<10))
+			_, err := io.WriteString(conn, "GET / HTTP/1.0\r\nHost: test\r\n\r\n")
+			require.NoError(t, err)
+			require.Equal(t, sse.EndWriteTimeout, testkit.Receive(t, ends).Reason)
+			_, err = io.ReadAll(conn)
+			require.ErrorIs(t, err, syscall.ECONNRESET)
+		})
+	}
+}
+
 // A client may send what nobody reads: the body of a POST, or the next request. That must not
 // cost it the end of the stream, however slow it is to read that.
 func TestDetachUnreadBytesDoNotResetTheStream(t *testing.T) {

@@ -104,6 +104,9 @@ func (x *httpWire) write(frame []byte, began, timeout time.Duration) error {
 	if x.keeping {
 		return x.keep(frame)
 	}
+	if x.http10 && x.conn == nil {
+		return x.writeHTTP10(frame, began, timeout)
+	}
 	for size := partSize; len(frame) > size; {
 		if err := x.writePart(frame[:size], began, timeout, false); err != nil {
 			return err
@@ -129,6 +132,24 @@ func (x *httpWire) keep(frame []byte) error {
 	}
 	x.kept = append(x.kept, frame...)
 	return nil
+}
+
+// http10PartSize is the size of net/http's buffer for a response.
+const http10PartSize = 2 << 10
+
+// writeHTTP10 is write for HTTP/1.0 on a server that is not attached; an attached one resets
+// the connection by itself (resetOnClose). Each part fits into net/http's buffer, so that only
+// flushes reach the connection. If a Write fails there, net/http closes the connection
+// itself, and the client takes that for the end of the response. After a flush that has
+// failed, breakConnection can still make the end look broken.
+func (x *httpWire) writeHTTP10(frame []byte, began, timeout time.Duration) error {
+	for len(frame) > http10PartSize {
+		if err := x.writePart(frame[:http10PartSize], began, timeout, true); err != nil {
+			return err
+		}
+		frame, began = frame[http10PartSize:], sinceEpoch()
+	}
+	return x.writePart(frame, began, timeout, true)
 }
 
 // writePart bounds the write of a part by a deadline.
