@@ -121,7 +121,7 @@ func (s *ServerSession) closeStream(err error, failed bool) (end End, sent []Sen
 	end = s.decideEnd(err, failed)
 	end.Opened = s.bytes.Load() > 0 // the first write has succeeded
 	opened = s.state != pending
-	broken = s.state == torn || opened && end.Reason.breaks()
+	broken = s.state == torn || opened && (end.Reason.breaks() || s.cutShort.Load())
 	s.wire().allowWrite()
 	if opened && !broken {
 		sent, broken = s.writeFarewell(end)

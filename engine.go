@@ -251,6 +251,12 @@ func (s *engineSession) Progress() uint64 {
 	return uint64(s.bytes.Load()) + s.session().wire().parts()
 }
 
+func (s *engineSession) CutShort() {
+	if s.ctx.Err() == nil {
+		s.session().cutShort.Store(true)
+	}
+}
+
 func (s *engineSession) End(cause error) { s.session().end(cause) }
 
 func (s *engineSession) Interrupt() { s.session().interruptWrite() }

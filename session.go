@@ -50,6 +50,7 @@ type ServerSession struct {
 	// The end.
 
 	finisher atomic.Uint32  // a finisher
+	cutShort atomic.Bool    // the client must see that the stream is not complete
 	hooks    sync.WaitGroup // calls of OnOpen and OnSend that are under way
 }
 

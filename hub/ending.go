@@ -161,8 +161,12 @@ type progress struct{ cursor, taken uint64 }
 func (m *Member) progress() progress { return progress{m.cursor.Load(), m.session.Progress()} }
 
 // cutOff ends m's session now. A write that is under way fails, whether it is the hub's or the
-// application's.
+// application's. If m has not been sent everything up to the limit of its ending, the client
+// sees that the stream is not complete.
 func (m *Member) cutOff(cause error) {
+	if m.cursor.Load() < m.ending.Load().limit {
+		m.session.CutShort()
+	}
 	m.session.End(cause)
 	m.session.Interrupt()
 }

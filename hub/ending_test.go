@@ -459,3 +459,29 @@ func TestKickDuringAShutdownAndTheReverse(t *testing.T) {
 		})
 	}
 }
+
+// A kicked client that is cut off before it has been sent everything must not take that for the
+// end of the stream, even if no write is under way.
+func TestKickCutsOffInTheMiddle(t *testing.T) {
+	forEach(t, func(t *test) {
+		filtering, release := make(chan bool), make(chan bool)
+		a := t.start(plan{sub: hub.Subscription{Filter: func(m *hub.Message) bool {
+			if m.Event.Data == "2" {
+				close(filtering)
+				<-release
+			}
+			return true
+		}}})
+		s := a.connect("/")
+		a.joined("a", 1)
+		a.publishN("a", 1, 1)
+		s.expect("1")
+		a.publishN("a", 2, 3)
+		testkit.Receive(t, filtering)
+		require.Equal(t, 1, a.Kick("a", nil))
+		require.ErrorIs(t, a.end().Err, hub.ErrKicked)
+		rest, err := s.rest()
+		require.Error(t, err, "the stream looks complete: %q", rest)
+		close(release)
+	})
+}

@@ -108,6 +108,7 @@ func (m *Member) open(id string, start Start) error {
 		switch m.deliver(m.hub.head.Load(), r) {
 		case statusGap: // the log has lost events since the cursor was placed
 			if m.isKicked() {
+				m.session.CutShort() // it may have been sent a part
 				return m.ending.Load().cause
 			}
 			m.server.Header().Set(GapHeader, string(GapExpired))

@@ -45,6 +45,7 @@ func (e *SlowError) Unwrap() error { return sse.ErrSlow }
 // claimed m. It may wait for the client.
 func (m *Member) applySlowPolicy(r *reader) status {
 	if m.isKicked() { // it may miss what it has not been sent yet
+		m.session.CutShort()
 		m.session.End(m.ending.Load().cause)
 		return statusEnded
 	}

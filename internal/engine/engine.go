@@ -58,6 +58,10 @@ type Session interface {
 	// End ends the session with cause. A write that is under way may go on.
 	End(cause error)
 
+	// CutShort makes the End that follows look broken to the client, because the owner has
+	// not sent everything. It has no effect if the session has ended.
+	CutShort()
+
 	// Interrupt makes a write that is under way fail.
 	Interrupt()
 }
