@@ -8,16 +8,15 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/chi-sse/sse/client"
 	"github.com/chi-sse/sse/event"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 type randomClient struct {
@@ -28,13 +27,12 @@ type randomClient struct {
 	skip   bool // SlowSkip in place of SlowEnd
 	slow   bool
 	http   *http.Client
-
-	mu   sync.Mutex
-	conn *net.TCPConn
+	line   testkit.Line
 }
 
 func (run *randomRun) newClient(i int) *randomClient {
 	c := &randomClient{run: run, name: fmt.Sprint("client ", i), odd: rand.IntN(4) == 0, skip: rand.IntN(2) == 0, slow: i%6 == 0}
+	c.line.Small = c.slow
 	c.topics = slices.Clone(randomTopics)
 	rand.Shuffle(len(c.topics), func(i, j int) { c.topics[i], c.topics[j] = c.topics[j], c.topics[i] })
 	c.topics = c.topics[:[]int{1, 1, 2, 4}[rand.IntN(4)]]
@@ -42,21 +40,9 @@ func (run *randomRun) newClient(i int) *randomClient {
 	return c
 }
 
-// transport returns a transport that remembers the client's connection, for cut.
+// transport returns a transport for the client's line.
 func (c *randomClient) transport() *http.Transport {
-	dialer := new(net.Dialer)
-	tr := &http.Transport{Protocols: c.run.tr.protocol.Protocols(), DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dialer.DialContext(ctx, network, addr)
-		if err == nil {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.conn = conn.(*net.TCPConn)
-			if c.slow {
-				_ = c.conn.SetReadBuffer(8 << 10)
-			}
-		}
-		return conn, err
-	}}
+	tr := &http.Transport{Protocols: c.run.tr.protocol.Protocols(), DialContext: c.line.DialContext}
 	if c.run.tr.protocol.TLS {
 		tr.TLSClientConfig = c.run.srv.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	}
@@ -65,17 +51,9 @@ func (c *randomClient) transport() *http.Transport {
 
 // cut closes the connection, if there is one, with a reset or an ordinary close.
 func (c *randomClient) cut() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.conn == nil {
-		return
+	if c.line.Cut(rand.IntN(2) == 0) {
+		c.run.cuts.Add(1)
 	}
-	if rand.IntN(2) == 0 {
-		_ = c.conn.SetLinger(0) // a reset
-	}
-	_ = c.conn.Close()
-	c.conn = nil
-	c.run.cuts.Add(1)
 }
 
 func (c *randomClient) url() string {
@@ -272,7 +250,7 @@ func (c *randomClient) liveByClient(ctx context.Context) {
 
 // playDead connects again and again, and does not read.
 func (c *randomClient) playDead(ctx context.Context) {
-	c.slow = true
+	c.slow, c.line.Small = true, true
 	for ctx.Err() == nil {
 		resp, err := c.get(ctx, "")
 		if err != nil {
