@@ -485,3 +485,21 @@ func TestKickCutsOffInTheMiddle(t *testing.T) {
 		close(release)
 	})
 }
+
+// A session that is kicked at the end of its opening is still sent what was published before.
+func TestKickAtTheEndOfTheOpening(t *testing.T) {
+	forEach(t, func(t *test) {
+		var a *app
+		a = t.start(plan{sub: hub.Subscription{Start: hub.Beginning, Filter: func(m *hub.Message) bool {
+			if m.Event.Data == "1" {
+				a.publish("a", sse.Event{Data: "2"})
+				a.Kick("a", nil)
+			}
+			return true
+		}}})
+		a.publish("a", sse.Event{Data: "1"})
+		s := a.connect("/")
+		s.expect("1", "2")
+		s.expectEnd()
+	})
+}

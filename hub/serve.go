@@ -126,7 +126,11 @@ func (m *Member) open(id string, start Start) error {
 			if id == "" && gap == nil && !snapshot && m.lastID.Load() == 0 && !m.hub.cfg.OwnIDs {
 				return m.sendPosition(r)
 			}
-			return m.server.Open() // has no effect if something was sent
+			err := m.server.Open() // has no effect if something was sent, and fails after a kick
+			if err != nil && m.isKicked() {
+				continue // with what was published before it
+			}
+			return err
 		}
 	}
 }
