@@ -12,6 +12,9 @@ BENCH       ?= .
 COUNT       ?= 6
 COMPARE     ?=
 FUZZTIME    ?= 10s
+SOAK        ?= 20m
+SOAKSEED    ?=
+SOAKLOAD    ?= 1
 RUNFLAGS    ?=
 TIDYFLAGS   ?=
 
@@ -19,7 +22,7 @@ TIDYFLAGS   ?=
 each = @status=0; for m in $(MODULES); do (cd $$m && $(1)) || status=1; done; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help run test cover bench bench-full bench-growth microbench fuzz lint gofmt vet golangci fmt tidy
+.PHONY: help run test cover bench bench-full bench-growth microbench fuzz soak soak-race lint gofmt vet golangci fmt tidy
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +59,17 @@ fuzz: ## run every fuzz target, each for FUZZTIME=10s
 	while read -r dir name; do \
 		(cd "$$dir" && go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x .) </dev/null || exit 1; \
 	done
+
+# soaktest is the command of the soak. Its variables are explained at TestSoak.
+soaktest = SSE_SOAK=$(SOAK) SSE_SOAK_SEED=$(SOAKSEED) SSE_SOAK_LOAD=$(SOAKLOAD) go test -run '^TestSoak$$' -v -count 1 -timeout 0
+
+soak: ## run everything at once, for SOAK=20m (SOAKSEED=number, SOAKLOAD=1)
+	@$(soaktest) ./internal/soak
+
+soak-race: SOAK := 5m
+soak-race: SOAKLOAD := 0.4
+soak-race: ## do that with the race detector, for SOAK=5m (SOAKLOAD=0.4)
+	@$(soaktest) -race ./internal/soak
 
 lint: gofmt vet golangci ## run gofmt, go vet and golangci-lint
 
