@@ -123,7 +123,7 @@ func (cn *conn) acceptEvent(ev event.Event, now time.Time) {
 	cn.note("event", e.topic, p.Offset, 0)
 	cn.pos, cn.last = p.Offset, p.Offset
 	if cn.kind == healthy && p.Offset > cn.after {
-		cn.soak.latency.add(now.Sub(e.at))
+		cn.soak.latency.add(time.Duration(now.UnixNano() - e.at))
 	}
 }
 

@@ -48,10 +48,10 @@ const ledgerSize = 1 << 15
 type entry struct {
 	offset uint64
 	sum    uint64
+	at     int64 // when it was about to be published, in nanoseconds since 1970
 	topic  topic
 	size   uint32 // of the frame
 	odd    bool
-	at     time.Time // when it was about to be published
 }
 
 // note notes an event. Publishers note concurrently, so not in the order of the offsets.

@@ -179,4 +179,5 @@ func (m *mode) close() {
 	}
 	m.srv.CloseClientConnections()
 	m.srv.Close()
+	m.era.Store(nil) // the test holds the server, and so the mode, until it ends
 }

@@ -37,9 +37,9 @@ func newNotices(t *testing.T, policy hub.SlowPolicy, from string) *notices {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.ledger.note(entry{offset: pos.Offset, sum: sumOf(ev.Data), topic: on, at: time.Now()})
+		e.ledger.note(entry{offset: pos.Offset, sum: sumOf(ev.Data), topic: on})
 		ev.ID = pos.String()
-		return event.Event(ev)
+		return ev
 	}
 	x.begin(e, 0, "")
 	for i := range 4 {

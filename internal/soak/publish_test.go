@@ -64,7 +64,7 @@ func (m *mode) publishOne(r *rand.Rand) {
 		data += strings.ToValidUTF8(filler[r.IntN(1000):][:size-len(data)], "?")
 	}
 	e, ev := m.era.Load(), sse.Event{Data: data}
-	at := time.Now()
+	at := time.Now().UnixNano()
 	pos, err := e.hub.Publish(context.Background(), t.String(), ev)
 	if err != nil {
 		select {
@@ -76,7 +76,7 @@ func (m *mode) publishOne(r *rand.Rand) {
 	}
 	ev.ID = pos.String()
 	frame, _ := ev.AppendText(nil)
-	e.ledger.note(entry{pos.Offset, sumOf(data), t, uint32(len(frame)), isOdd(data), at})
+	e.ledger.note(entry{pos.Offset, sumOf(data), at, t, uint32(len(frame)), isOdd(data)})
 	m.soak.published.Add(1)
 	m.soak.publishedBytes.Add(int64(len(frame)))
 	if r.IntN(topicLifetime) == 0 { // nobody publishes to it or begins to follow it again

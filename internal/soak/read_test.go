@@ -74,8 +74,11 @@ func (b *body) Read(p []byte) (int, error) {
 // read reads the stream to its end, checks it, and waits for the end of the session.
 func (cn *conn) read(ctx context.Context, r io.Reader, cancel func()) {
 	b := cn.newBody(r)
-	if cn.kind == slow || cn.kind == cut || cn.kind == reset || cn.kind == pausing {
+	if cn.kind != healthy && cn.kind != vanishing {
 		after := 3*time.Second + exponential(cn.r, 8*time.Second) // at the latest
+		if cn.kind == stalled {
+			after += b.stop
+		}
 		defer cn.background(func(over <-chan struct{}) {
 			if pause(after, over, cn.soak.stop); cn.soak.stopping() {
 				return

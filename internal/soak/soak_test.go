@@ -109,7 +109,7 @@ func (s *soak) run() {
 		}
 		upsets.Go(func() { m.kick(s.random(2000+i), quiet) })
 		upsets.Go(func() { m.move(s.random(3000+i), quiet) })
-		upsets.Go(func() { m.renew(s.length*time.Duration(i+4)/time.Duration(len(s.modes)+8), quiet) })
+		upsets.Go(func() { m.renew(s.length*time.Duration(i+2)/time.Duration(4*len(s.modes)+8), quiet) })
 	}
 	for i := range max(len(s.modes), int(allClients*s.load)) {
 		clients.Go(func() {
