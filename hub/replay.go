@@ -28,13 +28,22 @@ func (m *Member) limitReplay() bool {
 	}
 	offset := replayStart(unsent, from, most)
 	for _, l := range unsent {
-		l.topic.mu.Lock()
-		l.next = max(l.next, l.topic.after(offset))
-		l.topic.mu.Unlock()
+		l.skipTo(offset)
 	}
 	m.findUnread()
 	m.cursor.Store(offset)
 	return true
+}
+
+// skipTo moves l past the entries up to offset. If later ones have left the log meanwhile, it
+// leaves l where it is, so that the next reader notices that they are lost.
+func (l *link) skipTo(offset uint64) {
+	t := l.topic
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l.next >= t.first || t.floor <= offset {
+		l.next = max(l.next, t.after(offset))
+	}
 }
 
 // replayStart returns the lowest offset, from or higher, after which the unsent entries of links
