@@ -125,13 +125,20 @@ func (s *ServerSession) onBaseDone(base context.Context) {
 		s.end(fmt.Errorf("%w: %w", ErrCanceled, cause))
 		return
 	}
-	for tries := 0; !s.mu.TryLock(); tries++ {
-		if tries == 10 {
-			s.interruptWrite()
-			s.mu.Lock()
-			break
-		}
-		time.Sleep(time.Millisecond)
+	s.endClientGone(10)
+}
+
+// endClientGone ends the session as soon as no write is under way. After that many more tries,
+// one each millisecond, it interrupts the write. It tries again by a timer, not in a goroutine
+// that sleeps: one would keep a synctest bubble from ending.
+func (s *ServerSession) endClientGone(tries int) {
+	if tries > 0 && !s.mu.TryLock() {
+		time.AfterFunc(time.Millisecond, func() { s.endClientGone(tries - 1) })
+		return
+	}
+	if tries == 0 {
+		s.interruptWrite()
+		s.mu.Lock()
 	}
 	defer s.mu.Unlock()
 	s.end(ErrClientGone)
