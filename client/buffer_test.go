@@ -390,7 +390,7 @@ func TestBufferSurvivesAHugeEventThatBreaksOff(t *testing.T) {
 	boom := errors.New("boom")
 	for _, policy := range []client.BufferPolicy{client.LastEvent, client.LastEvents(5), client.LastLines(2), client.All} {
 		body := io.MultiReader(strings.NewReader("data: a\n\ndata: "+strings.Repeat("x", 5<<20)), iotest.ErrReader(boom))
-		events, err := collect(client.Read(body, client.WithConfig(func(cfg *client.Config) { cfg.BufferPolicy = policy })))
+		events, err := collect(client.Read(context.Background(), body, client.WithConfig(func(cfg *client.Config) { cfg.BufferPolicy = policy })))
 		require.Equal(t, []string{"a"}, dataOf(events))
 		require.ErrorIs(t, err, boom)
 		var e *client.Error
@@ -426,7 +426,7 @@ func TestBufferMemoryIsBounded(t *testing.T) {
 	} {
 		t.Run(policy.String(), func(t *testing.T) {
 			body := &bufferEndless{block: []byte(strings.Repeat("data\n\n", 1000))}
-			s := client.Read(body, client.WithConfig(func(cfg *client.Config) { cfg.BufferPolicy = policy }))
+			s := client.Read(context.Background(), body, client.WithConfig(func(cfg *client.Config) { cfg.BufferPolicy = policy }))
 			t.Cleanup(func() { s.Close() })
 			before := heapInUse()
 			var after uint64
@@ -469,7 +469,7 @@ func TestBufferMemoryIsBoundedWithHugeEvents(t *testing.T) {
 	stream := []byte("data: " + strings.Repeat("x", huge) + "\n\n" + strings.Repeat("data: "+strings.Repeat("y", 100)+"\n\n", 20_000))
 	used := func(policy client.BufferPolicy, at int) int64 {
 		meter := &bufferMeter{Reader: bufferPackets{bytes.NewReader(stream)}, left: at}
-		s := client.Read(meter, client.WithConfig(func(cfg *client.Config) { cfg.BufferPolicy = policy }))
+		s := client.Read(context.Background(), meter, client.WithConfig(func(cfg *client.Config) { cfg.BufferPolicy = policy }))
 		for _, err := range s.Incoming() {
 			require.NoError(t, err)
 		}

@@ -60,7 +60,6 @@
 package client
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -79,11 +78,12 @@ const (
 	DefaultReconnectionTime = 3 * time.Second
 	DefaultMaxBackoff       = 30 * time.Second
 	DefaultJitter           = 0.5
-	DefaultHealthyAfter     = time.Minute
 	DefaultMinRetry         = 100 * time.Millisecond
 	DefaultMaxRetry         = 24 * time.Hour
 	DefaultOpenTimeout      = 30 * time.Second
+	DefaultBodyOpenTimeout  = 10 * time.Minute // for a request with a body
 	DefaultMaxEventSize     = event.DefaultMaxEventSize
+	DefaultMaxLastEventID   = 4 << 10
 )
 
 // Unlimited is the value of Config.MaxReconnectionAttempts that makes the client reconnect
@@ -96,11 +96,11 @@ type Config struct {
 	// MaxReconnectionAttempts is how many times in a row the client tries to connect
 	// again after a connection was refused or cut off, or after the server ended the
 	// stream. An event that arrives resets the count; a connection without an event
-	// does not. Default: 0, which means never. [Unlimited] means forever.
+	// does not. If Resend is needed to repeat the request, only an event with an id
+	// resets it, because without one the server starts over. Default: 0, which means
+	// never. [Unlimited] means forever.
 	//
-	// When the attempts are used up, the session ends with the error of the last one.
-	// If the server ended that last stream in order, the session ends normally too,
-	// unless Terminal is set.
+	// When the attempts are used up, the session ends with an [*AttemptsError].
 	MaxReconnectionAttempts int
 
 	// ReconnectionTime is how long the client waits before it reconnects, until the
@@ -110,8 +110,8 @@ type Config struct {
 	// MaxBackoff limits the wait after repeated failures. Each further failure doubles
 	// the wait, from the reconnection time up to MaxBackoff. If the reconnection time is
 	// longer than MaxBackoff, the wait stays at the reconnection time. A connection
-	// fails if it cannot be opened, or if it breaks, or ends without an event, before it
-	// is HealthyAfter old. Default: 30 seconds.
+	// fails if it cannot be opened, or if it ends without having brought a byte, sooner
+	// than the wait before it was long. Default: 30 seconds.
 	MaxBackoff time.Duration
 
 	// Jitter lengthens each wait by a random share of it, between zero and Jitter, so
@@ -120,33 +120,30 @@ type Config struct {
 	// 100. Default: 0.5. Negative: none.
 	Jitter float64
 
-	// HealthyAfter is how long a connection must have been open for its loss not to
-	// count as a failure. The backoff then starts over. Default: one minute.
-	HealthyAfter time.Duration
-
 	// MinRetry is the shortest wait that a server can set with a retry field. It keeps
 	// "retry: 0" from making the client reconnect in a tight loop. Default: 100 ms.
 	// Negative: none.
 	MinRetry time.Duration
 
 	// MaxRetry is the longest wait that the client accepts from a server, in a retry
-	// field or in Retry-After (RFC 9110 §10.2.3). The client must not reconnect sooner
-	// than the server asks (WHATWG HTML §9.2.3), so a longer wait ends the session with
-	// a [*RetryError]. Default: 24 hours.
+	// field, in Retry-After (RFC 9110 §10.2.3) or in Retry-After-Ms. The client must not
+	// reconnect sooner than the server asks (WHATWG HTML §9.2.3), so a longer wait ends
+	// the session with a [*RetryError]. Default: 24 hours.
 	MaxRetry time.Duration
 
-	// RetryStatus reports whether the client may try again after a response with this
-	// status. The client does not call it for 200 and 204. Default: true for 429, 500,
-	// 502, 503 and 504. The specification retries after no status, Ktor after all.
-	RetryStatus func(status int) bool
+	// OnFailure decides what the session does after each failure: an attempt that opened
+	// no stream, the loss of a connection, and also the orderly end of a stream. It may
+	// call [DefaultDecision]. MaxReconnectionAttempts and Resend still limit what it
+	// decides. It is not called after status 204, a terminal event, or the end of the
+	// caller's context. Default: [DefaultDecision].
+	OnFailure func(Failure) Decision
 
-	// Resend allows the client to repeat a request that may not be idempotent: one with
-	// a body, or with a method other than GET, HEAD, OPTIONS, TRACE, PUT and DELETE.
-	// Without it, the client sends such a request once, however many attempts are
-	// allowed, because a repeated POST can place an order twice. The client can send a
-	// body again if it is a *bytes.Reader, *bytes.Buffer or *strings.Reader, or if
-	// OnRequest sets another. Default: false.
-	Resend bool
+	// Resend says when the client may repeat a request that may not be idempotent: one
+	// with a body, or with a method other than GET, HEAD, OPTIONS, TRACE, PUT and DELETE.
+	// A repeated POST can place an order, or bill a completion, twice. The client can
+	// send a body again if it is a *bytes.Reader, *bytes.Buffer or *strings.Reader, or if
+	// OnRequest sets another. Default: [ResendNever].
+	Resend ResendMode
 
 	// KeepRedirect makes the client reconnect to the URL that redirects led to. By
 	// default it reconnects to the original URL and follows the redirects again. If the
@@ -155,11 +152,10 @@ type Config struct {
 	KeepRedirect bool
 
 	// OpenTimeout limits the time from the request until the response's header has
-	// arrived or, if the response does not open a stream, until its body has been read.
-	// If the header is late, the attempt is a failed connection. If the body is late, the
-	// client keeps the part that it has read. Default: the Timeout of the http.Client,
-	// which does not apply to streams otherwise, or 30 seconds if that is zero. Negative:
-	// no limit.
+	// arrived. If the header is late, the attempt is a failed connection. Default: the
+	// Timeout of the http.Client, which does not apply to streams otherwise; if that is
+	// zero, 30 seconds, or 10 minutes for a request with a body (see [WithBody]), because
+	// an LLM API may send the header only with the first token. Negative: no limit.
 	OpenTimeout time.Duration
 
 	// IdleTimeout is how long the client waits for the next byte of a stream before it
@@ -169,10 +165,34 @@ type Config struct {
 	// default.
 	IdleTimeout time.Duration
 
+	// EventTimeout is how long the client waits for the next event before it treats the
+	// connection as lost. Comments do not count, so heartbeats cannot hide that a server
+	// or a model has stalled. Default: no limit.
+	EventTimeout time.Duration
+
 	// MaxEventSize limits the size of an event, and of a line of any kind, in bytes.
 	// Anything larger ends the session with an [*event.TooLargeError]. The client uses
 	// memory only for what has arrived. Default: 64 MiB.
 	MaxEventSize int
+
+	// MaxLastEventID limits the last event id that the client sends, in bytes. Servers
+	// refuse long headers, most of them beyond 8 KiB. If the stream sets a longer id, or
+	// one that no header can carry, the client cannot resume after it, and the next
+	// reconnection fails with a [*LastEventIDError]. Default: 4 KiB.
+	MaxLastEventID int
+
+	// CheckResponse reports why a response does not open a stream. It must not read the
+	// body. The client does not call it for status 204, which ends the session. Replace
+	// it to accept a stream that has no Content-Type or another one. Default:
+	// [CheckResponse].
+	CheckResponse func(*http.Response) error
+
+	// AcceptGzip lets the server compress the stream, if the http.Client's Transport asks
+	// for gzip, as net/http's does by default. A compressed stream that grows by more than
+	// MaxEventSize without an event ends the session with an [*event.TooLargeError],
+	// because a few bytes could otherwise keep the client busy for minutes. Default:
+	// false; the client sends Accept-Encoding: identity.
+	AcceptGzip bool
 
 	// ShowCommentEvents hands out comments. A comment among the fields of an event comes
 	// with that event. Any other comes as an Event with a Comment and no Data.
@@ -184,9 +204,11 @@ type Config struct {
 
 	// Terminal reports whether an event is the last one of its stream, as "[DONE]" is
 	// with some LLM APIs. The session hands out that event, ends normally, and does not
-	// reconnect. If a stream ends in order without such an event, and the client does
-	// not reconnect, the session ends with [ErrTruncated]. Default: nil, which accepts
-	// every orderly end.
+	// reconnect. It reads on for at most 100 ms, so that the connection can be used
+	// again if the server ends the response then. If a stream ends in order without such
+	// an event, and the client does not reconnect, the session ends with [ErrTruncated].
+	// A terminal event counts even if the blank line after it is missing. Default: nil,
+	// which accepts every orderly end.
 	Terminal func(Event) bool
 
 	// Deserializer decodes the data of events for [Decode] and [Incoming]. Default:
@@ -198,8 +220,8 @@ type Config struct {
 	BufferPolicy BufferPolicy
 
 	// Logger receives each reconnection, at level Warn, or Debug if the server ended the
-	// stream in order; each opened connection, at level Debug; and each last event id
-	// that no header can carry, at level Warn. Default: slog.Default().
+	// stream in order, and each opened connection, at level Debug. Default:
+	// slog.Default().
 	Logger *slog.Logger
 
 	// OnRequest is called with each request before it is sent, including the requests of
@@ -212,16 +234,28 @@ type Config struct {
 	// read the body, which belongs to the session.
 	OnOpen func(*http.Response)
 
-	// OnRetry is called before each wait for a reconnection.
-	OnRetry func(Retry)
+	// OnRetry is called before each wait for a reconnection, after OnFailure. The
+	// Failure's Delay is the wait that was decided.
+	OnRetry func(Failure)
 }
 
-// Retry describes a reconnection that the client is about to make.
-type Retry struct {
-	Attempt int           // its number, counted from 1 since the last event
-	Delay   time.Duration // how long the client waits before it
-	Err     error         // the reason: io.EOF if the server ended the stream in order
-}
+// ResendMode says when a request that may not be idempotent may be sent again.
+type ResendMode int
+
+const (
+	// ResendNever sends nothing again, whatever happened to the request.
+	ResendNever ResendMode = iota
+
+	// ResendUntilEvent sends the request again until the first event has arrived, also
+	// after a connection that broke before it. The server may then have done its work
+	// already, and bill it twice. To repeat only what the server has certainly not acted
+	// on, let Config.OnFailure stop unless [Refused] is true.
+	ResendUntilEvent
+
+	// ResendAlways sends the request again at any time, as if it were a GET. The server
+	// may bill each attempt.
+	ResendAlways
+)
 
 // Client opens sessions. [Install] makes one. It is safe for concurrent use.
 type Client struct {
@@ -256,7 +290,7 @@ func Install(hc *http.Client, cfg Config) *Client {
 	own := *hc
 	own.CheckRedirect = redirectCheck(hc.CheckRedirect)
 	own.Timeout = 0
-	return &Client{http: &own, timeout: hc.Timeout, cfg: cfg.withDefaults(hc.Timeout)}
+	return &Client{http: &own, timeout: hc.Timeout, cfg: cfg.withDefaults()}
 }
 
 // SSE opens a session as [Client.Session] does, calls block with it, and closes it.
@@ -286,6 +320,16 @@ func (c *Client) SSE(ctx context.Context, url string, block func(*Session) error
 // stream nor status 204, a [*ConfigError] if url or an option is invalid, or an error that
 // matches ctx.Err().
 func (c *Client) Session(ctx context.Context, url string, options ...Option) (*Session, error) {
+	s, err := c.open(ctx, url, options, false)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// open opens a session. If either is set, the error is errResponse if the latest response
+// is to be handed to the caller; the session is then returned too, and must be ended.
+func (c *Client) open(ctx context.Context, url string, options []Option, either bool) (*Session, error) {
 	if c == nil || c.http == nil {
 		return nil, &ConfigError{"Client", "is not installed; make it with client.Install"}
 	}
@@ -296,17 +340,24 @@ func (c *Client) Session(ctx context.Context, url string, options ...Option) (*S
 	s := newSession(ctx, call)
 	s.http = c.http
 	s.requests = newRequestSource(s.ctx, call)
-	opened := false
+	s.either = either
+	keep := false
 	defer func() {
-		if !opened { // also if a hook panicked
+		if !keep { // also if a hook panicked
 			s.endWith(ErrClosed)
 		}
 	}()
-	if err := s.connect(nil); err != nil && err != errEnd { //nolint:errorlint // errEnd is never wrapped
-		return nil, err
+	err = s.connect(nil)
+	s.either = false
+	switch err { //nolint:errorlint // these are never wrapped
+	case nil, errEnd:
+		keep = true
+		return s, nil
+	case errResponse:
+		keep = true
+		return s, err
 	}
-	opened = true
-	return s, nil
+	return s, err
 }
 
 // validate returns a [*ConfigError] about the first invalid field of c, or nil.
@@ -321,31 +372,37 @@ func (c *Config) validate() error {
 		return &ConfigError{"MaxBackoff", positive + "; for equal waits, set it to ReconnectionTime"}
 	case c.Jitter != c.Jitter || c.Jitter > 100:
 		return &ConfigError{"Jitter", fmt.Sprintf("must be a share of the wait, at most 100, such as 0.5, but is %v", c.Jitter)}
-	case c.HealthyAfter < 0:
-		return &ConfigError{"HealthyAfter", positive}
 	case c.MaxRetry < 0:
 		return &ConfigError{"MaxRetry", positive}
 	case c.IdleTimeout < 0:
 		return &ConfigError{"IdleTimeout", "must be positive, or zero for no limit"}
+	case c.EventTimeout < 0:
+		return &ConfigError{"EventTimeout", "must be positive, or zero for no limit"}
+	case c.Resend < ResendNever || c.Resend > ResendAlways:
+		return &ConfigError{"Resend", "must be client.ResendNever, client.ResendUntilEvent or client.ResendAlways"}
+	case c.MaxLastEventID < 0:
+		return &ConfigError{"MaxLastEventID", positive}
 	case c.MaxEventSize < 0:
 		return &ConfigError{"MaxEventSize", positive}
 	}
 	return nil
 }
 
-// withDefaults returns c with defaults in place of its zero values. timeout is the
-// Timeout of the http.Client, or 0.
-func (c Config) withDefaults(timeout time.Duration) Config {
+// withDefaults returns c with defaults in place of its zero values. OpenTimeout stays
+// zero, because its default depends on the request.
+func (c Config) withDefaults() Config {
 	setDefault(&c.ReconnectionTime, DefaultReconnectionTime)
 	setDefault(&c.MaxBackoff, DefaultMaxBackoff)
 	setDefault(&c.Jitter, DefaultJitter)
-	setDefault(&c.HealthyAfter, DefaultHealthyAfter)
 	setDefault(&c.MinRetry, DefaultMinRetry)
 	setDefault(&c.MaxRetry, DefaultMaxRetry)
-	setDefault(&c.OpenTimeout, cmp.Or(timeout, DefaultOpenTimeout))
 	setDefault(&c.MaxEventSize, DefaultMaxEventSize)
-	if c.RetryStatus == nil {
-		c.RetryStatus = retryStatus
+	setDefault(&c.MaxLastEventID, DefaultMaxLastEventID)
+	if c.OnFailure == nil {
+		c.OnFailure = DefaultDecision
+	}
+	if c.CheckResponse == nil {
+		c.CheckResponse = CheckResponse
 	}
 	if c.Deserializer == nil {
 		c.Deserializer = JSON

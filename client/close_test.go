@@ -308,7 +308,7 @@ func TestCloseOfRead(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				body, server := io.Pipe()
-				s := client.Read(body)
+				s := client.Read(context.Background(), body)
 				time.AfterFunc(closeAt, func() { stop(s) })
 				begin := time.Now()
 				_, err := collect(s)
@@ -323,7 +323,7 @@ func TestCloseOfRead(t *testing.T) {
 		t.Parallel()
 		body, server := io.Pipe()
 		go func() { _, _ = io.WriteString(server, "data: 1\n\ndata: 2\n\n") }()
-		s := client.Read(body)
+		s := client.Read(context.Background(), body)
 		for _, err := range s.Incoming() {
 			require.NoError(t, err)
 			break
@@ -336,7 +336,7 @@ func TestCloseOfRead(t *testing.T) {
 	t.Run("without reading", func(t *testing.T) {
 		t.Parallel()
 		body, server := io.Pipe()
-		require.NoError(t, client.Read(body).Close())
+		require.NoError(t, client.Read(context.Background(), body).Close())
 		_, err := server.Write([]byte("x"))
 		require.ErrorIs(t, err, io.ErrClosedPipe)
 	})
@@ -347,7 +347,7 @@ func TestCloseOfRead(t *testing.T) {
 			_, _ = io.WriteString(server, "data: 1\n\n")
 			server.Close()
 		}()
-		s := client.Read(body)
+		s := client.Read(context.Background(), body)
 		events, err := collect(s)
 		require.NoError(t, err)
 		require.Len(t, events, 1)

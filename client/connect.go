@@ -13,26 +13,29 @@ import (
 )
 
 // open makes one request and, if its response opens a stream, makes that the session's
-// connection. It returns errEnd after a 204. After another error, again reports whether
-// the session may try again.
-func (s *Session) open() (again bool, err error) {
+// connection. Otherwise it returns a Failure. It returns errEnd after a 204.
+func (s *Session) open() (*Failure, error) {
 	cfg := &s.call.cfg
+	id, ok := lastEventIDValue(s.dec.LastEventID(), cfg.MaxLastEventID)
+	if !ok && s.dec.LastEventID() != s.unsentID {
+		s.unsentID = s.dec.LastEventID() // the next attempt goes on without it
+		return &Failure{Err: &LastEventIDError{s.unsentID, cfg.MaxLastEventID}, permanent: true}, nil
+	}
+
 	c := &conn{idle: cfg.IdleTimeout}
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
+	s.setOpening(c)
+	opened := false
 	defer func() {
-		if err != nil {
+		s.setOpening(nil)
+		if !opened {
 			c.cancel(nil)
 		}
 	}()
 
-	id, ok := lastEventIDValue(s.dec.LastEventID())
-	if !ok {
-		cfg.Logger.LogAttrs(s.ctx, slog.LevelWarn, "sse client cannot resume: no header can carry the last event id",
-			slog.String("host", s.call.url.Host), slog.Int("length", len(s.dec.LastEventID())))
-	}
 	req, err := s.requests.next(c.ctx, id)
 	if err != nil {
-		return false, s.asError(err)
+		return &Failure{Err: err, permanent: true}, nil
 	}
 	stopTimer := func() bool { return true }
 	if cfg.OpenTimeout > 0 {
@@ -42,18 +45,14 @@ func (s *Session) open() (again bool, err error) {
 	resp, err := doInGoroutine(s.http, req)
 	if err != nil {
 		if resp != nil { // CheckRedirect refused a redirect
-			return false, newError(resp, nil, err)
+			return &Failure{Err: withoutURL(err), Response: resp, permanent: true}, nil
 		}
-		return true, s.asError(c.timeoutOr(err))
+		return &Failure{Err: c.timeoutOr(withoutURL(err))}, nil
 	}
-	if err := checkResponse(resp); err != nil {
-		body := readUpTo(resp.Body, maxRefusal)
-		_ = resp.Body.Close()
-		again := false
-		if status, ok := errors.AsType[*StatusError](err); ok {
-			again = cfg.RetryStatus(status.Status)
-		}
-		return again, newError(resp, body, err)
+	stopTimer()
+	if f := s.checkResponse(c, resp); f != nil {
+		opened = s.either // the caller may get the response
+		return f, nil
 	}
 	if cfg.KeepRedirect {
 		s.requests.followRedirects(resp)
@@ -62,23 +61,52 @@ func (s *Session) open() (again bool, err error) {
 		_ = resp.Body.Close()
 		s.complete = true
 		s.setConn(nil, resp)
-		return false, errEnd
+		return nil, errEnd
 	}
-	stopTimer()
 	if err := context.Cause(c.ctx); err != nil { // OpenTimeout has passed, or the session was closed
 		_ = resp.Body.Close()
-		return true, newError(resp, nil, err)
+		return &Failure{Err: err, Response: resp}, nil
 	}
 
+	opened = true
 	c.body = resp.Body
+	if resp.Uncompressed {
+		c.maxSilent = cfg.MaxEventSize
+	}
 	s.dec.Reset(s.buffer.attach(c), s.dec.LastEventID())
-	s.tries.opened, s.tries.gotEvent = time.Now(), false
+	s.tries.opened = time.Now()
 	s.setConn(c, resp)
 	cfg.Logger.LogAttrs(s.ctx, slog.LevelDebug, "sse client connected", slog.String("host", s.call.url.Host))
 	if cfg.OnOpen != nil {
 		cfg.OnOpen(resp)
 	}
-	return false, nil
+	return nil, nil
+}
+
+// checkResponse returns a Failure if resp does not open a stream, with what arrives of its
+// body soon. In a call of Client.Do it leaves the body alone, because the caller may get it.
+func (s *Session) checkResponse(c *conn, resp *http.Response) *Failure {
+	if resp.StatusCode == http.StatusNoContent && !s.either {
+		return nil
+	}
+	err := s.call.cfg.CheckResponse(resp)
+	if err == nil {
+		return nil
+	}
+	f := &Failure{Err: err, Response: resp}
+	if _, ok := errors.AsType[*StatusError](err); !ok {
+		f.permanent = true
+	}
+	if s.either {
+		f.discard = func() {
+			c.cancel(nil)
+			_ = resp.Body.Close()
+		}
+	} else {
+		f.Body, f.Partial = readRefusal(resp, func() { c.cancel(errRefusal) })
+		_ = resp.Body.Close()
+	}
+	return f
 }
 
 // doInGoroutine calls hc.Do in a new goroutine and waits for it. A request needs twice

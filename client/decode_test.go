@@ -25,7 +25,7 @@ type decodeCustomer struct {
 // decodeFrom returns a session that reads a stream of the given text.
 func decodeFrom(t *testing.T, stream string, options ...client.Option) *client.Session {
 	t.Helper()
-	s := client.Read(strings.NewReader(stream), options...)
+	s := client.Read(context.Background(), strings.NewReader(stream), options...)
 	t.Cleanup(func() { s.Close() })
 	return s
 }

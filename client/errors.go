@@ -24,9 +24,12 @@ var (
 	// the event that Config.Terminal names as the last one.
 	ErrTruncated = errors.New("client: stream ended before its terminal event")
 
-	// errEnd and errAgain never reach the caller.
-	errEnd   = errors.New("client: end of session") // the session ended normally
-	errAgain = errors.New("client: reconnected")    // there is a new connection to read from
+	// These never reach the caller.
+	errEnd       = errors.New("client: end of session")  // the session ended normally
+	errAgain     = errors.New("client: reconnected")     // there is a new connection to read from
+	errReconnect = errors.New("client: reconnect")       // Session.Reconnect gave up the connection
+	errResponse  = errors.New("client: ordinary response") // Client.Do returns the latest response
+	errRefusal   = errors.New("client: refusal is read") // the time for the body of a refusal is over
 )
 
 // Error reports why a session did not open or did not end normally, or wraps an error
@@ -37,13 +40,22 @@ type Error struct {
 	Response *http.Response
 
 	// Body is the part of the response's body that was kept. If the response did not open
-	// a stream, it is the first 64 KiB. Otherwise it is the part of the stream that
-	// Config.BufferPolicy keeps.
+	// a stream, it is what arrived within half a second, at most the first 64 KiB.
+	// Otherwise it is the part of the stream that Config.BufferPolicy keeps, followed by
+	// what the connection brought after its last event, at most 64 KiB: an unfinished
+	// event, or a text that is no event stream. Complete comments, and blocks that only
+	// set an id or a reconnection time, are left out. (If the block of [Client.SSE] failed,
+	// Body ends with the last event that was handed out.)
 	Body []byte
 
+	// Partial reports that the response did not open a stream, and that its body goes on
+	// after Body.
+	Partial bool
+
 	// Err is the cause: a *StatusError, *ContentError, *TimeoutError, *RetryError,
-	// *event.TooLargeError or ErrTruncated, an error of net/http, or the error that
-	// OnRequest or the block returned.
+	// *AttemptsError, *LastEventIDError, *event.TooLargeError or ErrTruncated, an error of
+	// net/http, or the error that OnRequest, OnFailure or the block returned. A
+	// *url.Error names the host only, because the rest of the URL may hold a secret.
 	Err error
 }
 
@@ -66,7 +78,7 @@ func newError(resp *http.Response, body []byte, err error) *Error {
 		again.ContentLength, again.TransferEncoding = int64(len(body)), nil
 		resp = &again
 	}
-	return &Error{resp, body, err}
+	return &Error{Response: resp, Body: body, Err: err}
 }
 
 // StatusError reports a response with a status other than 200 and 204.
@@ -74,7 +86,8 @@ type StatusError struct {
 	Status     int
 	RetryAfter time.Duration // the wait that the server asked for; 0 if it asked for none
 
-	noLocation bool // it is a redirect without a Location
+	noLocation  bool   // it is a redirect without a Location
+	shouldRetry string // the header X-Should-Retry
 }
 
 func (e *StatusError) Error() string {
@@ -101,13 +114,16 @@ func (e *ContentError) Error() string {
 // TimeoutError reports that a connection took too long to open, or was silent for too
 // long. It implements net.Error.
 type TimeoutError struct {
-	Option string        // "OpenTimeout" or "IdleTimeout"
+	Option string        // "OpenTimeout", "IdleTimeout" or "EventTimeout"
 	Limit  time.Duration // the value of that option
 }
 
 func (e *TimeoutError) Error() string {
-	if e.Option == "OpenTimeout" {
+	switch e.Option {
+	case "OpenTimeout":
 		return fmt.Sprintf("no response within %v (OpenTimeout)", e.Limit)
+	case "EventTimeout":
+		return fmt.Sprintf("no event received for %v (EventTimeout)", e.Limit)
 	}
 	return fmt.Sprintf("nothing received for %v (IdleTimeout)", e.Limit)
 }
@@ -134,9 +150,42 @@ func (e *RetryError) Error() string {
 // Unwrap returns e.Err.
 func (e *RetryError) Unwrap() error { return e.Err }
 
+// AttemptsError reports that the attempts that Config.MaxReconnectionAttempts allows are
+// used up.
+type AttemptsError struct {
+	Attempts int   // Config.MaxReconnectionAttempts
+	Err      error // the cause of the last failure: io.EOF if the last stream ended in order
+}
+
+func (e *AttemptsError) Error() string {
+	why := strings.TrimPrefix(e.Err.Error(), "client: ")
+	if inOrder(e.Err) {
+		why = "the server ended the stream"
+	}
+	return fmt.Sprintf("no stream after %d attempts (MaxReconnectionAttempts): %s", e.Attempts, why)
+}
+
+// Unwrap returns e.Err.
+func (e *AttemptsError) Unwrap() error { return e.Err }
+
+// LastEventIDError reports that the client cannot resume, because no request can carry
+// the last event id that the stream has set. If Config.OnFailure decides to retry, the
+// client connects without a Last-Event-ID.
+type LastEventIDError struct {
+	ID    string
+	Limit int // Config.MaxLastEventID
+}
+
+func (e *LastEventIDError) Error() string {
+	if len(e.ID) > e.Limit {
+		return fmt.Sprintf("cannot resume after an event id of %d bytes; MaxLastEventID allows %d", len(e.ID), e.Limit)
+	}
+	return fmt.Sprintf("cannot resume after the event id %s; a header cannot carry its control characters", quote(e.ID))
+}
+
 // ConfigError reports an invalid option or argument.
 type ConfigError struct {
-	Option  string // a field of Config, the name of an Option, "url", or "Client"
+	Option  string // a field of Config, the name of an Option, "url", "Client", or "Reconnect"
 	Problem string // the rest of the sentence that begins with Option
 }
 

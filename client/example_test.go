@@ -203,7 +203,7 @@ func ExampleRead() {
 	if err != nil {
 		panic(err)
 	}
-	s := client.Read(resp.Body) // closes the body at the end of the session
+	s := client.ReadResponse(context.Background(), resp) // closes the body at the end of the session
 	for ev, err := range s.Incoming() {
 		if err != nil {
 			panic(err)
@@ -376,13 +376,18 @@ func ExampleConfig_onRequest() {
 	c := client.Install(http.DefaultClient, client.Config{
 		MaxReconnectionAttempts: 1,
 		ReconnectionTime:        time.Millisecond,
-		RetryStatus:             func(status int) bool { return status == http.StatusUnauthorized },
+		OnFailure: func(f client.Failure) client.Decision {
+			if status, ok := errors.AsType[*client.StatusError](f.Err); ok && status.Status == http.StatusUnauthorized {
+				return client.RetryIn(0) // OnRequest sets another token
+			}
+			return client.DefaultDecision(f)
+		},
 		OnRequest: func(r *http.Request) error {
 			tokens++
 			r.Header.Set("Authorization", fmt.Sprint("Bearer token-", tokens))
 			return nil
 		},
-		OnRetry: func(r client.Retry) { fmt.Println("again:", r.Err) },
+		OnRetry: func(r client.Failure) { fmt.Println("again:", r.Err) },
 		Logger:  slog.New(slog.DiscardHandler),
 	})
 	s, err := c.Session(context.Background(), srv.URL)
@@ -397,7 +402,7 @@ func ExampleConfig_onRequest() {
 		break
 	}
 	// Output:
-	// again: client: expected status 200 but was 401
+	// again: expected status 200 but was 401
 	// with Bearer token-2
 }
 

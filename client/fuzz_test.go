@@ -189,7 +189,7 @@ func (f *fuzzServer) withClient(t *testing.T, show, terminal bool) (end fuzzEnd)
 		MaxReconnectionAttempts: fuzzAttempts, MaxEventSize: fuzzEventSize, IdleTimeout: fuzzIdle, OpenTimeout: time.Hour,
 		ReconnectionTime: time.Second, Jitter: -1, BufferPolicy: client.All,
 		ShowCommentEvents: show, ShowRetryEvents: show,
-		OnRetry: func(r client.Retry) { end.Delays = append(end.Delays, r.Delay) },
+		OnRetry: func(r client.Failure) { end.Delays = append(end.Delays, r.Delay) },
 	}
 	if terminal {
 		cfg.Terminal = fuzzTerminal

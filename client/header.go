@@ -11,22 +11,14 @@ import (
 const (
 	contentType = "text/event-stream"
 	lastEventID = "Last-Event-Id" // the spelling of http.Header
-
-	// maxSentID is the longest Last-Event-ID that the client sends, in bytes. Servers
-	// refuse long headers, most of them beyond 8 KiB, and would refuse every attempt with
-	// such an id.
-	maxSentID = 4 << 10
 )
 
 // lastEventIDValue returns the value of the Last-Event-ID header for id, and whether a
 // header can carry it. An id from a stream may hold control characters, which net/http
 // refuses to send. Spaces and tabs at its ends are cut, because HTTP drops them anyway.
-func lastEventIDValue(id string) (value string, ok bool) {
+func lastEventIDValue(id string, limit int) (value string, ok bool) {
 	value = strings.Trim(id, " \t")
-	if len(value) > maxSentID {
-		return "", false
-	}
-	if !validFieldValue(value) {
+	if len(value) > limit || !validFieldValue(value) {
 		return "", false
 	}
 	return value, true

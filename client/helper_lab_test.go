@@ -47,7 +47,7 @@ type reconnectLab struct {
 	now     reconnectStep
 	times   []time.Duration // when the requests came, since start
 	ids     []string        // their Last-Event-ID
-	retries []client.Retry
+	retries []client.Failure
 	opened  int
 }
 
@@ -146,7 +146,7 @@ func (l *reconnectLab) config(cfg client.Config) client.Config {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	onRetry, onOpen := cfg.OnRetry, cfg.OnOpen
-	cfg.OnRetry = func(r client.Retry) {
+	cfg.OnRetry = func(r client.Failure) {
 		l.retries = append(l.retries, r)
 		if onRetry != nil {
 			onRetry(r)

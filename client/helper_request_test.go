@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/chi-sse/sse/client"
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
@@ -188,3 +189,26 @@ func requestRawPipes(t *testing.T, serve func(conn net.Conn, r *http.Request)) *
 
 // onlyReader hides every method of a reader except Read.
 type onlyReader struct{ io.Reader }
+
+// retryOn returns an OnFailure that retries after each status for which again is true, and
+// after no other, and otherwise decides as the default does.
+func retryOn(again func(status int) bool) func(client.Failure) client.Decision {
+	return func(f client.Failure) client.Decision {
+		status, ok := errors.AsType[*client.StatusError](f.Err)
+		switch {
+		case !ok:
+			return client.DefaultDecision(f)
+		case again(status.Status):
+			return client.Retry()
+		}
+		return client.Stop(nil)
+	}
+}
+
+// resendIf returns ResendAlways if always is set, and ResendNever otherwise.
+func resendIf(always bool) client.ResendMode {
+	if always {
+		return client.ResendAlways
+	}
+	return client.ResendNever
+}

@@ -149,7 +149,7 @@ func TestStreamThatStallsIsLostAfterTheIdleTimeout(t *testing.T) {
 				var causes []error
 				c := install(hc, client.Config{
 					IdleTimeout: time.Minute, MaxReconnectionAttempts: 2, ReconnectionTime: time.Second, MaxBackoff: time.Second, Jitter: -1,
-					OnRetry: func(r client.Retry) { causes = append(causes, r.Err) },
+					OnRetry: func(r client.Failure) { causes = append(causes, r.Err) },
 				})
 				began := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -344,7 +344,7 @@ func TestStreamThatIsResetIsResumed(t *testing.T) {
 		t.Helper()
 		connections.Store(0)
 		var causes []error
-		c := install(srv.Client(), client.Config{MaxReconnectionAttempts: 1, OnRetry: func(r client.Retry) { causes = append(causes, r.Err) }})
+		c := install(srv.Client(), client.Config{MaxReconnectionAttempts: 1, OnRetry: func(r client.Failure) { causes = append(causes, r.Err) }})
 		var got []string
 		for ev, err := range session(t, c, srv.URL).Incoming() {
 			require.NoError(t, err)

@@ -159,7 +159,7 @@ func TestIdleTimeoutOfRead(t *testing.T) {
 				_, _ = server.Write([]byte{b})
 			}
 		}()
-		s := client.Read(body, client.WithConfig(func(cfg *client.Config) { cfg.IdleTimeout = limit }))
+		s := client.Read(context.Background(), body, client.WithConfig(func(cfg *client.Config) { cfg.IdleTimeout = limit }))
 		var seen []string
 		var errs []error
 		var last time.Time

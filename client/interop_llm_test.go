@@ -207,7 +207,7 @@ func TestClientResumesAPostByAGet(t *testing.T) {
 	attempt := 0
 	c := install(srv.Client(), client.Config{
 		MaxReconnectionAttempts: 3,
-		Resend:                  true,
+		Resend:                  client.ResendAlways,
 		OnRequest: func(r *http.Request) error {
 			if attempt++; attempt > 1 {
 				r.Method, r.Body, r.GetBody, r.ContentLength = http.MethodGet, nil, nil, 0

@@ -59,7 +59,7 @@ func TestClientFollowsThePluginOverAShutdown(t *testing.T) {
 	_, newServer := interopPlugin(t, nil)
 	var at atomic.Pointer[string]
 	at.Store(&oldServer.URL)
-	var retries []client.Retry
+	var retries []client.Failure
 	c := install(http.DefaultClient, client.Config{
 		MaxReconnectionAttempts: 5,
 		ShowRetryEvents:         true,
@@ -68,7 +68,7 @@ func TestClientFollowsThePluginOverAShutdown(t *testing.T) {
 			r.URL.Host = strings.TrimPrefix(*at.Load(), "http://")
 			return nil
 		},
-		OnRetry: func(r client.Retry) { retries = append(retries, r) },
+		OnRetry: func(r client.Failure) { retries = append(retries, r) },
 	})
 	var ids []string
 	var told []time.Duration
@@ -106,8 +106,8 @@ func TestClientWaitsAsAServerThatShutsDownAsks(t *testing.T) {
 	require.NoError(t, r.Plugin().Shutdown(context.Background()))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var retry client.Retry
-	c := install(srv.Client(), client.Config{MaxReconnectionAttempts: 5, OnRetry: func(r client.Retry) {
+	var retry client.Failure
+	c := install(srv.Client(), client.Config{MaxReconnectionAttempts: 5, OnRetry: func(r client.Failure) {
 		retry = r
 		cancel()
 	}})

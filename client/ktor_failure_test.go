@@ -119,8 +119,8 @@ func TestKtor37CancellationIsNoErrorOfTheSession(t *testing.T) {
 		_, err := install(srv.Client(), client.Config{
 			MaxReconnectionAttempts: 1,
 			ReconnectionTime:        time.Hour,
-			RetryStatus:             func(int) bool { return true },
-			OnRetry:                 func(client.Retry) { cancel() },
+			OnFailure:               retryOn(func(int) bool { return true }),
+			OnRetry:                 func(client.Failure) { cancel() },
 			OnRequest: func(r *http.Request) error {
 				r.URL.Host = "127.0.0.1:1" // a port that refuses connections
 				return nil

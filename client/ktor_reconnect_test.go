@@ -81,12 +81,12 @@ func ktorConsecutive(t *testing.T, last int, events []client.Event) {
 
 func TestKtor49ReconnectsWithLastEventID(t *testing.T) {
 	t.Parallel()
-	var retries []client.Retry
+	var retries []client.Failure
 	cfg := client.Config{
 		MaxReconnectionAttempts: 1,
 		ReconnectionTime:        100 * time.Millisecond,
 		Jitter:                  -1,
-		OnRetry:                 func(r client.Retry) { retries = append(retries, r) },
+		OnRetry:                 func(r client.Failure) { retries = append(retries, r) },
 	}
 	srv := ktorAnswers(t, ktorIDs(1, 5), ktorIDs(6, 10))
 	began := time.Now()
@@ -96,7 +96,7 @@ func TestKtor49ReconnectsWithLastEventID(t *testing.T) {
 	ktorConsecutive(t, 10, events)
 	require.Equal(t, []string{"", "5", "10"}, srv.lastIDs())
 	require.Equal(t, "10", s.LastEventID())
-	require.Equal(t, []client.Retry{
+	require.Equal(t, []client.Failure{
 		{Attempt: 1, Delay: 100 * time.Millisecond, Err: io.EOF},
 		{Attempt: 1, Delay: 100 * time.Millisecond, Err: io.EOF},
 	}, retries)
@@ -136,7 +136,7 @@ func TestKtor50SeveralReconnectionsWithTheCallsReconnectionTime(t *testing.T) {
 		MaxReconnectionAttempts: 1,
 		ReconnectionTime:        time.Hour,
 		Jitter:                  -1,
-		OnRetry:                 func(r client.Retry) { delays = append(delays, r.Delay) },
+		OnRetry:                 func(r client.Failure) { delays = append(delays, r.Delay) },
 	})
 	const quick = 3 * time.Millisecond
 	events, err := collect(session(t, c, srv.URL, client.WithConfig(func(cfg *client.Config) { cfg.ReconnectionTime = quick })))
@@ -153,7 +153,7 @@ func TestKtor51FailuresAreRetriedUpToTheLimitPerLoss(t *testing.T) {
 	}
 	srv := ktorAnswers(t, script...)
 	var attempts []int
-	cfg := client.Config{MaxReconnectionAttempts: 4, OnRetry: func(r client.Retry) { attempts = append(attempts, r.Attempt) }}
+	cfg := client.Config{MaxReconnectionAttempts: 4, OnRetry: func(r client.Failure) { attempts = append(attempts, r.Attempt) }}
 	events, err := collect(session(t, install(srv.Client(), cfg), srv.URL))
 	require.NoError(t, err)
 	ktorConsecutive(t, 15, events)
@@ -162,7 +162,7 @@ func TestKtor51FailuresAreRetriedUpToTheLimitPerLoss(t *testing.T) {
 	// [W] In the specification, every other status ends the stream for good. An option
 	// does that here.
 	srv = ktorAnswers(t, script...)
-	cfg.RetryStatus = func(int) bool { return false }
+	cfg.OnFailure = retryOn(func(int) bool { return false })
 	events, err = collect(session(t, install(srv.Client(), cfg), srv.URL))
 	require.EqualError(t, err, "client: expected status 200 but was 500")
 	ktorConsecutive(t, 5, events)
@@ -259,7 +259,7 @@ func TestKtorReconnectionTimeIsThreeSecondsOrTheServers(t *testing.T) {
 				MaxReconnectionAttempts: 1,
 				Jitter:                  -1,
 				Logger:                  slog.New(slog.DiscardHandler),
-				OnRetry: func(r client.Retry) {
+				OnRetry: func(r client.Failure) {
 					delays = append(delays, r.Delay)
 					cancel()
 				},

@@ -200,7 +200,7 @@ func TestKtor26BodyThatCannotBeSent(t *testing.T) {
 	srv := serve(t, ktorEcho)
 	failed := errors.New("disk on fire")
 	var retries atomic.Int64
-	cfg := client.Config{MaxReconnectionAttempts: 5, OnRetry: func(client.Retry) { retries.Add(1) }}
+	cfg := client.Config{MaxReconnectionAttempts: 5, OnRetry: func(client.Failure) { retries.Add(1) }}
 	_, err := install(srv.Client(), cfg).Session(ktorContext(t), srv.URL,
 		client.WithBody("text/plain", io.MultiReader(strings.NewReader("hel"), ktorFailing{failed})))
 	require.ErrorAs(t, err, new(*client.Error))
@@ -208,7 +208,7 @@ func TestKtor26BodyThatCannotBeSent(t *testing.T) {
 	require.Zero(t, retries.Load(), "a POST was sent again without Resend")
 
 	// With Resend there is nothing left of the body to send.
-	cfg.Resend = true
+	cfg.Resend = client.ResendAlways
 	_, err = install(srv.Client(), cfg).Session(ktorContext(t), srv.URL,
 		client.WithBody("text/plain", io.MultiReader(strings.NewReader("hel"), ktorFailing{failed})))
 	require.ErrorAs(t, err, new(*client.Error))
@@ -321,7 +321,7 @@ func TestKtor29TokenIsRefreshedAfter401(t *testing.T) {
 		tokens := []string{"expired", "valid"}
 		s := session(t, install(srv.Client(), client.Config{
 			MaxReconnectionAttempts: 1,
-			RetryStatus:             func(status int) bool { return status == http.StatusUnauthorized },
+			OnFailure:               retryOn(func(status int) bool { return status == http.StatusUnauthorized }),
 			OnRequest: func(r *http.Request) error {
 				assert.Empty(t, r.Header["Authorization"], "the header of an earlier attempt is still set")
 				r.Header.Set("Authorization", "Bearer "+tokens[0])
@@ -444,7 +444,7 @@ func TestKtorRequestHeader(t *testing.T) {
 	t.Parallel()
 	r := ktorRequest(t)
 	require.Equal(t, []string{"text/event-stream"}, r.Header["Accept"])
-	require.Equal(t, []string{"no-store"}, r.Header["Cache-Control"])
+	require.Equal(t, []string{"no-cache"}, r.Header["Cache-Control"])
 	require.NotContains(t, r.Header, "Last-Event-Id")
 }
 

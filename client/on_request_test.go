@@ -73,7 +73,7 @@ func TestOnRequestSeesWhatWillBeSent(t *testing.T) {
 		MaxReconnectionAttempts: 1,
 		OnRequest: func(r *http.Request) error {
 			assert.Equal(t, "text/event-stream", r.Header.Get("Accept"))
-			assert.Equal(t, "no-store", r.Header.Get("Cache-Control"))
+			assert.Equal(t, "no-cache", r.Header.Get("Cache-Control"))
 			assert.Equal(t, "v", r.Header.Get("X"))
 			assert.Equal(t, srv.URL+"/", r.URL.String())
 			assert.Equal(t, "GET", r.Method)
@@ -151,9 +151,9 @@ func TestErrorOfOnRequestEndsTheSession(t *testing.T) {
 		body := &closingBody{Reader: strings.NewReader("order")}
 		c := install(srv.Client(), client.Config{
 			MaxReconnectionAttempts: client.Unlimited,
-			Resend:                  true,
+			Resend:                  client.ResendAlways,
 			OnRequest:               func(*http.Request) error { calls++; return noToken },
-			OnRetry:                 func(client.Retry) { assert.Fail(t, "the client tries again") },
+			OnRetry:                 func(client.Failure) { assert.Fail(t, "the client tries again") },
 		})
 		_, err := c.Session(t.Context(), srv.URL, client.WithBody("", body))
 		var ours *client.Error
@@ -206,7 +206,7 @@ func TestOnRequestMaySetTheBodyAnew(t *testing.T) {
 			n := 0
 			c := install(srv.Client(), client.Config{
 				MaxReconnectionAttempts: 3,
-				Resend:                  true,
+				Resend:                  client.ResendAlways,
 				OnRequest: func(r *http.Request) error {
 					n++
 					text := "attempt " + strconv.Itoa(n)

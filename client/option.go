@@ -4,10 +4,11 @@
 package client
 
 import (
+	"cmp"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 )
 
@@ -15,7 +16,7 @@ import (
 type Option func(*call) error
 
 // WithConfig calls edit to change the client's [Config] for this session only. edit gets
-// a copy, with defaults in place of zero values.
+// a copy, with defaults in place of zero values except OpenTimeout's.
 func WithConfig(edit func(*Config)) Option {
 	return func(c *call) error {
 		edit(&c.cfg)
@@ -32,7 +33,7 @@ func WithMethod(method string) Option {
 }
 
 // WithHeader adds a header field to the request. It may be used several times. Accept
-// and Cache-Control replace the client's own values, text/event-stream and no-store.
+// and Cache-Control replace the client's own values, text/event-stream and no-cache.
 // Last-Event-ID does what [WithLastEventID] does, Host sets the request's Host, and of
 // several Content-Types the last counts.
 func WithHeader(key, value string) Option {
@@ -58,7 +59,7 @@ func WithHeader(key, value string) Option {
 }
 
 // WithBody sets the request's body, and its Content-Type if contentType is not empty.
-// The client sends the body again on a reconnection only if Config.Resend is set.
+// Config.Resend says when the client may send the body again.
 func WithBody(contentType string, body io.Reader) Option {
 	return func(c *call) error {
 		if !validFieldValue(contentType) {
@@ -73,12 +74,13 @@ func WithBody(contentType string, body io.Reader) Option {
 }
 
 // WithLastEventID makes the session resume after the event with this id, usually the
-// [Session.LastEventID] of an earlier session. A stream can set an id that no HTTP header
-// can carry, or one longer than 4 KiB; the client does not send such an id.
+// [Session.LastEventID] of an earlier session. A header must be able to carry the id: it
+// must not have control characters other than a tab, and must not be longer than
+// Config.MaxLastEventID.
 func WithLastEventID(id string) Option {
 	return func(c *call) error {
-		if strings.ContainsAny(id, "\r\n\x00") {
-			return &ConfigError{"WithLastEventID", "must not have a line break or NUL in the id, but has " + quote(id)}
+		if !validFieldValue(id) {
+			return &ConfigError{"WithLastEventID", "must not have control characters in the id, but has " + quote(id)}
 		}
 		c.lastID = id
 		return nil
@@ -112,12 +114,17 @@ type call struct {
 // timeout the Timeout of its http.Client. The error is a [*ConfigError].
 func newCall(cfg Config, timeout time.Duration, rawURL string, options []Option) (*call, error) {
 	c := &call{cfg: cfg, header: make(http.Header)}
-	if err := c.apply(options, timeout); err != nil {
+	if err := c.apply(options); err != nil {
 		return nil, err
 	}
 	if err := c.resolveURL(rawURL); err != nil {
 		return nil, err
 	}
+	openTimeout := DefaultOpenTimeout
+	if c.body != nil {
+		openTimeout = DefaultBodyOpenTimeout
+	}
+	setDefault(&c.cfg.OpenTimeout, cmp.Or(timeout, openTimeout))
 	if c.method != "" && !validToken(c.method) {
 		return nil, &ConfigError{"WithMethod", "has the method " + quote(c.method) + ", which is not a valid HTTP method"}
 	}
@@ -125,7 +132,7 @@ func newCall(cfg Config, timeout time.Duration, rawURL string, options []Option)
 }
 
 // apply applies options, then checks the Config and completes it with defaults.
-func (c *call) apply(options []Option, timeout time.Duration) error {
+func (c *call) apply(options []Option) error {
 	for _, option := range options {
 		if err := option(c); err != nil {
 			return err
@@ -134,6 +141,9 @@ func (c *call) apply(options []Option, timeout time.Duration) error {
 	if err := c.cfg.validate(); err != nil {
 		return err
 	}
-	c.cfg = c.cfg.withDefaults(timeout)
+	c.cfg = c.cfg.withDefaults()
+	if limit := c.cfg.MaxLastEventID; len(c.lastID) > limit {
+		return &ConfigError{"WithLastEventID", fmt.Sprintf("must not have an id longer than MaxLastEventID (%d bytes), but has one of %d", limit, len(c.lastID))}
+	}
 	return nil
 }

@@ -78,17 +78,20 @@ func TestWithConfigGetsTheDefaults(t *testing.T) {
 	require.Equal(t, 3*time.Second, got.ReconnectionTime)
 	require.Equal(t, 30*time.Second, got.MaxBackoff)
 	require.InDelta(t, 0.5, got.Jitter, 0)
-	require.Equal(t, time.Minute, got.HealthyAfter)
 	require.Equal(t, 100*time.Millisecond, got.MinRetry)
 	require.Equal(t, 24*time.Hour, got.MaxRetry)
-	require.Equal(t, 30*time.Second, got.OpenTimeout)
+	require.Zero(t, got.OpenTimeout, "its default depends on the request")
 	require.Zero(t, got.IdleTimeout)
+	require.Zero(t, got.EventTimeout)
 	require.Equal(t, 64<<20, got.MaxEventSize)
 	require.Equal(t, client.Off, got.BufferPolicy)
-	require.NotNil(t, got.RetryStatus)
+	require.NotNil(t, got.OnFailure)
+	require.NotNil(t, got.CheckResponse)
+	require.Equal(t, 4<<10, got.MaxLastEventID)
 	require.NotNil(t, got.Deserializer)
 	require.NotNil(t, got.Logger)
-	require.False(t, got.ShowCommentEvents || got.ShowRetryEvents || got.Resend || got.KeepRedirect)
+	require.False(t, got.ShowCommentEvents || got.ShowRetryEvents || got.KeepRedirect || got.AcceptGzip)
+	require.Equal(t, client.ResendNever, got.Resend)
 	require.Nil(t, got.Terminal)
 	require.Nil(t, got.OnRequest)
 	require.Nil(t, got.OnOpen)
@@ -151,7 +154,9 @@ var senseless = []struct {
 	{"Jitter", func(c *client.Config) { c.Jitter = math.NaN() }},
 	{"Jitter", func(c *client.Config) { c.Jitter = math.Inf(1) }},
 	{"Jitter", func(c *client.Config) { c.Jitter = 101 }},
-	{"HealthyAfter", func(c *client.Config) { c.HealthyAfter = -1 }},
+	{"EventTimeout", func(c *client.Config) { c.EventTimeout = -1 }},
+	{"MaxLastEventID", func(c *client.Config) { c.MaxLastEventID = -1 }},
+	{"Resend", func(c *client.Config) { c.Resend = 3 }},
 	{"MaxRetry", func(c *client.Config) { c.MaxRetry = -1 }},
 	{"IdleTimeout", func(c *client.Config) { c.IdleTimeout = -1 }},
 	{"MaxEventSize", func(c *client.Config) { c.MaxEventSize = -1 }},
@@ -167,7 +172,7 @@ func TestConfigThatMakesNoSenseIsRefused(t *testing.T) {
 			tt.edit(&cfg)
 			require.PanicsWithValue(t, configErr.Error(), func() { client.Install(http.DefaultClient, cfg) })
 
-			events, err := collect(client.Read(strings.NewReader("data: x\n\n"), client.WithConfig(tt.edit)))
+			events, err := collect(client.Read(t.Context(), strings.NewReader("data: x\n\n"), client.WithConfig(tt.edit)))
 			require.Empty(t, events)
 			require.Equal(t, configErr, err)
 		})
@@ -247,7 +252,7 @@ func TestWithHeader(t *testing.T) {
 		"Accept of the caller":          {fields{"Accept", "application/json"}, "Accept", []string{"application/json"}},
 		"Accept twice":                  {fields{"accept", "a/b", "Accept", "c/d"}, "Accept", []string{"a/b", "c/d"}},
 		"empty Accept":                  {fields{"Accept", ""}, "Accept", []string{""}},
-		"Cache-Control by default":      {nil, "Cache-Control", []string{"no-store"}},
+		"Cache-Control by default":      {nil, "Cache-Control", []string{"no-cache"}},
 		"Cache-Control of the caller":   {fields{"cache-control", "no-cache"}, "Cache-Control", []string{"no-cache"}},
 		"no Last-Event-ID by default":   {nil, "Last-Event-Id", nil},
 		"Last-Event-ID":                 {fields{"last-event-id", "7"}, "Last-Event-Id", []string{"7"}},

@@ -9,24 +9,52 @@ import (
 	"net/http"
 )
 
-// Read returns a session that reads a body which the caller has opened, such as the
-// response of an SDK. It reads body to its end, or to the event that Config.Terminal
-// names as the last one, and does not reconnect.
+// Read returns a session that reads an event stream from body, such as a file or a pipe;
+// for a response, see [ReadResponse]. It reads body to its end, or to the event that
+// Config.Terminal names as the last one, and does not reconnect. When ctx is done, the
+// session ends with an error that matches ctx.Err().
 //
-// If body is an io.Closer, the end of the session closes it, and so does Close. If it is
-// not, nothing can interrupt a Read of body that waits, not even IdleTimeout.
+// If body is an io.Closer, the end of the session closes it, and so do Close and the end
+// of ctx. If it is not, nothing can interrupt a Read of body that waits, not even
+// IdleTimeout.
 //
 // Read ignores the options that shape requests and reconnections. If another option is
 // invalid, Incoming ends with its error.
-func Read(body io.Reader, options ...Option) *Session {
-	c := &call{cfg: Config{}.withDefaults(0), header: make(http.Header)}
-	err := c.apply(options, 0)
-	if err != nil {
-		c.cfg = Config{}.withDefaults(0)
+func Read(ctx context.Context, body io.Reader, options ...Option) *Session {
+	return read(ctx, nil, body, options)
+}
+
+// ReadResponse returns a session that reads the body of a response that the caller has
+// received, for example from an SDK. It does what [Read] does, and errors have the
+// response. If Config.CheckResponse refuses the response, Incoming ends with an [*Error]
+// as [Client.Session] would return it. A response with status 204 has no events.
+func ReadResponse(ctx context.Context, resp *http.Response, options ...Option) *Session {
+	s := read(ctx, resp, resp.Body, options)
+	if s.err != nil {
+		return s
 	}
-	s := newSession(context.Background(), c)
+	if resp.StatusCode == http.StatusNoContent {
+		s.endWith(errEnd)
+		return s
+	}
+	if f := s.checkResponse(s.conn, resp); f != nil {
+		s.endWith(s.failureError(f, f.Err))
+	}
+	return s
+}
+
+// read returns the session of Read, or of ReadResponse if resp is not nil.
+func read(ctx context.Context, resp *http.Response, body io.Reader, options []Option) *Session {
+	c := &call{cfg: Config{}.withDefaults(), header: make(http.Header)}
+	err := c.apply(options)
+	if err != nil {
+		c.cfg = Config{}.withDefaults()
+	}
+	s := newSession(ctx, c)
+	s.resp = resp
 	connection := &conn{idle: c.cfg.IdleTimeout, body: body}
 	connection.ctx, connection.cancel = context.WithCancelCause(s.ctx)
+	context.AfterFunc(connection.ctx, connection.close)
 	s.conn = connection
 	s.dec.Reset(s.buffer.attach(connection), c.lastID)
 	if err != nil {

@@ -47,7 +47,7 @@ func TestReadOfAReader(t *testing.T) {
 		"with a closer": &readBody{Reader: strings.NewReader(stream)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := client.Read(r)
+			s := client.Read(context.Background(), r)
 			events, err := collect(s)
 			require.NoError(t, err)
 			require.Equal(t, want, events)
@@ -75,7 +75,7 @@ func TestReadClosesTheBodyAtItsEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			body := &readBody{Reader: tt.body}
-			s := client.Read(body)
+			s := client.Read(context.Background(), body)
 			var last error
 			for _, err := range s.Incoming() {
 				if last = err; tt.leave {
@@ -100,7 +100,7 @@ func TestReadClosesTheBodyAtItsEnd(t *testing.T) {
 
 func TestReadThatIsClosedUnread(t *testing.T) {
 	body := &readBody{Reader: strings.NewReader("data: a\n\n")}
-	s := client.Read(body)
+	s := client.Read(context.Background(), body)
 	s.Close()
 	require.EqualValues(t, 1, body.closed.Load())
 	events, err := collect(s)
@@ -121,7 +121,7 @@ func TestReadHandsOutEachEventAtOnce(t *testing.T) {
 		w.Close()
 	}()
 	var got []string
-	for ev, err := range client.Read(r).Incoming() {
+	for ev, err := range client.Read(context.Background(), r).Incoming() {
 		require.NoError(t, err)
 		got = append(got, ev.Data)
 		next <- struct{}{}
@@ -136,7 +136,7 @@ func TestReadOfAPipeThatFails(t *testing.T) {
 		io.WriteString(w, "data: a\n\ndata: b")
 		w.CloseWithError(boom)
 	}()
-	events, err := collect(client.Read(r))
+	events, err := collect(client.Read(context.Background(), r))
 	require.Equal(t, []string{"a"}, dataOf(events))
 	require.ErrorIs(t, err, boom)
 	require.EqualError(t, err, "client: stream broke off: boom")
@@ -146,12 +146,12 @@ func TestReadOfAPipeThatFails(t *testing.T) {
 // connection.
 func TestReadTakesOnlyEOFItselfForTheEnd(t *testing.T) {
 	for _, broken := range []error{io.ErrUnexpectedEOF, errors.Join(io.EOF), &os.PathError{Op: "read", Path: "x", Err: io.EOF}} {
-		_, err := collect(client.Read(iotest.ErrReader(broken)))
+		_, err := collect(client.Read(context.Background(), iotest.ErrReader(broken)))
 		require.ErrorIs(t, err, broken)
 		var e *client.Error
 		require.ErrorAs(t, err, &e)
 	}
-	_, err := collect(client.Read(readNothing{}))
+	_, err := collect(client.Read(context.Background(), readNothing{}))
 	require.ErrorIs(t, err, io.ErrNoProgress)
 }
 
@@ -171,7 +171,7 @@ func TestReadOfAResponse(t *testing.T) {
 	type message struct{ N int }
 	resp, err := srv.Client().Get(srv.URL)
 	require.NoError(t, err)
-	s := client.Read(resp.Body, client.WithConfig(func(cfg *client.Config) {
+	s := client.Read(context.Background(), resp.Body, client.WithConfig(func(cfg *client.Config) {
 		cfg.Terminal = func(ev client.Event) bool { return ev.Data == "[DONE]" }
 	}))
 	var got []message
@@ -192,7 +192,7 @@ func TestReadThatWaitsIsEndedByClose(t *testing.T) {
 		t.Helper()
 		resp, err := srv.Client().Get(srv.URL)
 		require.NoError(t, err)
-		s := client.Read(resp.Body)
+		s := client.Read(context.Background(), resp.Body)
 		var errs []error
 		for _, err := range s.Incoming() {
 			if errs = append(errs, err); err == nil {
@@ -206,7 +206,7 @@ func TestReadThatWaitsIsEndedByClose(t *testing.T) {
 func TestReadOfAPipeIsEndedByClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, w := io.Pipe()
-		s := client.Read(r)
+		s := client.Read(context.Background(), r)
 		go func() {
 			io.WriteString(w, "id: 1\ndata: a\n\n")
 			time.Sleep(time.Hour)
@@ -225,7 +225,7 @@ func TestReadOfAPipeIsEndedByClose(t *testing.T) {
 // After Close, events that were read ahead are not handed out, and do not change the id to
 // resume after.
 func TestReadKeepsTheIDOfTheLastEventThatWasHandedOut(t *testing.T) {
-	s := client.Read(strings.NewReader("id: 1\ndata: a\n\nid: 2\ndata: b\n\n"))
+	s := client.Read(context.Background(), strings.NewReader("id: 1\ndata: a\n\nid: 2\ndata: b\n\n"))
 	var got []string
 	for ev, err := range s.Incoming() {
 		if err != nil {
@@ -243,7 +243,7 @@ func TestReadIdleTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, w := io.Pipe()
 		body := &readBody{Reader: r}
-		s := client.Read(body, client.WithConfig(func(cfg *client.Config) {
+		s := client.Read(context.Background(), body, client.WithConfig(func(cfg *client.Config) {
 			cfg.IdleTimeout = time.Minute
 			cfg.BufferPolicy = client.LastEvent
 		}))
@@ -287,7 +287,7 @@ func TestReadWithOptionsThatMakeNoSense(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			body := &readBody{Reader: strings.NewReader("data: a\n\n")}
-			s := client.Read(body, tt.option)
+			s := client.Read(context.Background(), body, tt.option)
 			events, err := collect(s)
 			require.Empty(t, events)
 			var configErr *client.ConfigError
@@ -304,17 +304,17 @@ func TestReadWithOptionsThatMakeNoSense(t *testing.T) {
 // Read ignores the options about requests and reconnections.
 func TestReadIgnoresOptionsOfRequests(t *testing.T) {
 	called := func() { assert.Fail(t, "a hook was called") }
-	s := client.Read(strings.NewReader("retry: 1\n\ndata: a\n\n"),
+	s := client.Read(context.Background(), strings.NewReader("retry: 1\n\ndata: a\n\n"),
 		client.WithMethod("no method"),
 		client.WithBody("text/plain", strings.NewReader("x")),
 		client.WithHeader("X-Test", "x"),
 		client.WithAddress("ftp", "host", 1, "/"),
 		client.WithConfig(func(cfg *client.Config) {
-			cfg.MaxReconnectionAttempts, cfg.Resend = client.Unlimited, true
+			cfg.MaxReconnectionAttempts, cfg.Resend = client.Unlimited, client.ResendAlways
 			cfg.OnOpen = func(*http.Response) { called() }
-			cfg.OnRetry = func(client.Retry) { called() }
+			cfg.OnRetry = func(client.Failure) { called() }
 			cfg.OnRequest = func(*http.Request) error { called(); return nil }
-			cfg.RetryStatus = func(int) bool { called(); return true }
+			cfg.OnFailure = func(client.Failure) client.Decision { called(); return client.Retry() }
 		}))
 	events, err := collect(s)
 	require.NoError(t, err)
@@ -322,7 +322,7 @@ func TestReadIgnoresOptionsOfRequests(t *testing.T) {
 }
 
 func TestReadHeedsOptionsOfEvents(t *testing.T) {
-	s := client.Read(strings.NewReader(": c\n\nretry: 1\n\ndata: a\n\nid\ndata: b\n\n"),
+	s := client.Read(context.Background(), strings.NewReader(": c\n\nretry: 1\n\ndata: a\n\nid\ndata: b\n\n"),
 		client.WithLastEventID("7"),
 		client.WithConfig(func(cfg *client.Config) { cfg.ShowCommentEvents, cfg.ShowRetryEvents = true, true }))
 	require.Equal(t, "7", s.LastEventID())
@@ -335,7 +335,7 @@ func TestReadHeedsOptionsOfEvents(t *testing.T) {
 
 // An option sees the defaults, as it does with a client.
 func TestReadGivesOptionsTheDefaults(t *testing.T) {
-	client.Read(strings.NewReader(""), client.WithConfig(func(cfg *client.Config) {
+	client.Read(context.Background(), strings.NewReader(""), client.WithConfig(func(cfg *client.Config) {
 		assert.Equal(t, client.DefaultMaxEventSize, cfg.MaxEventSize)
 		assert.NotNil(t, cfg.Deserializer)
 		assert.NotNil(t, cfg.Logger)
@@ -343,7 +343,7 @@ func TestReadGivesOptionsTheDefaults(t *testing.T) {
 }
 
 func TestReadBoundsEvents(t *testing.T) {
-	s := client.Read(strings.NewReader("data: a\n\ndata: "+strings.Repeat("x", 100)+"\n\ndata: b\n\n"), client.WithConfig(func(cfg *client.Config) {
+	s := client.Read(context.Background(), strings.NewReader("data: a\n\ndata: "+strings.Repeat("x", 100)+"\n\ndata: b\n\n"), client.WithConfig(func(cfg *client.Config) {
 		cfg.MaxEventSize = 50
 		cfg.BufferPolicy = client.All
 	}))
@@ -358,7 +358,7 @@ func TestReadBoundsEvents(t *testing.T) {
 // A second loop at the same time gets an error, because the two would each get parts of
 // events.
 func TestReadHasOneReader(t *testing.T) {
-	s := client.Read(strings.NewReader("data: a\n\ndata: b\n\n"))
+	s := client.Read(context.Background(), strings.NewReader("data: a\n\ndata: b\n\n"))
 	var got []string
 	for ev, err := range s.Incoming() {
 		require.NoError(t, err)
@@ -382,7 +382,7 @@ func TestReadOfAResponseWhoseContextEnds(t *testing.T) {
 	resp, err := srv.Client().Do(req)
 	require.NoError(t, err)
 	var errs []error
-	for _, err := range client.Read(resp.Body).Incoming() {
+	for _, err := range client.Read(context.Background(), resp.Body).Incoming() {
 		errs = append(errs, err)
 		cancel()
 	}

@@ -1,11 +1,11 @@
 // Reconnection: how often the client tries, and how long it waits before each attempt.
-// The attempt itself is in connect.go.
+// The attempt itself is in connect.go, and what follows a failure is decided in
+// failure.go.
 
 package client
 
 import (
 	"errors"
-	"io"
 	"log/slog"
 	"math"
 	"math/rand/v2"
@@ -15,84 +15,142 @@ import (
 
 // tries counts the attempts and failures that the next wait depends on.
 type tries struct {
-	attempts int       // attempts to reconnect since the last event
-	failures int       // failed connections in a row
-	opened   time.Time // when the current connection opened
-	gotEvent bool      // the current connection had an event
+	attempts int           // attempts to reconnect, since an event last set them back
+	failures int           // failed connections in a row
+	waited   time.Duration // the wait before the current connection, or 0 for the first one
+	opened   time.Time     // when the current connection opened
 }
 
-// connectionLost updates t after an open connection was lost because of err.
-func (t *tries) connectionLost(err error, healthyAfter time.Duration) {
-	inOrder := err == io.EOF && t.gotEvent //nolint:errorlint // a wrapped io.EOF is a failure
-	if inOrder || time.Since(t.opened) >= healthyAfter {
+// connectionLost updates t after the connection c was lost. A connection that brought
+// anything, or that lasted longer than the wait before it, has not failed: many gateways
+// end a quiet stream after a fixed time.
+func (t *tries) connectionLost(c *conn, reconnectionTime time.Duration) {
+	if t.waited == 0 {
+		t.waited = reconnectionTime
+	}
+	if c.got || time.Since(t.opened) >= t.waited {
 		t.failures = 0
 	} else {
 		t.failures++
 	}
 }
 
-// connect opens a connection. It waits and tries again as often as the Config allows.
-// cause is why the connection before was lost, or nil for the first one. The error is
-// what the session ends with.
-func (s *Session) connect(cause error) error {
+// connect opens a connection. It waits and tries again as often as the Config and its
+// OnFailure allow. f is what happened to the connection before, or nil to connect at
+// once. The error is what the session ends with.
+func (s *Session) connect(f *Failure) error {
 	for {
-		if cause != nil {
-			if err := s.wait(cause); err != nil {
+		if f != nil {
+			if err := s.afterFailure(f); err != nil {
 				return err
 			}
 		}
-		again, err := s.open()
-		if err == nil {
-			return nil
+		var err error
+		if f, err = s.open(); f == nil {
+			return err
 		}
 		if stopped := s.stopError(); stopped != nil {
 			return stopped
 		}
-		if !again {
-			return err
+		if s.takeReconnect() {
+			f = nil
+			continue
 		}
-		cause = err
 		s.tries.failures++
 	}
 }
 
-// wait waits until it is time for the next attempt, after the one before ended with
-// cause. If there must be no other attempt, it returns what the session ends with.
-func (s *Session) wait(cause error) error {
+// afterFailure decides what to do after f and, if that is to try again, waits until it is
+// time. Otherwise it returns what the session ends with.
+func (s *Session) afterFailure(f *Failure) error {
 	cfg := &s.call.cfg
-	if !s.requests.mayRepeat || cfg.MaxReconnectionAttempts != Unlimited && s.tries.attempts >= cfg.MaxReconnectionAttempts {
-		return s.finalError(cause)
+	attemptsLeft := cfg.MaxReconnectionAttempts == Unlimited || s.tries.attempts < cfg.MaxReconnectionAttempts
+	f.Final = !s.mayResend() || !attemptsLeft
+	f.Attempt = s.tries.attempts + 1
+	var tooLong *RetryError
+	if f.Delay, tooLong = s.delay(f.Err); tooLong != nil {
+		f.Err, f.permanent = tooLong, true
 	}
-	delay, tooLong := s.delay(cause)
-	if tooLong != nil {
-		return s.asError(tooLong)
+	if timeout, ok := errors.AsType[*TimeoutError](f.Err); ok && timeout.Option != "EventTimeout" {
+		s.requests.ownConnection = true
 	}
+	if f.Response != nil && f.discard == nil {
+		f.Response = newError(f.Response, f.Body, nil).Response
+	}
+
+	decision := cfg.OnFailure(*f)
+	if decision.action == actDefault {
+		decision = DefaultDecision(*f)
+	}
+	if f.discard != nil {
+		if decision == Stop(nil) || f.Final && decision.action != actEnd && decision.err == nil {
+			s.setConn(nil, f.Response)
+			return errResponse
+		}
+		f.discard()
+	}
+	switch decision.action {
+	case actRetryIn:
+		f.Delay = decision.delay
+	case actStop:
+		if decision.err != nil {
+			return s.failureError(f, decision.err)
+		}
+		return s.finalError(f, false)
+	case actEnd:
+		return errEnd
+	}
+	if f.Final {
+		return s.finalError(f, s.mayResend() && cfg.MaxReconnectionAttempts > 0)
+	}
+	return s.wait(f)
+}
+
+// mayResend reports whether Config.Resend allows another request.
+func (s *Session) mayResend() bool {
+	return s.requests.idempotent.Load() || s.call.cfg.Resend == ResendAlways ||
+		s.call.cfg.Resend == ResendUntilEvent && !s.hadEvent.Load()
+}
+
+// wait waits before the next attempt, which follows f. It returns what the session ends
+// with if it was stopped.
+func (s *Session) wait(f *Failure) error {
+	cfg := &s.call.cfg
 	s.tries.attempts++
+	s.tries.waited = f.Delay
 	level := slog.LevelWarn
-	if cause == io.EOF { //nolint:errorlint // a wrapped io.EOF is a failure
+	if inOrder(f.Err) {
 		level = slog.LevelDebug
 	}
 	cfg.Logger.LogAttrs(s.ctx, level, "sse client reconnects",
-		slog.String("host", s.call.url.Host), slog.Any("error", withoutURL(cause)), slog.Int("attempt", s.tries.attempts), slog.Duration("delay", delay))
+		slog.String("host", s.call.url.Host), slog.Any("error", f.Err), slog.Int("attempt", f.Attempt), slog.Duration("delay", f.Delay))
 	if cfg.OnRetry != nil {
-		cfg.OnRetry(Retry{s.tries.attempts, delay, cause})
+		cfg.OnRetry(*f)
 	}
-	timer := time.NewTimer(delay)
+	timer := time.NewTimer(f.Delay)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-s.ctx.Done():
+	case <-s.wake:
 	}
 	return s.stopError()
 }
 
-// withoutURL returns err for the log. It removes the URL of a [*url.Error], because the
-// query may hold a token.
+// withoutURL returns err with the host only in place of the URL of a [*url.Error],
+// because the path and the query may hold a secret.
 func withoutURL(err error) error {
-	if urlErr, ok := errors.AsType[*url.Error](err); ok {
-		return urlErr.Err
+	urlErr, ok := errors.AsType[*url.Error](err)
+	if !ok {
+		return err
 	}
-	return err
+	short := *urlErr
+	if u, parseErr := url.Parse(urlErr.URL); parseErr == nil {
+		short.URL = (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
+	} else {
+		short.URL = "" // it cannot be told what is secret
+	}
+	return &short
 }
 
 // delay returns how long to wait before the next attempt, which follows one that ended

@@ -148,7 +148,7 @@ func TestUnlimitedAttemptsGoOnUntilCancelled(t *testing.T) {
 				l := newReconnectLab(t, slices.Repeat(reconnectSteps{step}, 300))
 				_, err := l.run(ctx, client.Config{
 					MaxReconnectionAttempts: client.Unlimited,
-					OnRetry: func(client.Retry) {
+					OnRetry: func(client.Failure) {
 						if l.requests() == 200 {
 							cancel()
 						}
@@ -193,10 +193,10 @@ func TestHostThatCannotBeReached(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, n := range []int{0, 1, 3} {
-				var retries []client.Retry
+				var retries []client.Failure
 				c := install(&http.Client{Transport: transport}, client.Config{
 					MaxReconnectionAttempts: n,
-					OnRetry:                 func(r client.Retry) { retries = append(retries, r) },
+					OnRetry:                 func(r client.Failure) { retries = append(retries, r) },
 				})
 				err := c.SSE(t.Context(), tt.url, func(*client.Session) error {
 					t.Error("SSE called the block")

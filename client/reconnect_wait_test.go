@@ -63,9 +63,9 @@ func TestWaitsBetweenAttempts(t *testing.T) {
 		"a healthy time that breaks starts over":     {client.Config{}, steps{nil, nil, aged(60*s, cut(ev))}, waits{3 * s, 6 * s, 3 * s}},
 		"a healthy time that ends empty starts over": {client.Config{}, steps{nil, nil, aged(60*s, text(""))}, waits{3 * s, 6 * s, 3 * s}},
 		"too short a healthy time":                   {client.Config{}, steps{nil, nil, aged(60*s-1, cut(ev))}, waits{3 * s, 6 * s, 12 * s}},
-		"a healthy time of its own":                  {client.Config{HealthyAfter: s}, steps{nil, nil, aged(s, cut(""))}, waits{3 * s, 6 * s, 3 * s}},
+		"a healthy time of its own":                  {client.Config{}, steps{nil, nil, aged(s, cut(""))}, waits{3 * s, 6 * s, 3 * s}},
 		"the healthy time is each connection's": {
-			client.Config{HealthyAfter: 10 * s}, steps{aged(9*s, cut("")), aged(9*s, cut("")), nil}, waits{3 * s, 6 * s, 12 * s},
+			client.Config{}, steps{aged(9*s, cut("")), aged(9*s, cut("")), nil}, waits{3 * s, 6 * s, 12 * s},
 		},
 
 		"the server's time":              {client.Config{}, steps{text("retry: 7000\n\n" + ev)}, waits{7 * s}},
@@ -196,13 +196,13 @@ func TestDoublingAndJitterDoNotOverflow(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				l := newReconnectLab(t, reconnectSteps{nil, nil, nil})
 				cfg.MaxReconnectionAttempts = client.Unlimited
-				cfg.OnRetry = func(r client.Retry) {
+				cfg.OnRetry = func(r client.Failure) {
 					if r.Attempt == 2 || cfg.ReconnectionTime == math.MaxInt64 {
 						cancel()
 					}
 				}
 				if cfg.Jitter > 0 {
-					cfg.OnRetry = func(client.Retry) { cancel() }
+					cfg.OnRetry = func(client.Failure) { cancel() }
 				}
 				_, err := l.run(ctx, cfg)
 				require.ErrorIs(t, err, context.Canceled)
@@ -250,7 +250,7 @@ func TestServerThatAsksForTooLongEndsTheSession(t *testing.T) {
 				_, err := l.run(ctx, client.Config{
 					MaxReconnectionAttempts: client.Unlimited,
 					MaxRetry:                tt.maxRetry,
-					OnRetry:                 func(client.Retry) { cancel() }, // the bubble's clock cannot go that far
+					OnRetry:                 func(client.Failure) { cancel() }, // the bubble's clock cannot go that far
 				})
 				var end *client.Error
 				require.ErrorAs(t, err, &end)

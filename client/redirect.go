@@ -60,7 +60,7 @@ func (s *requestSource) followRedirects(resp *http.Response) {
 		next.Header.Del("Content-Type")
 	}
 	s.template = next
-	s.mayRepeat = s.resend || repeatable(next)
+	s.idempotent.Store(repeatable(next))
 }
 
 // sameHost reports whether b may get the credentials that are meant for a: it has the

@@ -188,7 +188,7 @@ func TestKeepRedirectOfAPost(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(tt.status), func(t *testing.T) {
 			n := newRedirectNet(t, redirectOnce(tt.status, "/1", 4))
-			c := install(n.hc, client.Config{MaxReconnectionAttempts: 1, KeepRedirect: true, Resend: true})
+			c := install(n.hc, client.Config{MaxReconnectionAttempts: 1, KeepRedirect: true, Resend: client.ResendAlways})
 			_, err := collect(session(t, c, "http://a.example.com/0", client.WithBody("text/plain", strings.NewReader("order"))))
 			require.NoError(t, err)
 			hops := n.requests()

@@ -162,7 +162,7 @@ func requireNoSecrets(t *testing.T, hop redirectHop) {
 	want := http.Header{
 		"Accept":          {"text/event-stream"},
 		"Accept-Encoding": {"gzip"},
-		"Cache-Control":   {"no-store"},
+		"Cache-Control":   {"no-cache"},
 	}
 	for key, value := range impersonalHeader {
 		want[key] = []string{value}
@@ -385,7 +385,7 @@ func TestRedirectIsFollowedAsItsStatusSays(t *testing.T) {
 				require.Equal(t, tt.wantMethod, got.Method)
 				require.Equal(t, tt.wantBody, got.Body)
 				require.Equal(t, []string{"text/event-stream"}, got.Header["Accept"])
-				require.Equal(t, []string{"no-store"}, got.Header["Cache-Control"])
+				require.Equal(t, []string{"no-cache"}, got.Header["Cache-Control"])
 				require.Equal(t, []string{"1"}, got.Header["Last-Event-Id"])
 				var wantType []string
 				if tt.wantBody != "" {
@@ -403,7 +403,7 @@ func TestRedirectOfABodyThatCannotBeSentAgainIsARefusal(t *testing.T) {
 		l.add(r)
 		redirectTo(w, http.StatusTemporaryRedirect, "/to")
 	})
-	err := refusal(t, install(srv.Client(), client.Config{MaxReconnectionAttempts: 3, Resend: true}), srv.URL,
+	err := refusal(t, install(srv.Client(), client.Config{MaxReconnectionAttempts: 3, Resend: client.ResendAlways}), srv.URL,
 		client.WithBody("", onlyReader{strings.NewReader("order")}))
 	require.EqualError(t, err, "client: expected status 200 but was 307")
 	require.Len(t, l.all(), 1)

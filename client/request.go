@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 )
 
 // requestSource makes the requests of a session. They differ only in Last-Event-ID and
@@ -15,10 +16,17 @@ import (
 type requestSource struct {
 	template  *http.Request
 	onRequest func(*http.Request) error
-	resend    bool
 	sent      bool // a request was made, so template.Body is used up
-	mayRepeat bool // the latest request may be sent again
 	leftHost  bool // redirects led through another host to the URL of template
+
+	// ownConnection makes each further request use a connection that no other request
+	// has used. It is set after a timeout: net/http keeps an HTTP/2 connection whose peer
+	// has vanished, and would send every attempt to it.
+	ownConnection bool
+
+	// idempotent reports that the latest request may be sent again in any ResendMode.
+	// Session.Reconnect reads it from other goroutines.
+	idempotent atomic.Bool
 }
 
 func newRequestSource(ctx context.Context, c *call) *requestSource {
@@ -31,9 +39,12 @@ func newRequestSource(ctx context.Context, c *call) *requestSource {
 		panic("client: " + err.Error()) // the method has been checked
 	}
 	setDefaultField(c.header, "Accept", contentType)
-	setDefaultField(c.header, "Cache-Control", "no-store")
+	setDefaultField(c.header, "Cache-Control", "no-cache") // what browsers send for the cache mode no-store
+	if !c.cfg.AcceptGzip {
+		setDefaultField(c.header, "Accept-Encoding", "identity")
+	}
 	req.URL, req.Host, req.Header = c.url, c.host, c.header
-	return &requestSource{template: req, onRequest: c.cfg.OnRequest, resend: c.cfg.Resend}
+	return &requestSource{template: req, onRequest: c.cfg.OnRequest}
 }
 
 // next returns the request of the next connection. lastID is the value of its
@@ -41,6 +52,7 @@ func newRequestSource(ctx context.Context, c *call) *requestSource {
 func (s *requestSource) next(ctx context.Context, lastID string) (*http.Request, error) {
 	req := s.template.WithContext(ctx)
 	req.Header = s.template.Header.Clone() // a copy, because http.Client adds its cookies to it
+	req.Close = s.ownConnection
 	if lastID != "" {
 		req.Header[lastEventID] = []string{lastID}
 	}
@@ -68,7 +80,7 @@ func (s *requestSource) next(ctx context.Context, lastID string) (*http.Request,
 	if s.leftHost && sameHost(s.template.URL, req.URL) {
 		removePersonal(req.Header)
 	}
-	s.mayRepeat = s.resend || repeatable(req)
+	s.idempotent.Store(repeatable(req))
 	return req, nil
 }
 

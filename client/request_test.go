@@ -35,7 +35,7 @@ func TestRequestOfAStream(t *testing.T) {
 		require.Equal(t, http.Header{
 			"Accept":          {"text/event-stream"},
 			"Accept-Encoding": {"gzip"}, // set by the Transport, which decompresses
-			"Cache-Control":   {"no-store"},
+			"Cache-Control":   {"no-cache"},
 			"User-Agent":      got.Header["User-Agent"],
 		}, got.Header)
 	})

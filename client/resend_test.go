@@ -60,7 +60,7 @@ func TestBodyIsSentAgainIfAskedAndPossible(t *testing.T) {
 			if tt.body != "none" {
 				options = append(options, client.WithBody("text/plain", body[tt.body]()))
 			}
-			c := install(srv.Client(), client.Config{MaxReconnectionAttempts: 5, Resend: tt.resend})
+			c := install(srv.Client(), client.Config{MaxReconnectionAttempts: 5, Resend: resendIf(tt.resend)})
 			_, err := collect(session(t, c, srv.URL, append(options, client.WithMethod(tt.method))...))
 			all := l.all()
 			require.Len(t, all, tt.requests)
@@ -124,7 +124,7 @@ func TestPostIsNeverSentTwiceUnasked(t *testing.T) {
 			{"GET", nil, 4},
 			{"POST with Resend", []client.Option{
 				client.WithBody("text/plain", strings.NewReader("order")),
-				client.WithConfig(func(cfg *client.Config) { cfg.Resend = true }),
+				client.WithConfig(func(cfg *client.Config) { cfg.Resend = client.ResendAlways }),
 			}, 4},
 		} {
 			t.Run(tt.name+", "+name, func(t *testing.T) {
@@ -218,7 +218,7 @@ func TestWhatOnRequestMakesNotIdempotentIsNotSentAgainUnasked(t *testing.T) {
 			t.Run(fmt.Sprintf("%s with Resend %t", name, resend), func(t *testing.T) {
 				var l requestLog
 				srv := serve(t, loggedStreams(&l, "data: a\n\n", "data: b\n\n", ""))
-				c := install(srv.Client(), client.Config{MaxReconnectionAttempts: 5, Resend: resend, OnRequest: onRequest})
+				c := install(srv.Client(), client.Config{MaxReconnectionAttempts: 5, Resend: resendIf(resend), OnRequest: onRequest})
 				_, err := collect(session(t, c, srv.URL))
 				require.NoError(t, err)
 				require.Len(t, l.all(), want)
@@ -236,8 +236,8 @@ func TestBodyThatCannotBeSentAgainEndsTheSession(t *testing.T) {
 	retries := 0
 	c := install(srv.Client(), client.Config{
 		MaxReconnectionAttempts: client.Unlimited,
-		Resend:                  true,
-		OnRetry:                 func(client.Retry) { retries++ },
+		Resend:                  client.ResendAlways,
+		OnRetry:                 func(client.Failure) { retries++ },
 	})
 	_, err := c.Session(t.Context(), srv.URL, client.WithBody("", onlyReader{strings.NewReader("order")}))
 	var ours *client.Error

@@ -12,15 +12,13 @@ import (
 	"time"
 )
 
-// checkResponse returns nil if resp opens a stream (WHATWG HTML §9.2.2) or has status
-// 204. Otherwise it returns a [*StatusError] or [*ContentError].
-func checkResponse(resp *http.Response) error {
-	switch resp.StatusCode {
-	case http.StatusNoContent:
-		return nil
-	case http.StatusOK:
-	default:
-		err := &StatusError{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header)}
+// CheckResponse is the default value of Config.CheckResponse. It returns nil if resp
+// opens a stream (WHATWG HTML §9.2.2): it has status 200, the Content-Type
+// text/event-stream, and no Content-Encoding. Otherwise it returns a [*StatusError] or
+// [*ContentError].
+func CheckResponse(resp *http.Response) error {
+	if resp.StatusCode != http.StatusOK {
+		err := &StatusError{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header), shouldRetry: resp.Header.Get("X-Should-Retry")}
 		switch resp.StatusCode {
 		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 			err.noLocation = resp.Header.Get("Location") == ""
@@ -37,19 +35,13 @@ func checkResponse(resp *http.Response) error {
 	return nil
 }
 
-// retryStatus is the default value of Config.RetryStatus.
-func retryStatus(status int) bool {
-	switch status {
-	case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
-		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
-	}
-	return false
-}
-
-// retryAfter returns the wait that the Retry-After header asks for (RFC 9110 §10.2.3), or
-// 0 if it asks for none.
+// retryAfter returns the wait that the header asks for, or 0 if it asks for none.
+// Retry-After-Ms, which some LLM APIs send, is the more exact form of Retry-After (RFC
+// 9110 §10.2.3) and comes first.
 func retryAfter(h http.Header) time.Duration {
+	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil && ms >= 0 {
+		return time.Duration(min(ms*float64(time.Millisecond), math.MaxInt64/2))
+	}
 	value := h.Get("Retry-After")
 	if value != "" && strings.Trim(value, "0123456789") == "" {
 		seconds, _ := strconv.ParseUint(value, 10, 64) // on overflow it returns the largest number
@@ -61,17 +53,25 @@ func retryAfter(h http.Header) time.Duration {
 	return 0
 }
 
-// maxRefusal is how many bytes the client reads of the body of a refusal, which is a
-// response that does not open a stream.
-const maxRefusal = 64 << 10
+// How much the client reads of the body of a refusal, which is a response that does not
+// open a stream, and for how long. A body may stay open for as long as the server likes,
+// and the caller must not wait for it.
+const (
+	maxRefusal  = 64 << 10
+	refusalTime = 500 * time.Millisecond
+)
 
-// readUpTo returns the first limit bytes of r, or fewer if r ends or fails before.
-func readUpTo(r io.Reader, limit int64) []byte {
-	if r == nil {
-		return nil
+// readRefusal reads the body of resp, at most maxRefusal bytes, until stop is called after
+// refusalTime. stop must end a Read of the body that waits. partial reports that the body
+// goes on.
+func readRefusal(resp *http.Response, stop func()) (body []byte, partial bool) {
+	timer := time.AfterFunc(refusalTime, stop)
+	defer timer.Stop()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxRefusal+1))
+	if len(body) > maxRefusal {
+		return body[:maxRefusal], true
 	}
-	body, _ := io.ReadAll(io.LimitReader(r, limit)) // what was read before an error is enough
-	return body
+	return body, err != nil
 }
 
 // mediaType returns a Content-Type in lower case and without its parameters.

@@ -73,7 +73,7 @@ func TestContentTypeThatDoesNotOpen(t *testing.T) {
 		t.Helper()
 		c := install(srv.Client(), client.Config{
 			MaxReconnectionAttempts: client.Unlimited,
-			OnRetry:                 func(client.Retry) { assert.Fail(t, "the client tries again") },
+			OnRetry:                 func(client.Failure) { assert.Fail(t, "the client tries again") },
 			OnOpen:                  func(*http.Response) { assert.Fail(t, "OnOpen was called") },
 		})
 		for _, tt := range []struct {
@@ -157,7 +157,7 @@ func TestNoContentEndsNormallyAtFirst(t *testing.T) {
 		c := install(srv.Client(), client.Config{
 			MaxReconnectionAttempts: client.Unlimited,
 			Terminal:                func(client.Event) bool { return false },
-			OnRetry:                 func(client.Retry) { assert.Fail(t, "the client tries again") },
+			OnRetry:                 func(client.Failure) { assert.Fail(t, "the client tries again") },
 			OnOpen:                  func(*http.Response) { assert.Fail(t, "OnOpen was called") },
 		})
 		s := session(t, c, srv.URL)
@@ -369,15 +369,15 @@ func TestResponseOfAnErrorCanBeDumped(t *testing.T) {
 	}
 }
 
-func TestRetryStatusDecidesWhichStatusIsTriedAgain(t *testing.T) {
+func TestOnFailureDecidesWhichStatusIsTriedAgain(t *testing.T) {
 	all := []int{201, 205, 206, 300, 304, 400, 401, 403, 404, 408, 410, 425, 429, 499, 500, 501, 502, 503, 504, 505, 507, 520, 599}
 	for name, tt := range map[string]struct {
-		retry func(int) bool
+		retry func(client.Failure) client.Decision
 		again map[int]bool
 	}{
-		"default":            {nil, map[int]bool{429: true, 500: true, 502: true, 503: true, 504: true}},
-		"of the caller":      {func(status int) bool { return status == 404 }, map[int]bool{404: true}},
-		"none, as in WHATWG": {func(int) bool { return false }, nil},
+		"default":            {nil, map[int]bool{408: true, 425: true, 429: true, 500: true, 502: true, 503: true, 504: true, 520: true}},
+		"of the caller":      {retryOn(func(status int) bool { return status == 404 }), map[int]bool{404: true}},
+		"none, as in WHATWG": {retryOn(func(int) bool { return false }), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var requests atomic.Int32
@@ -386,7 +386,7 @@ func TestRetryStatusDecidesWhichStatusIsTriedAgain(t *testing.T) {
 				status, _ := strconv.Atoi(r.URL.Path[1:])
 				w.WriteHeader(status)
 			})
-			c := install(srv.Client(), client.Config{MaxReconnectionAttempts: 2, RetryStatus: tt.retry})
+			c := install(srv.Client(), client.Config{MaxReconnectionAttempts: 2, OnFailure: tt.retry})
 			for _, status := range all {
 				requests.Store(0)
 				err := refusal(t, c, srv.URL+"/"+strconv.Itoa(status))
@@ -401,7 +401,7 @@ func TestRetryStatusDecidesWhichStatusIsTriedAgain(t *testing.T) {
 	}
 }
 
-func TestRetryStatusIsAskedOnlyAboutRefusals(t *testing.T) {
+func TestOnFailureIsNotAskedAboutTheEnd(t *testing.T) {
 	var asked []int
 	var l requestLog
 	srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -418,7 +418,12 @@ func TestRetryStatusIsAskedOnlyAboutRefusals(t *testing.T) {
 	})
 	c := install(srv.Client(), client.Config{
 		MaxReconnectionAttempts: 2,
-		RetryStatus:             func(status int) bool { asked = append(asked, status); return true },
+		OnFailure: func(f client.Failure) client.Decision {
+			if status, ok := errors.AsType[*client.StatusError](f.Err); ok {
+				asked = append(asked, status.Status)
+			}
+			return client.Retry()
+		},
 	})
 	events, err := collect(session(t, c, srv.URL))
 	require.NoError(t, err)

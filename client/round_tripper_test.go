@@ -81,7 +81,7 @@ func TestTokenIsRenewedByARoundTripper(t *testing.T) {
 			valid.Store(1)
 			before := len(l.all())
 			tokens := &tokenTransport{base: srv.Client().Transport}
-			c := install(&http.Client{Transport: tokens}, client.Config{MaxReconnectionAttempts: 5, Resend: true})
+			c := install(&http.Client{Transport: tokens}, client.Config{MaxReconnectionAttempts: 5, Resend: client.ResendAlways})
 			s := session(t, c, srv.URL, options...)
 			n := 0
 			for ev, err := range s.Incoming() {

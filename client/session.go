@@ -9,10 +9,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net/http"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/chi-sse/sse/event"
 )
@@ -20,7 +22,7 @@ import (
 // Session represents one event stream, read from as many connections as it takes.
 // [Client.SSE], [Client.Session] and [Read] make one.
 //
-// Close and Call may be called from any goroutine. The other methods may be called only
+// Close, Reconnect and Call may be called from any goroutine. The other methods may be called only
 // from the goroutine that reads.
 type Session struct {
 	http     *http.Client // nil for a session of Read
@@ -32,14 +34,22 @@ type Session struct {
 
 	dec      event.Decoder
 	complete bool // the terminal event was handed out, or the server answered 204
+	silent   bool // what was handed out last has no data
+	either   bool // in Client.Do: a response that is no stream goes to the caller as it is
 	tries    tries
 	buffer   buffer
+	unsentID string // a last event id that no request can carry and that has been reported
 
-	mu      sync.Mutex
-	conn    *conn          // nil between connections; set by the goroutine that reads
-	resp    *http.Response // the latest
-	reading bool           // an Incoming loop is running
-	err     error          // what the session ended with; errEnd if normally
+	hadEvent atomic.Bool   // an event has arrived; set by the goroutine that reads
+	wake     chan struct{} // Reconnect ends a wait; has room for one value
+
+	mu        sync.Mutex
+	conn      *conn          // nil between connections; set by the goroutine that reads
+	opening   *conn          // the connection that is being opened, or nil
+	reconnect bool           // Reconnect was called, and has not taken effect yet
+	resp      *http.Response // the latest
+	reading   bool           // an Incoming loop is running
+	err       error          // what the session ended with; errEnd if normally
 }
 
 // Incoming returns the events of the session. It hands out each event as soon as it has
@@ -74,6 +84,59 @@ func (s *Session) Call() *http.Response {
 // the id of the last event that was handed out, unless the stream has changed it since.
 func (s *Session) LastEventID() string { return s.dec.LastEventID() }
 
+// Silent reports whether the Event that Incoming handed out last has no data: it only
+// shows a comment or a reconnection time, as Config.ShowCommentEvents and
+// Config.ShowRetryEvents ask for. It tells such an Event from one whose data is empty.
+func (s *Session) Silent() bool { return s.silent }
+
+// Retry returns the reconnection time that the stream has set with its last retry field,
+// and whether it has set one.
+func (s *Session) Retry() (reconnectionTime time.Duration, ok bool) { return s.dec.Retry() }
+
+// Reconnect makes the session give up its connection, or its wait for one, and connect
+// again at once, for example after the network has changed. The session keeps its last
+// event id, its reconnection time and its count of attempts. The reconnection counts
+// neither as an attempt nor as a failure, so OnFailure and OnRetry are not called.
+//
+// Reconnect does not wait for the new connection. It returns an error, and does nothing,
+// if the session has ended, if it is a session of [Read], or if Config.Resend does not
+// allow another request.
+func (s *Session) Reconnect() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.err != nil || s.ctx.Err() != nil:
+		return ErrClosed
+	case s.http == nil:
+		return &ConfigError{"Reconnect", "needs a session of Client.SSE, Client.Session or Client.Do"}
+	case !s.mayResend():
+		return &ConfigError{"Reconnect", "must be allowed to send the request again; see Config.Resend"}
+	}
+	s.reconnect = true
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	for _, c := range []*conn{s.conn, s.opening} {
+		if c != nil {
+			c.cancel(errReconnect)
+		}
+	}
+	if s.conn != nil {
+		s.conn.close()
+	}
+	return nil
+}
+
+// takeReconnect reports whether Reconnect was called since the last time.
+func (s *Session) takeReconnect() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.reconnect
+	s.reconnect = false
+	return was
+}
+
 // Close ends the session and its connection at once, whatever the session is doing. An
 // Incoming loop in another goroutine ends with [ErrClosed]. Close may be called more
 // than once. It always returns nil.
@@ -92,11 +155,12 @@ func (s *Session) Close() error {
 
 // newSession returns a session without a connection.
 func newSession(ctx context.Context, c *call) *Session {
-	s := &Session{call: c, buffer: buffer{policy: c.cfg.BufferPolicy}}
+	s := &Session{call: c, buffer: buffer{policy: c.cfg.BufferPolicy}, wake: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.dec.MaxEventSize = c.cfg.MaxEventSize
 	s.dec.Comments = c.cfg.ShowCommentEvents
 	s.dec.RetryOnly = c.cfg.ShowRetryEvents
+	s.dec.KeepRest = true
 	s.dec.Reset(nil, c.lastID)
 	return s
 }
@@ -123,6 +187,9 @@ func (s *Session) read(yield func(Event, error) bool) {
 		var ev Event
 		err := s.ctx.Err()
 		if err == nil { // otherwise LastEventID would move past an event that is not handed out
+			if limit := s.call.cfg.EventTimeout; limit > 0 {
+				s.conn.awaitEvent(limit)
+			}
 			ev, err = s.dec.Decode()
 		}
 		if err = s.afterDecode(&ev, err); err == errAgain { //nolint:errorlint // never wrapped, as errEnd
@@ -144,10 +211,19 @@ func (s *Session) read(yield func(Event, error) bool) {
 func (s *Session) afterDecode(ev *Event, err error) error {
 	if err != nil {
 		*ev = Event{}
+		if inOrder(err) && s.takeUnfinished(ev) {
+			return nil
+		}
 		return cmp.Or(s.reconnectAfter(err), errAgain)
 	}
-	if !s.dec.Silent() {
-		s.tries.gotEvent, s.tries.attempts = true, 0
+	if s.silent = s.dec.Silent(); !s.silent {
+		s.conn.gotEvent()
+		if !s.hadEvent.Load() {
+			s.hadEvent.Store(true)
+		}
+		if ev.ID != "" || s.requests == nil || s.requests.idempotent.Load() {
+			s.tries.attempts = 0
+		}
 	}
 	if s.buffer.policy != Off {
 		s.buffer.markHandedOut(s.dec.InputOffset())
@@ -158,50 +234,47 @@ func (s *Session) afterDecode(ev *Event, err error) error {
 	return nil
 }
 
+// takeUnfinished sets ev to the event that the end of the stream has cut off, if that is
+// the terminal one. Some servers do not write the blank line after it.
+func (s *Session) takeUnfinished(ev *Event) bool {
+	terminal := s.call.cfg.Terminal
+	if terminal == nil {
+		return false
+	}
+	var dec event.Decoder
+	dec.Reset(strings.NewReader(string(s.dec.Rest())+"\n\n"), s.dec.LastEventID())
+	last, err := dec.Decode()
+	if err != nil || !terminal(last) {
+		return false
+	}
+	*ev, s.silent, s.complete = last, false, true
+	return true
+}
+
 // reconnectAfter drops the connection after a read has ended with err. It reconnects if
 // the Config allows it. It returns nil if there is a new connection, and otherwise what
 // the session ends with.
 func (s *Session) reconnectAfter(err error) error {
-	err = s.conn.timeoutOr(err)
+	c := s.conn
+	err = c.timeoutOr(err)
 	s.dropConn()
 	if stopped := s.stopError(); stopped != nil {
 		return stopped
 	}
-	if err != io.EOF { //nolint:errorlint // io.EOF itself is the orderly end; a wrapped one is a failure
-		if _, ok := errors.AsType[*event.TooLargeError](err); ok {
-			return s.asError(err) // the server would send the same again
-		}
-		if _, ok := errors.AsType[*TimeoutError](err); !ok {
-			err = fmt.Errorf("stream broke off: %w", err)
-		}
-		err = s.asError(err)
+	if s.takeReconnect() {
+		return s.connect(nil)
+	}
+	f := &Failure{Err: err, Response: s.Call(), Body: append(s.buffer.bytes(), s.dec.Rest()...), Events: c.events} //nolint:bodyclose // it is the session's
+	if _, ok := errors.AsType[*event.TooLargeError](err); ok {
+		f.permanent = true // the server would send the same again
+	} else if _, ok := errors.AsType[*TimeoutError](err); !ok && !inOrder(err) {
+		f.Err = fmt.Errorf("stream broke off: %w", err)
 	}
 	if s.http == nil {
-		return s.finalError(err)
+		return s.finalError(f, false)
 	}
-	s.tries.connectionLost(err, s.call.cfg.HealthyAfter)
-	return s.connect(err)
-}
-
-// finalError returns what a session ends with that does not reconnect after cause: an
-// [*Error], or errEnd after the orderly end of a stream.
-func (s *Session) finalError(cause error) error {
-	switch {
-	case cause != io.EOF: //nolint:errorlint // see reconnectAfter
-		return cause
-	case s.call.cfg.Terminal != nil:
-		return s.asError(ErrTruncated)
-	}
-	return errEnd
-}
-
-// asError returns err as an [*Error], with the response that err came with or else the
-// session's latest.
-func (s *Session) asError(err error) *Error {
-	if own, ok := errors.AsType[*Error](err); ok { // has its response already
-		return &Error{own.Response, own.Body, err}
-	}
-	return newError(s.Call(), s.buffer.bytes(), err) //nolint:bodyclose // it is the session's
+	s.tries.connectionLost(c, s.call.cfg.ReconnectionTime)
+	return s.connect(f)
 }
 
 // stopError returns what the session ends with if it was closed or the caller's context
@@ -239,6 +312,9 @@ func (s *Session) blockError(ctx context.Context, err error) error {
 // endWith ends the session and its connection. It records err as what the session ended
 // with, unless the session has ended already.
 func (s *Session) endWith(err error) {
+	if s.complete && s.conn != nil && s.resp != nil {
+		s.conn.drain()
+	}
 	s.cancel(ErrClosed)
 	s.dropConn()
 	s.mu.Lock()
@@ -246,6 +322,22 @@ func (s *Session) endWith(err error) {
 	s.reading = false
 	if s.err == nil {
 		s.err = err
+	}
+}
+
+// setOpening makes c the connection that is being opened, or says that there is none if c
+// is nil. An earlier call of Reconnect has its effect with c.
+func (s *Session) setOpening(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opening = c
+	if c == nil {
+		return
+	}
+	s.reconnect = false
+	select {
+	case <-s.wake:
+	default:
 	}
 }
 
@@ -263,6 +355,9 @@ func (s *Session) setConn(c *conn, resp *http.Response) {
 	}
 	s.mu.Unlock()
 	if old != nil {
+		if old.waiting != nil {
+			old.waiting.Stop()
+		}
 		old.close()
 	}
 }

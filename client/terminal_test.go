@@ -37,7 +37,7 @@ func TestTerminalEventEndsTheSession(t *testing.T) {
 			var requests, retries atomic.Int64
 			c := install(srv.Client(), client.Config{
 				MaxReconnectionAttempts: client.Unlimited, Terminal: terminalDone,
-				OnRetry: func(client.Retry) { retries.Add(1) },
+				OnRetry: func(client.Failure) { retries.Add(1) },
 				OnOpen:  func(*http.Response) { requests.Add(1) },
 			})
 			s := session(t, c, srv.URL+path)
@@ -216,7 +216,7 @@ func TestIncomingOfATypeLeavesOutATerminalEventThatIsNone(t *testing.T) {
 
 // An event before the terminal one that cannot be decoded is still an error.
 func TestIncomingOfATypeShowsABadEventBeforeTheTerminal(t *testing.T) {
-	s := client.Read(strings.NewReader("data: oops\n\ndata: [DONE]\n\n"), client.WithConfig(func(cfg *client.Config) { cfg.Terminal = terminalDone }))
+	s := client.Read(context.Background(), strings.NewReader("data: oops\n\ndata: [DONE]\n\n"), client.WithConfig(func(cfg *client.Config) { cfg.Terminal = terminalDone }))
 	var errs []error
 	for _, err := range client.Incoming[terminalMessage](s) {
 		errs = append(errs, err)
@@ -227,7 +227,7 @@ func TestIncomingOfATypeShowsABadEventBeforeTheTerminal(t *testing.T) {
 }
 
 func TestIncomingOfATypeEndsWithATruncation(t *testing.T) {
-	s := client.Read(strings.NewReader("data: {\"text\":\"a\"}\n\n"), client.WithConfig(func(cfg *client.Config) { cfg.Terminal = terminalDone }))
+	s := client.Read(context.Background(), strings.NewReader("data: {\"text\":\"a\"}\n\n"), client.WithConfig(func(cfg *client.Config) { cfg.Terminal = terminalDone }))
 	var last error
 	n := 0
 	for _, err := range client.Incoming[terminalMessage](s) {
@@ -292,7 +292,7 @@ func TestSSEReturnsATruncationAsItIs(t *testing.T) {
 
 // Terminal is also called with comments that are shown.
 func TestTerminalComment(t *testing.T) {
-	s := client.Read(strings.NewReader("data: a\n\n: end\n\ndata: b\n\n"), client.WithConfig(func(cfg *client.Config) {
+	s := client.Read(context.Background(), strings.NewReader("data: a\n\n: end\n\ndata: b\n\n"), client.WithConfig(func(cfg *client.Config) {
 		cfg.ShowCommentEvents = true
 		cfg.Terminal = func(ev client.Event) bool { return ev.Comment == "end" }
 	}))

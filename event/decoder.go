@@ -24,7 +24,7 @@ const DefaultMaxEventSize = 64 << 20
 // TooLargeError reports that a line or an event exceeds its limit. After a [Decoder] has
 // returned it, the rest of the stream cannot be read.
 type TooLargeError struct {
-	What  string // what is too large: "line" or "event"
+	What  string // what is too large: "line", "event" or, in package client, "stretch without an event"
 	Limit int    // the largest size allowed, in bytes
 }
 
@@ -59,6 +59,9 @@ type Decoder struct {
 	// field, whether RetryOnly is set or not.
 	RetryOnly bool
 
+	// KeepRest makes the Decoder keep the bytes that [Decoder.Rest] returns.
+	KeepRest bool
+
 	r   io.Reader
 	err error // from r, or a TooLargeError; once it is set, nothing more is read
 
@@ -86,6 +89,11 @@ type Decoder struct {
 	hasRetry  bool
 	repaired  []byte // scratch space: a value with its ill-formed UTF-8 replaced
 	block     block
+
+	// The rest, if KeepRest is set: restRead, then buf[restFrom:end].
+	restFrom int
+	restRead []byte // bytes that are no longer in buf
+	junk     bool   // the rest has a line that is no field and no comment
 }
 
 // NewDecoder returns a Decoder that reads from r. The Decoder has its own buffer and may
@@ -156,6 +164,22 @@ func (d *Decoder) Silent() bool { return d.block.data.state == unset }
 // Bytes that d has read ahead do not count.
 func (d *Decoder) InputOffset() int64 { return d.totalRead - int64(d.end-d.pos) }
 
+// MaxRest limits what [Decoder.Rest] returns, in bytes: 64 KiB.
+const MaxRest = 64 << 10
+
+// Rest returns the bytes that d has read after the last block that it returned: a block
+// that the end of the stream has cut off, or text that is no event stream. It leaves out
+// complete blocks that only have comments or fields, unless other text came before them.
+// Of a longer rest it returns the first [MaxRest] bytes. The slice is valid until the next
+// use of d. KeepRest must have been set before the first read.
+func (d *Decoder) Rest() []byte {
+	rest := d.restRead
+	if d.KeepRest {
+		rest = append(rest, d.buf[d.restFrom:d.end]...)
+	}
+	return rest[:min(len(rest), MaxRest)]
+}
+
 // Reset makes d read a new stream from r, as a client does after it has reconnected. The
 // last event id is lastEventID until the stream sets another, and the reconnection time
 // also stays until then. Browsers do the same. (By §9.2.6 a client would forget an id that
@@ -165,6 +189,7 @@ func (d *Decoder) Reset(r io.Reader, lastEventID string) {
 	d.r, d.err = r, nil
 	d.pos, d.end, d.lf, d.cr, d.high = 0, 0, 0, 0, 0
 	d.totalRead, d.pastBOM, d.skipLF = 0, false, false
+	d.dropRest()
 	d.lastID.shrinkTo(len(lastEventID))
 	d.lastID.setCopy([]byte(lastEventID))
 	d.id, d.idIsKnown = lastEventID, true

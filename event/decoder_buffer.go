@@ -45,6 +45,9 @@ func (d *Decoder) makeRoom() error {
 	}
 	d.block.copyViews(d.buf)
 	d.lastID.copyView(d.buf)
+	if d.KeepRest {
+		d.saveRest()
+	}
 	rest := d.buf[d.pos:d.end]
 	switch size := len(d.buf); {
 	case size > largeBuffer && len(rest) < minBuffer && d.longest < size/4,
@@ -87,7 +90,7 @@ func (d *Decoder) recordRead(n int, err error) error {
 // move copies rest, the unconsumed bytes, to the front of buf and makes buf the buffer.
 func (d *Decoder) move(buf, rest []byte) {
 	d.buf, d.end = buf, copy(buf, rest)
-	d.lf, d.cr, d.high, d.pos = d.lf-d.pos, d.cr-d.pos, d.high-d.pos, 0
+	d.lf, d.cr, d.high, d.pos, d.restFrom = d.lf-d.pos, d.cr-d.pos, d.high-d.pos, 0, 0
 }
 
 // scan looks through buf[from:end], which has just been read. It skips a byte order mark
@@ -97,7 +100,7 @@ func (d *Decoder) scan(from int) {
 		d.skipLF = false
 		if d.buf[from] == '\n' {
 			from++
-			d.pos, d.lf, d.cr, d.high = from, from, from, from
+			d.pos, d.lf, d.cr, d.high, d.restFrom = from, from, from, from, from
 		}
 	}
 	if !d.pastBOM {
@@ -109,7 +112,7 @@ func (d *Decoder) scan(from int) {
 			return
 		}
 		d.pastBOM = true
-		d.pos, d.lf, d.cr, d.high = from, from, from, from
+		d.pos, d.lf, d.cr, d.high, d.restFrom = from, from, from, from, from
 	}
 	d.lf = d.find('\n', from) // there is none before from, or d would not have read more
 	d.cr = d.find('\r', from)
@@ -127,6 +130,24 @@ func readSome(r io.Reader, p []byte) (n int, err error) {
 		}
 	}
 	return 0, io.ErrNoProgress
+}
+
+// saveRest saves the consumed part of the rest, before the buffer moves.
+func (d *Decoder) saveRest() {
+	if read := d.buf[d.restFrom:d.pos]; len(read) > 0 && len(d.restRead) < MaxRest {
+		d.restRead = append(d.restRead, read[:min(len(read), MaxRest-len(d.restRead))]...)
+	}
+	d.restFrom = d.pos
+}
+
+// dropRest empties the rest, because all up to pos has been returned.
+func (d *Decoder) dropRest() {
+	d.restFrom, d.junk = d.pos, false
+	if cap(d.restRead) > minBuffer {
+		d.restRead = nil
+	} else if len(d.restRead) > 0 {
+		d.restRead = d.restRead[:0]
+	}
 }
 
 // fail stops the decoder: it drops the buffered bytes, makes every later read return err,

@@ -20,30 +20,34 @@ func (d *Decoder) field(start, stop int, ascii bool) error {
 		}
 	}
 	b := &d.block
+	n := 0
 	switch line[0] {
 	case 'd':
-		if n := valueAt(line, "data:"); n > 0 {
+		if n = valueAt(line, "data:"); n > 0 {
 			d.add(&b.data, start+n, stop, ascii)
 		}
 	case 'e':
-		if n := valueAt(line, "event:"); n > 0 {
+		if n = valueAt(line, "event:"); n > 0 {
 			d.set(&b.name, start+n, stop, ascii)
 		}
 	case 'i':
-		if n := valueAt(line, "id:"); n > 0 && !slices.Contains(line[n:], 0) { // ids are short
+		if n = valueAt(line, "id:"); n > 0 && !slices.Contains(line[n:], 0) { // ids are short
 			d.set(&b.id, start+n, stop, ascii)
 		}
 	case 'r':
-		if n := valueAt(line, "retry:"); n > 0 {
+		if n = valueAt(line, "retry:"); n > 0 {
 			if t, ok := parseRetry(line[n:]); ok {
 				b.retry = t
 				d.retry, d.hasRetry = max(0, t), true
 			}
 		}
 	case ':':
-		if d.Comments {
-			d.add(&b.comment, start+valueAt(line, ":"), stop, ascii)
+		if n = valueAt(line, ":"); d.Comments {
+			d.add(&b.comment, start+n, stop, ascii)
 		}
+	}
+	if n == 0 {
+		d.junk = true
 	}
 	if b.valueBytes > d.maxEvent && b.size() > d.maxEvent {
 		return &TooLargeError{"event", d.maxEvent}

@@ -11,6 +11,7 @@ import (
 // next reads up to the end of the next block that Decode is to return.
 func (d *Decoder) next() error {
 	d.block.reset()
+	d.dropRest()
 	for {
 		if d.lf < d.cr && d.lf < d.high {
 			if complete, err := d.plainLines(); complete || err != nil {
@@ -38,7 +39,7 @@ func (d *Decoder) next() error {
 			if d.dispatch() {
 				return nil
 			}
-			d.block.reset()
+			d.skipBlock()
 			continue
 		}
 		if err := d.field(start, stop, ascii); err != nil {
@@ -66,7 +67,8 @@ func (d *Decoder) plainLines() (complete bool, err error) {
 				d.pos, d.lf = pos, lf
 				return true, nil
 			}
-			b.reset()
+			d.pos = pos
+			d.skipBlock()
 			continue
 		}
 		line := buf[start:stop]
@@ -92,6 +94,14 @@ func (d *Decoder) plainLines() (complete bool, err error) {
 	}
 	d.pos, d.lf = pos, lf
 	return false, nil
+}
+
+// skipBlock ends a block that Decode does not return.
+func (d *Decoder) skipBlock() {
+	d.block.reset()
+	if !d.junk {
+		d.dropRest()
+	}
 }
 
 // consumeCR consumes the line that ends at d.cr, and the LF that may belong to the CR.
