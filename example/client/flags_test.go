@@ -90,7 +90,7 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"-H", "a b: c", "a"}, `-H has the name "a b", which is not a valid header name`},
 		{[]string{"-H", "a: \x1b", "a"}, "-H must not have control characters in the value of a"},
 		{[]string{"-X", "a b", "a"}, `-X has the method "a b", which is not a valid HTTP method`},
-		{[]string{"-id", "a\nb", "a"}, `-id must not have a line break or NUL in the id, but has "a\nb"`},
+		{[]string{"-id", "a\nb", "a"}, `-id must not have control characters in the id, but has "a\nb"`},
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {

@@ -44,10 +44,6 @@ func (e writeError) Unwrap() error { return e.error }
 // code.
 func (f *follower) follow(ctx context.Context) (exit int) {
 	f.tally.began = time.Now()
-	interrupt := ctx
-	ctx, giveUp := context.WithCancelCause(ctx)
-	defer giveUp(nil)
-
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	if f.opts.insecure {
 		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
@@ -57,19 +53,15 @@ func (f *follower) follow(ctx context.Context) (exit int) {
 	config := client.Config{
 		MaxReconnectionAttempts: f.opts.retries,
 		Jitter:                  -1, // there is only one client, so delays need not vary
-		Resend:                  f.opts.resend,
 		IdleTimeout:             f.opts.idle,
 		ShowCommentEvents:       f.opts.comments,
 		Logger:                  slog.New(slog.DiscardHandler),
 		OnOpen:                  f.reportOpen,
-		OnRetry: func(r client.Retry) {
-			// A mistyped URL must not be retried forever, unless the user asks for it.
-			if f.tally.connections == 0 && !f.opts.firstRetried {
-				giveUp(r.Err)
-				return
-			}
-			f.reportRetry(r)
-		},
+		OnFailure:               f.decide,
+		OnRetry:                 f.reportRetry,
+	}
+	if f.opts.resend {
+		config.Resend = client.ResendAlways
 	}
 	if f.opts.done != nil {
 		config.Terminal = f.terminal
@@ -77,7 +69,7 @@ func (f *follower) follow(ctx context.Context) (exit int) {
 	err := client.Install(&http.Client{Transport: transport}, config).
 		SSE(ctx, f.opts.url, f.read, f.requestOptions()...)
 
-	if err != nil && interrupt.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		f.log.interrupted(&f.tally)
 		return exitInterrupted
 	}
@@ -152,9 +144,18 @@ func (f *follower) reportOpen(resp *http.Response) {
 	f.log.say(good, "connected: %s, %s%s", resp.Status, resp.Proto, resumed)
 }
 
+// decide says what follows a failure. A mistyped URL must not be retried forever, unless
+// the user asks for it.
+func (f *follower) decide(failure client.Failure) client.Decision {
+	if f.tally.connections == 0 && !f.opts.firstRetried {
+		return client.Stop(nil)
+	}
+	return client.DefaultDecision(failure)
+}
+
 // reportRetry reports why a connection was lost or failed, and how long the client waits
 // before the next attempt.
-func (f *follower) reportRetry(r client.Retry) {
+func (f *follower) reportRetry(r client.Failure) {
 	why := "lost: "
 	switch {
 	case r.Err == io.EOF: //nolint:errorlint // a wrapped io.EOF is not an orderly end

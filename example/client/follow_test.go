@@ -111,7 +111,7 @@ func TestLostStreamIsResumed(t *testing.T) {
 	assert.Equal(t, "a\nb\n", stdout)
 	assert.Equal(t, "* connected: 200 OK, HTTP/1.1, resumed after 6\n"+
 		"* lost: unexpected EOF; retry in 100ms (attempt 1)\n"+
-		"* no connection: expected status 200 but was 503; retry in 200ms (attempt 2)\n"+
+		"* no connection: expected status 200 but was 503; retry in 100ms (attempt 2)\n"+
 		"* connected: 200 OK, HTTP/1.1, resumed after 7\n"+
 		"* ended by the server; retry in 100ms (attempt 1)\n"+
 		"* ended by the server for good (204): 2 events, 2 B of data, LONG, 1 reconnection\n", stderr)
@@ -137,7 +137,12 @@ func TestRetriesOfALostStream(t *testing.T) {
 		{
 			"twice, lost", "2",
 			[]answer{cut("retry: 1\ndata: a\n\n"), page(503, "text/plain", ""), page(502, "text/plain", "")},
-			3, "(attempt 2)\n* refused: expected status 200 but was 502\n  HTTP/1.1 502 Bad Gateway, text/plain\n* total: 1 event, ", 3,
+			3, "(attempt 2)\n* refused: expected status 200 but was 502, after 2 more attempts\n  HTTP/1.1 502 Bad Gateway, text/plain\n* total: 1 event, ", 3,
+		},
+		{
+			"twice, empty", "2",
+			[]answer{events("retry: 1\ndata: a\n\n"), events(""), events("")},
+			1, "* lost: the server ended the stream, 3 times in a row without an event\n", 3,
 		},
 		{"once, refused", "-1", []answer{cut("retry: 1\n\n"), page(404, "text/plain", "gone")}, 3, "\n* refused: expected status 200 but was 404\n", 2},
 	}

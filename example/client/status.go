@@ -87,6 +87,12 @@ func (f *follower) reason(err error) string {
 	if long, ok := errors.AsType[*client.RetryError](err); ok {
 		return fmt.Sprintf("the server asks the client to wait %s before the next attempt; it waits at most %s", long.Asked, long.Limit)
 	}
+	if used, ok := errors.AsType[*client.AttemptsError](err); ok {
+		if used.Err == io.EOF { //nolint:errorlint // a wrapped io.EOF is not an orderly end
+			return fmt.Sprintf("the server ended the stream, %s in a row without an event", plural(used.Attempts+1, "time"))
+		}
+		return fmt.Sprintf("%s, after %s", f.reason(used.Err), plural(used.Attempts, "more attempt"))
+	}
 	if timeout, ok := errors.AsType[*client.TimeoutError](err); ok {
 		if timeout.Option == "IdleTimeout" {
 			return fmt.Sprintf("nothing came for %s (-t)", duration(timeout.Limit))
