@@ -40,7 +40,10 @@ func BenchmarkIdle(b *testing.B) {
 			}
 		})
 	})
-	for name, cfg := range map[string]client.Config{"sse": {}, "sse-with-IdleTimeout": {IdleTimeout: time.Hour}} {
+	for name, cfg := range map[string]client.Config{
+		"sse": {}, "sse-with-IdleTimeout": {IdleTimeout: time.Hour},
+		"sse-with-both-timeouts": {IdleTimeout: time.Hour, EventTimeout: time.Hour},
+	} {
 		b.Run(name, func(b *testing.B) {
 			measureIdle(b, n, func(ctx context.Context, hc *http.Client, url string, open func()) {
 				cfg.OnOpen = func(*http.Response) { open() }

@@ -162,12 +162,13 @@ type Config struct {
 	// treats the connection as lost. The bytes of a comment count. Default: no limit,
 	// because a stream may be silent for as long as it likes. If the server sends
 	// heartbeats, set it to three times their period: 45 seconds for the plugin's
-	// default.
+	// default. The time that the caller takes does not count.
 	IdleTimeout time.Duration
 
 	// EventTimeout is how long the client waits for the next event before it treats the
 	// connection as lost. Comments do not count, so heartbeats cannot hide that a server
-	// or a model has stalled. Default: no limit.
+	// or a model has stalled. The time that the caller takes does not count either.
+	// Default: no limit.
 	EventTimeout time.Duration
 
 	// MaxEventSize limits the size of an event, and of a line of any kind, in bytes.
@@ -188,10 +189,10 @@ type Config struct {
 	CheckResponse func(*http.Response) error
 
 	// AcceptGzip lets the server compress the stream, if the http.Client's Transport asks
-	// for gzip, as net/http's does by default. A compressed stream that grows by more than
-	// MaxEventSize without an event ends the session with an [*event.TooLargeError],
-	// because a few bytes could otherwise keep the client busy for minutes. Default:
-	// false; the client sends Accept-Encoding: identity.
+	// for gzip, as net/http's does by default. If a compressed stream brings more than six
+	// times MaxEventSize (and more than 1 MiB) within a minute, and no event, the session
+	// ends with an [*event.TooLargeError], because a few bytes could otherwise keep the
+	// client busy for minutes. Default: false; the client sends Accept-Encoding: identity.
 	AcceptGzip bool
 
 	// ShowCommentEvents hands out comments. A comment among the fields of an event comes
@@ -204,8 +205,9 @@ type Config struct {
 
 	// Terminal reports whether an event is the last one of its stream, as "[DONE]" is
 	// with some LLM APIs. The session hands out that event, ends normally, and does not
-	// reconnect. It reads on for at most 100 ms, so that the connection can be used
-	// again if the server ends the response then. If a stream ends in order without such
+	// reconnect. Before the loop over the events ends, it reads on for at most 100 ms and
+	// 64 KiB, so that the connection can be used again if the server ends the response
+	// then. Close ends that at once. If a stream ends in order without such
 	// an event, and the client does not reconnect, the session ends with [ErrTruncated].
 	// A terminal event counts even if the blank line after it is missing. Default: nil,
 	// which accepts every orderly end.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"sync"
 	"time"
 
@@ -14,86 +15,125 @@ import (
 )
 
 // conn represents one connection of a session: a response's body, or the body of [Read].
+// The goroutine that reads owns the fields below closed.
 type conn struct {
 	ctx    context.Context // of the request
 	cancel context.CancelCauseFunc
 	body   io.Reader
 	closed sync.Once
 
-	idle    time.Duration // IdleTimeout, or 0
-	timer   *time.Timer   // closes the connection after idle; nil until the first Read that needs it
-	waiting *time.Timer   // closes the connection after EventTimeout; nil until the first event is awaited
-	waits   bool          // waiting is running
+	// The limits on waiting. The timers run only within Read, so that the time that the
+	// caller takes does not count, and so that none is left when the connection is dropped.
+	idle       time.Duration // IdleTimeout, or 0
+	idleTimer  *time.Timer   // closes the connection; nil until the first Read that needs it
+	event      time.Duration // EventTimeout, or 0
+	eventTimer *time.Timer   // as idleTimer
+	waited     time.Duration // how long Read has waited since the last event, if event is set
+	began      time.Time     // when the latest Read began, if event is set
+	late       *TimeoutError // the limit that has been exceeded, or nil
 
 	got    bool // a byte has arrived
 	events int  // how many events have arrived
 
-	maxSilent int // the most bytes without an event, or 0 for no limit
-	silent    int // bytes since the last event, if maxSilent is set
+	// The limit on bytes without an event.
+	maxSilent   int       // the most in a silentTime, or 0 for no limit
+	silent      int       // since the last event, and since silentSince
+	silentSince time.Time // if maxSilent is set
 }
 
-// Read reads from the body. It waits for a byte no longer than IdleTimeout. The time
-// between two calls of Read does not count.
+// A decompressed stream may bring maxSilent bytes in a silentTime without an event. The
+// limit is one on the rate because heartbeats go on for as long as the stream does. It is
+// maxFraming times MaxEventSize, because an event of empty lines takes six bytes of the
+// stream for each of its own. It is at least minSilent, which takes milliseconds to decode.
+const (
+	silentTime = time.Minute
+	maxFraming = 6
+	minSilent  = 1 << 20
+)
+
+// limitSilence limits how much the connection may bring without an event.
+func (c *conn) limitSilence(maxEventSize int) {
+	c.maxSilent = max(maxFraming*min(maxEventSize, math.MaxInt/maxFraming), minSilent)
+	c.silentSince = time.Now()
+}
+
+// Read reads from the body. It waits for a byte no longer than IdleTimeout, and for the
+// next event, over several calls, no longer than EventTimeout. The time between two calls
+// of Read does not count.
 func (c *conn) Read(p []byte) (int, error) {
-	if c.maxSilent > 0 && c.silent > c.maxSilent {
-		return 0, &event.TooLargeError{What: "stretch without an event", Limit: c.maxSilent}
-	}
-	if c.idle > 0 {
-		c.startTimer()
+	if err := c.beforeRead(); err != nil {
+		return 0, err
 	}
 	n, err := c.body.Read(p)
-	if c.timer != nil {
-		c.timer.Stop()
+	c.afterRead(n)
+	return n, err
+}
+
+// beforeRead starts the timers. It returns an error if a limit has been exceeded.
+func (c *conn) beforeRead() error {
+	if c.late != nil { // closing the body has not ended the read before this one
+		return c.late
 	}
+	if c.maxSilent > 0 {
+		if c.silent > c.maxSilent {
+			return &event.TooLargeError{What: "stretch without an event", Limit: c.maxSilent}
+		}
+		if now := time.Now(); now.Sub(c.silentSince) >= silentTime {
+			c.silent, c.silentSince = 0, now
+		}
+	}
+	if c.idle > 0 {
+		c.startTimer(&c.idleTimer, c.idle, "IdleTimeout", c.idle)
+	}
+	if c.event > 0 {
+		c.began = time.Now()
+		c.startTimer(&c.eventTimer, max(c.event-c.waited, 1), "EventTimeout", c.event)
+	}
+	return nil
+}
+
+// startTimer starts timer, which ends the connection after wait because limit, the value
+// of option, is exceeded.
+func (c *conn) startTimer(timer **time.Timer, wait time.Duration, option string, limit time.Duration) {
+	if *timer != nil {
+		(*timer).Reset(wait)
+		return
+	}
+	*timer = time.AfterFunc(wait, func() {
+		c.cancel(&TimeoutError{option, limit})
+		c.close()
+	})
+}
+
+// afterRead stops the timers after a read of n bytes.
+func (c *conn) afterRead(n int) {
 	if n > 0 {
 		c.got = true
 		c.silent += n
 	}
-	return n, err
-}
-
-func (c *conn) startTimer() {
-	if c.timer != nil {
-		c.timer.Reset(c.idle)
-		return
+	if c.idleTimer != nil && !c.idleTimer.Stop() {
+		c.late = &TimeoutError{"IdleTimeout", c.idle}
 	}
-	c.timer = c.closeAfter(&TimeoutError{"IdleTimeout", c.idle})
-}
-
-// awaitEvent starts EventTimeout, unless it is running already.
-func (c *conn) awaitEvent(limit time.Duration) {
-	switch {
-	case c.waits:
-		return
-	case c.waiting == nil:
-		c.waiting = c.closeAfter(&TimeoutError{"EventTimeout", limit})
-	default:
-		c.waiting.Reset(limit)
+	if c.eventTimer != nil {
+		if !c.eventTimer.Stop() && c.late == nil {
+			c.late = &TimeoutError{"EventTimeout", c.event}
+		}
+		c.waited += time.Since(c.began)
 	}
-	c.waits = true
 }
 
 // gotEvent records that an event has arrived.
 func (c *conn) gotEvent() {
 	c.events++
-	c.silent = 0
-	if c.waits {
-		c.waits = false
-		c.waiting.Stop()
-	}
-}
-
-// closeAfter returns a timer that ends the connection because of timeout.
-func (c *conn) closeAfter(timeout *TimeoutError) *time.Timer {
-	return time.AfterFunc(timeout.Limit, func() {
-		c.cancel(timeout)
-		c.close()
-	})
+	c.silent, c.waited = 0, 0
 }
 
 // timeoutOr returns the [*TimeoutError] that ended the connection, or err if none did.
 // A timeout ends a connection by closing it, so err alone does not show it.
 func (c *conn) timeoutOr(err error) error {
+	if c.late != nil {
+		return c.late
+	}
 	if timeout, ok := errors.AsType[*TimeoutError](context.Cause(c.ctx)); ok {
 		return timeout
 	}
@@ -107,8 +147,8 @@ const (
 )
 
 // drain reads on after the terminal event, so that net/http can use the connection again
-// if the server ends the response now. It reads for a bounded time only. The body must be
-// one that close interrupts.
+// if the server ends the response now, and so that the server does not see a client that
+// left. It reads for a bounded time only. The body must be one that close interrupts.
 func (c *conn) drain() {
 	timer := time.AfterFunc(drainTime, c.close)
 	defer timer.Stop()

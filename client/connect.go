@@ -22,7 +22,7 @@ func (s *Session) open() (*Failure, error) {
 		return &Failure{Err: &LastEventIDError{s.unsentID, cfg.MaxLastEventID}, permanent: true}, nil
 	}
 
-	c := &conn{idle: cfg.IdleTimeout}
+	c := &conn{idle: cfg.IdleTimeout, event: cfg.EventTimeout}
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
 	s.setOpening(c)
 	opened := false
@@ -71,7 +71,7 @@ func (s *Session) open() (*Failure, error) {
 	opened = true
 	c.body = resp.Body
 	if resp.Uncompressed {
-		c.maxSilent = cfg.MaxEventSize
+		c.limitSilence(cfg.MaxEventSize)
 	}
 	s.dec.Reset(s.buffer.attach(c), s.dec.LastEventID())
 	s.tries.opened = time.Now()

@@ -402,6 +402,7 @@ func TestOpenSessionHasNoGoroutineOfItsOwn(t *testing.T) {
 			"":                      {OpenTimeout: -1},
 			" with an OpenTimeout":  {},
 			" with an IdleTimeout":  {IdleTimeout: time.Hour},
+			" with an EventTimeout": {EventTimeout: time.Hour},
 			" with reconnections":   {MaxReconnectionAttempts: client.Unlimited},
 			" with a larger buffer": {BufferPolicy: client.All},
 		} {

@@ -52,7 +52,7 @@ func read(ctx context.Context, resp *http.Response, body io.Reader, options []Op
 	}
 	s := newSession(ctx, c)
 	s.resp = resp
-	connection := &conn{idle: c.cfg.IdleTimeout, body: body}
+	connection := &conn{idle: c.cfg.IdleTimeout, event: c.cfg.EventTimeout, body: body}
 	connection.ctx, connection.cancel = context.WithCancelCause(s.ctx)
 	context.AfterFunc(connection.ctx, connection.close)
 	s.conn = connection

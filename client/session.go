@@ -187,9 +187,6 @@ func (s *Session) read(yield func(Event, error) bool) {
 		var ev Event
 		err := s.ctx.Err()
 		if err == nil { // otherwise LastEventID would move past an event that is not handed out
-			if limit := s.call.cfg.EventTimeout; limit > 0 {
-				s.conn.awaitEvent(limit)
-			}
 			ev, err = s.dec.Decode()
 		}
 		if err = s.afterDecode(&ev, err); err == errAgain { //nolint:errorlint // never wrapped, as errEnd
@@ -355,9 +352,6 @@ func (s *Session) setConn(c *conn, resp *http.Response) {
 	}
 	s.mu.Unlock()
 	if old != nil {
-		if old.waiting != nil {
-			old.waiting.Stop()
-		}
 		old.close()
 	}
 }
