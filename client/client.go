@@ -163,6 +163,11 @@ type Config struct {
 	// because a stream may be silent for as long as it likes. If the server sends
 	// heartbeats, set it to three times their period: 45 seconds for the plugin's
 	// default. The time that the caller takes does not count.
+	//
+	// A connection that is lost this way, or through OpenTimeout, may be dead but still
+	// open. The session therefore sends its later requests over connections that no other
+	// request has used, and closes the idle connections of the Transport. So an HTTP/2
+	// connection that it shares with others is left at once.
 	IdleTimeout time.Duration
 
 	// EventTimeout is how long the client waits for the next event before it treats the
@@ -290,6 +295,7 @@ func Install(hc *http.Client, cfg Config) *Client {
 		panic(err.Error())
 	}
 	own := *hc
+	own.Transport = &ownConnTransport{hc.Transport}
 	own.CheckRedirect = redirectCheck(hc.CheckRedirect)
 	own.Timeout = 0
 	return &Client{http: &own, timeout: hc.Timeout, cfg: cfg.withDefaults()}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime"
 	"time"
@@ -107,6 +108,25 @@ func (s *Session) checkResponse(c *conn, resp *http.Response) *Failure {
 		_ = resp.Body.Close()
 	}
 	return f
+}
+
+// avoidUsedConnections makes the later requests of the session use connections that no
+// other request has used. The peer of a used one may have vanished without a word, as when
+// a proxy has forgotten it or the network has changed.
+func (s *Session) avoidUsedConnections() {
+	s.requests.ownConnection = true
+	s.http.CloseIdleConnections() // of HTTP/1.1; net/http would try them one after the other
+}
+
+// connectionSuspect reports whether the failure err may come from a connection that is
+// dead but still open: IdleTimeout, OpenTimeout, or a timeout of the Transport. The server
+// that EventTimeout gives up has sent something.
+func connectionSuspect(err error) bool {
+	if timeout, ok := errors.AsType[*TimeoutError](err); ok {
+		return timeout.Option != "EventTimeout"
+	}
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
 }
 
 // doInGoroutine calls hc.Do in a new goroutine and waits for it. A request needs twice

@@ -71,8 +71,8 @@ func (s *Session) afterFailure(f *Failure) error {
 	if f.Delay, tooLong = s.delay(f.Err); tooLong != nil {
 		f.Err, f.permanent = tooLong, true
 	}
-	if timeout, ok := errors.AsType[*TimeoutError](f.Err); ok && timeout.Option != "EventTimeout" {
-		s.requests.ownConnection = true
+	if connectionSuspect(f.Err) {
+		s.avoidUsedConnections()
 	}
 	if f.Response != nil && f.discard == nil {
 		f.Response = newError(f.Response, f.Body, nil).Response

@@ -35,6 +35,7 @@ func redirectCheck(check func(*http.Request, []*http.Request) error) func(*http.
 		if left(req) || slices.ContainsFunc(via, left) {
 			removePersonal(req.Header)
 		}
+		req.Close = via[0].Close // as net/http does not
 		return check(req, via)
 	}
 }

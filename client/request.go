@@ -20,8 +20,7 @@ type requestSource struct {
 	leftHost  bool // redirects led through another host to the URL of template
 
 	// ownConnection makes each further request use a connection that no other request
-	// has used. It is set after a timeout: net/http keeps an HTTP/2 connection whose peer
-	// has vanished, and would send every attempt to it.
+	// has used; see ownConnTransport.
 	ownConnection bool
 
 	// idempotent reports that the latest request may be sent again in any ResendMode.

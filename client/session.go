@@ -59,7 +59,8 @@ type Session struct {
 //
 // The loop ends without an error when the session ends normally. Otherwise its last step
 // has an error and a zero Event: an [*Error], or one of the others that the package
-// comment lists. Leaving the loop closes the session at once.
+// comment lists. Leaving the loop closes the session at once, or after the terminal event
+// when the connection is drained; see Config.Terminal.
 func (s *Session) Incoming() iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		if err := s.startReading(); err != nil {
@@ -131,9 +132,12 @@ func (s *Session) Reconnect() error {
 // takeReconnect reports whether Reconnect was called since the last time.
 func (s *Session) takeReconnect() bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	was := s.reconnect
 	s.reconnect = false
+	s.mu.Unlock()
+	if was {
+		s.avoidUsedConnections() // the dead one may still be open
+	}
 	return was
 }
 
@@ -326,15 +330,18 @@ func (s *Session) endWith(err error) {
 // is nil. An earlier call of Reconnect has its effect with c.
 func (s *Session) setOpening(c *conn) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.opening = c
-	if c == nil {
-		return
+	was := s.reconnect && c != nil
+	if c != nil {
+		s.reconnect = false
+		select {
+		case <-s.wake:
+		default:
+		}
 	}
-	s.reconnect = false
-	select {
-	case <-s.wake:
-	default:
+	s.mu.Unlock()
+	if was {
+		s.avoidUsedConnections()
 	}
 }
 
