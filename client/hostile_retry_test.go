@@ -5,6 +5,7 @@ package client_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -48,11 +49,11 @@ func TestRetryStormsAreBounded(t *testing.T) {
 		"different retries, zero last":      {"retry: 1\nretry: 50\nretry: 7\nretry: 0\ndata: x\n\n", 3500, 6001},
 		"different retries, a minute last":  {"retry: 0\nretry: 60000\ndata: x\n\n", 6, 11},
 		"retry after the last event":        {"data: x\n\nretry: 60000\n", 6, 11},
-		"retry of zero without an event":    {"retry: 0\n\n", 15, 35},
-		"retry of zero and a comment":       {"retry: 0\n: x\n\n", 15, 35},
+		"retry of zero without an event":    {"retry: 0\n\n", 3500, 6001}, // the server asks for it, and answers
+		"retry of zero and a comment":       {"retry: 0\n: x\n\n", 3500, 6001},
 		"nothing":                           {"", 15, 35},
 		"retry that is none":                {"retry: 60000\nretry: -1\nretry: 1e9\nretry: \nretry\ndata: x\n\n", 6, 11},
-		"retry of zero with an unended one": {"retry: 0\ndata: x\n", 15, 35},
+		"retry of zero with an unended one": {"retry: 0\ndata: x\n", 3500, 6001},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n, err := hostileStorm(t, forever, tt.stream)
@@ -103,8 +104,9 @@ func TestRetryAfterOfAgesEndsTheSession(t *testing.T) {
 	}
 }
 
-// No id that a server sends keeps the client from reconnecting. If a header cannot carry
-// the id, the client leaves it out, and the session goes on.
+// No id that a server sends keeps the client from reconnecting, if OnFailure decides so. If
+// a header cannot carry the id, OnFailure learns it, the client leaves the id out, and the
+// session goes on.
 func TestIDsThatNoHeaderCanHoldDoNotWedgeTheClient(t *testing.T) {
 	for name, tt := range map[string]struct {
 		id   string
@@ -144,9 +146,25 @@ func TestIDsThatNoHeaderCanHoldDoNotWedgeTheClient(t *testing.T) {
 				srv := serve(t, h, p.Setup)
 				hc := noKeepAlive(t)
 				hc.Transport.(*http.Transport).Protocols = p.Protocols()
-				events, err := collect(session(t, install(hc, client.Config{MaxReconnectionAttempts: 1}), srv.URL))
+				unsendable := 0
+				events, err := collect(session(t, install(hc, client.Config{
+					MaxReconnectionAttempts: 2,
+					OnFailure: func(f client.Failure) client.Decision {
+						if idErr, ok := errors.AsType[*client.LastEventIDError](f.Err); ok {
+							require.Equal(t, client.LastEventIDError{ID: tt.id, Limit: client.DefaultMaxLastEventID}, *idErr)
+							unsendable++
+							return client.Retry()
+						}
+						return client.DefaultDecision(f)
+					},
+				}), srv.URL))
 				require.NoError(t, err)
 				require.Equal(t, []string{"a", "b", "c"}, dataOf(events))
+				if strings.ContainsAny(tt.id, "\x01\x1B\x7F\v") || len(tt.id) > client.DefaultMaxLastEventID {
+					require.Equal(t, 1, unsendable)
+				} else {
+					require.Zero(t, unsendable)
+				}
 				require.Nil(t, (<-requests).ids)
 				require.Equal(t, tt.sent, (<-requests).ids, p.Name)
 				require.Equal(t, []string{"9"}, (<-requests).ids, "the later id is not sent")

@@ -81,6 +81,7 @@ func TestEndlessLinesAndEventsAreTooLarge(t *testing.T) {
 				})
 				c := install(noKeepAlive(t), client.Config{
 					MaxEventSize: limit, ShowCommentEvents: true, MaxReconnectionAttempts: client.Unlimited, BufferPolicy: client.LastEvent,
+					AcceptGzip: packed,
 				})
 				var events []client.Event
 				var err error
@@ -92,7 +93,8 @@ func TestEndlessLinesAndEventsAreTooLarge(t *testing.T) {
 				var e *client.Error
 				require.ErrorAs(t, err, &e)
 				require.Equal(t, http.StatusOK, e.Response.StatusCode)
-				require.Equal(t, "data: first\n\n", string(e.Body))
+				require.True(t, strings.HasPrefix(string(e.Body), "data: first\n\n"))
+				require.LessOrEqual(t, len(e.Body), len("data: first\n\n")+event.MaxRest)
 				require.EqualValues(t, 1, requests.Load())
 				require.Less(t, allocated, uint64(64*limit))
 			})
@@ -152,7 +154,7 @@ func TestEndlessNoiseIsEndedByTheContext(t *testing.T) {
 // Many events from a few compressed kilobytes are handed out one by one.
 func TestGzipBombOfSmallEventsIsNotHeldInMemory(t *testing.T) {
 	srv := serve(t, hostileEndless(true, "", "data\n\n"))
-	s := session(t, install(noKeepAlive(t), client.Config{BufferPolicy: client.LastEvents(10)}), srv.URL)
+	s := session(t, install(noKeepAlive(t), client.Config{BufferPolicy: client.LastEvents(10), AcceptGzip: true}), srv.URL)
 	before := heapInUse()
 	n := 0
 	for _, err := range s.Incoming() {
@@ -178,12 +180,14 @@ func TestEndlessRefusalIsReadInPart(t *testing.T) {
 		})
 		var err error
 		allocated := hostileAllocates(func() {
-			_, err = install(noKeepAlive(t), client.Config{}).Session(t.Context(), srv.URL)
+			_, err = install(noKeepAlive(t), client.Config{AcceptGzip: packed}).Session(t.Context(), srv.URL)
 		})
 		var e *client.Error
 		require.ErrorAs(t, err, &e)
 		require.EqualError(t, err, "client: expected status 200 but was 404")
-		require.Len(t, e.Body, 64<<10)
+		require.True(t, e.Partial)
+		require.LessOrEqual(t, len(e.Body), 64<<10) // less if the machine is too busy to read it all in time
+		require.NotEmpty(t, e.Body)
 		require.Less(t, allocated, uint64(8<<20))
 	}
 }

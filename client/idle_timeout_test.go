@@ -48,8 +48,8 @@ func TestIdleTimeout(t *testing.T) {
 			events, err := l.run(t.Context(), client.Config{IdleTimeout: 10 * s, MaxReconnectionAttempts: client.Unlimited})
 			require.NoError(t, err)
 			require.Equal(t, []string{"1", "3"}, dataOf(events))
-			require.Equal(t, []time.Duration{3 * s, 6 * s, 12 * s, 3 * s}, l.waits())
-			require.Equal(t, []time.Duration{0, 13 * s, 29 * s, 51 * s, 54 * s}, l.times)
+			require.Equal(t, []time.Duration{3 * s, 3 * s, 3 * s, 3 * s}, l.waits(), "each connection outlived its wait")
+			require.Equal(t, []time.Duration{0, 13 * s, 26 * s, 39 * s, 42 * s}, l.times)
 			for _, r := range l.retries[:3] {
 				var timeout *client.TimeoutError
 				require.ErrorAs(t, r.Err, &timeout)
@@ -72,7 +72,7 @@ func TestIdleTimeout(t *testing.T) {
 			require.ErrorAs(t, err, &netErr)
 			require.True(t, netErr.Timeout())
 			require.NotErrorIs(t, err, context.Canceled)
-			require.EqualError(t, err, "client: nothing received for 10s (IdleTimeout)")
+			require.EqualError(t, err, "client: no stream after 1 attempts (MaxReconnectionAttempts): nothing received for 10s (IdleTimeout)")
 			require.Equal(t, 2, l.requests())
 		})
 	})

@@ -85,7 +85,7 @@ func TestOpenTimeoutBoundsTheOpening(t *testing.T) {
 				var ours *client.Error
 				require.ErrorAs(t, err, &ours)
 				require.Nil(t, ours.Response)
-				require.EqualError(t, err, fmt.Sprintf("client: no response within %v (OpenTimeout)", timeout.Limit))
+				require.ErrorContains(t, err, fmt.Sprintf("no response within %v (OpenTimeout)", timeout.Limit))
 				require.NotErrorIs(t, err, context.Canceled, "the session was not canceled")
 			})
 		})
@@ -141,7 +141,8 @@ func TestOpenTimeoutHoldsForAHeadThatTrickles(t *testing.T) {
 	})
 }
 
-func TestOpenTimeoutHoldsForTheBodyOfARefusal(t *testing.T) {
+// OpenTimeout ends with the head of a refusal. Its body has half a second of its own.
+func TestBodyOfARefusalHasHalfASecond(t *testing.T) {
 	const head = "HTTP/1.1 404 Not Found\r\nContent-Length: 1000000\r\n\r\n"
 	for name, tt := range map[string]struct {
 		serve func(conn net.Conn, r *http.Request)
@@ -154,22 +155,25 @@ func TestOpenTimeoutHoldsForTheBodyOfARefusal(t *testing.T) {
 		"that trickles": {func(conn net.Conn, _ *http.Request) {
 			io.WriteString(conn, head)
 			trickle(conn, strings.Repeat("0123456789", 1000))
-		}, "0123456789"},
+		}, "0"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				hc := requestRawPipes(t, tt.serve)
-				start := time.Now()
-				_, err := install(hc, client.Config{OpenTimeout: 9500 * time.Millisecond}).Session(t.Context(), "http://api.test/")
-				var status *client.StatusError
-				require.ErrorAs(t, err, &status)
-				require.Equal(t, 404, status.Status)
-				var ours *client.Error
-				require.ErrorAs(t, err, &ours)
-				require.Equal(t, tt.body, string(ours.Body), "the part that had arrived")
-				require.Equal(t, 9500*time.Millisecond, time.Since(start))
+		for _, openTimeout := range []time.Duration{9500 * time.Millisecond, 100 * time.Millisecond, -1} {
+			t.Run(fmt.Sprint(name, openTimeout), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					hc := requestRawPipes(t, tt.serve)
+					start := time.Now()
+					_, err := install(hc, client.Config{OpenTimeout: openTimeout}).Session(t.Context(), "http://api.test/")
+					var status *client.StatusError
+					require.ErrorAs(t, err, &status)
+					require.Equal(t, 404, status.Status)
+					var ours *client.Error
+					require.ErrorAs(t, err, &ours)
+					require.Equal(t, tt.body, string(ours.Body), "the part that had arrived")
+					require.True(t, ours.Partial)
+					require.Equal(t, 500*time.Millisecond, time.Since(start))
+				})
 			})
-		})
+		}
 	}
 }
 
@@ -281,7 +285,7 @@ func TestOpenTimeout(t *testing.T) {
 				var timeout *client.TimeoutError
 				require.ErrorAs(t, err, &timeout)
 				require.Equal(t, client.TimeoutError{Option: "OpenTimeout", Limit: tt.limit}, *timeout)
-				require.EqualError(t, err, fmt.Sprintf("client: no response within %v (OpenTimeout)", tt.limit))
+				require.EqualError(t, err, fmt.Sprintf("client: no stream after 1 attempts (MaxReconnectionAttempts): no response within %v (OpenTimeout)", tt.limit))
 				require.Equal(t, []time.Duration{0, tt.limit + 3*s}, l.times)
 				require.ErrorAs(t, l.retries[0].Err, &timeout)
 				require.Equal(t, 2*tt.limit+3*s, time.Since(l.start))
@@ -318,7 +322,7 @@ func TestOpenTimeout(t *testing.T) {
 			require.Len(t, events, 120)
 		})
 	})
-	t.Run("is for the body of a refusal", func(t *testing.T) {
+	t.Run("is not for the body of a refusal", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			l := newReconnectLab(t, reconnectSteps{func(w http.ResponseWriter, r *http.Request) {
@@ -329,8 +333,46 @@ func TestOpenTimeout(t *testing.T) {
 			_, err := l.run(t.Context(), client.Config{OpenTimeout: 5 * s})
 			var status *client.StatusError
 			require.ErrorAs(t, err, &status)
-			require.Equal(t, 5*s, time.Since(l.start))
+			require.Equal(t, s/2, time.Since(l.start))
 		})
+	})
+	t.Run("is longer for a request with a body", func(t *testing.T) {
+		t.Parallel()
+		const limit = 10 * time.Minute
+		for name, tt := range map[string]struct {
+			timeout time.Duration // of the http.Client
+			cfg     client.Config
+			answers time.Duration // when the head comes
+			limit   time.Duration // 0: the stream opens
+		}{
+			"the head with the first token": {0, client.Config{}, 31 * s, 0},
+			"just in time":                  {0, client.Config{}, limit - 1, 0},
+			"too late":                      {0, client.Config{}, limit + 1, limit},
+			"the http.Client's wins":        {7 * s, client.Config{}, 8 * s, 7 * s},
+			"OpenTimeout wins":              {7 * s, client.Config{OpenTimeout: 9 * s}, 10 * s, 9 * s},
+			"none":                          {7 * s, client.Config{OpenTimeout: -1}, 24 * time.Hour, 0},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					l := newReconnectLab(t, reconnectSteps{func(w http.ResponseWriter, _ *http.Request) {
+						time.Sleep(tt.answers)
+						send(w, "data: x\n\n")
+					}})
+					l.http.Timeout = tt.timeout
+					events, err := l.run(t.Context(), tt.cfg, client.WithBody("application/json", strings.NewReader("{}")))
+					if tt.limit == 0 {
+						require.NoError(t, err)
+						require.Len(t, events, 1)
+						return
+					}
+					var timeout *client.TimeoutError
+					require.ErrorAs(t, err, &timeout)
+					require.Equal(t, client.TimeoutError{Option: "OpenTimeout", Limit: tt.limit}, *timeout)
+					require.Equal(t, tt.limit, time.Since(l.start))
+				})
+			})
+		}
 	})
 }
 

@@ -55,29 +55,33 @@ func TestWaitsBetweenAttempts(t *testing.T) {
 		},
 
 		"the end after an event is no failure":       {client.Config{}, steps{text(ev), text(ev), text(ev)}, waits{3 * s, 3 * s, 3 * s}},
-		"the end without an event is a failure":      {client.Config{}, steps{text(":\n\n"), text(""), text("id: 1\n\n")}, waits{3 * s, 6 * s, 12 * s}},
-		"a break after an event is a failure":        {client.Config{}, steps{cut(ev), cut(ev), cut(ev)}, waits{3 * s, 6 * s, 12 * s}},
+		"the end after a byte is no failure":         {client.Config{}, steps{text(":\n\n"), text(":"), text("id: 1\n\n")}, waits{3 * s, 3 * s, 3 * s}},
+		"the end without a byte is a failure":        {client.Config{}, steps{text(""), text(""), text("")}, waits{3 * s, 6 * s, 12 * s}},
+		"a break after an event is no failure":       {client.Config{}, steps{cut(ev), cut(ev), cut(ev)}, waits{3 * s, 3 * s, 3 * s}},
+		"a break after a byte is no failure":         {client.Config{}, steps{cut(":"), cut(":"), cut(":")}, waits{3 * s, 3 * s, 3 * s}},
+		"a break without a byte is a failure":        {client.Config{}, steps{cut(""), cut(""), cut("")}, waits{3 * s, 6 * s, 12 * s}},
 		"the end after an event starts over":         {client.Config{}, steps{nil, nil, text(ev), nil, nil}, waits{3 * s, 6 * s, 3 * s, 3 * s, 6 * s}},
-		"a break after an event does not start over": {client.Config{}, steps{nil, nil, cut(ev), nil}, waits{3 * s, 6 * s, 12 * s, 24 * s}},
+		"a break after an event starts over":         {client.Config{}, steps{nil, nil, cut(ev), nil, nil}, waits{3 * s, 6 * s, 3 * s, 3 * s, 6 * s}},
 		"an event of an earlier connection does not": {client.Config{}, steps{nil, text(ev), text(""), text("")}, waits{3 * s, 3 * s, 3 * s, 6 * s}},
-		"a healthy time that breaks starts over":     {client.Config{}, steps{nil, nil, aged(60*s, cut(ev))}, waits{3 * s, 6 * s, 3 * s}},
-		"a healthy time that ends empty starts over": {client.Config{}, steps{nil, nil, aged(60*s, text(""))}, waits{3 * s, 6 * s, 3 * s}},
-		"too short a healthy time":                   {client.Config{}, steps{nil, nil, aged(60*s-1, cut(ev))}, waits{3 * s, 6 * s, 12 * s}},
-		"a healthy time of its own":                  {client.Config{}, steps{nil, nil, aged(s, cut(""))}, waits{3 * s, 6 * s, 3 * s}},
-		"the healthy time is each connection's": {
-			client.Config{}, steps{aged(9*s, cut("")), aged(9*s, cut("")), nil}, waits{3 * s, 6 * s, 12 * s},
+		"as long as its wait, a break starts over":   {client.Config{}, steps{nil, nil, aged(6*s, cut(""))}, waits{3 * s, 6 * s, 3 * s}},
+		"as long as its wait, the end starts over":   {client.Config{}, steps{nil, nil, aged(6*s, text(""))}, waits{3 * s, 6 * s, 3 * s}},
+		"shorter than its wait is a failure":         {client.Config{}, steps{nil, nil, aged(6*s-1, cut(""))}, waits{3 * s, 6 * s, 12 * s}},
+		"the first as long as the reconnection time": {client.Config{}, steps{aged(3*s, cut("")), nil, nil}, waits{3 * s, 3 * s, 6 * s}},
+		"the first, shorter":                         {client.Config{}, steps{aged(3*s-1, cut("")), nil}, waits{3 * s, 6 * s}},
+		"times of connections do not add up": {
+			client.Config{}, steps{nil, nil, aged(5*s, cut("")), aged(5*s, cut("")), nil}, waits{3 * s, 6 * s, 12 * s, 24 * s, 30 * s},
 		},
 
 		"the server's time":              {client.Config{}, steps{text("retry: 7000\n\n" + ev)}, waits{7 * s}},
 		"the server's, shorter":          {client.Config{}, steps{text("retry: 1000\n\n" + ev)}, waits{s}},
-		"in a block without data":        {client.Config{}, steps{cut("retry: 7000\n\n"), nil}, waits{7 * s, 14 * s}},
-		"in a block that is cut off":     {client.Config{}, steps{cut("retry: 7000\n"), nil}, waits{7 * s, 14 * s}},
+		"in a block without data":        {client.Config{}, steps{cut("retry: 7000\n\n"), nil, nil}, waits{7 * s, 7 * s, 14 * s}},
+		"in a block that is cut off":     {client.Config{}, steps{cut("retry: 7000\n"), nil, nil}, waits{7 * s, 7 * s, 14 * s}},
 		"in a block that ends too early": {client.Config{}, steps{text("data: x\nretry: 7000\n")}, waits{7 * s}},
 		"in a line that ends with CR":    {client.Config{}, steps{cut("retry: 7000\r")}, waits{7 * s}},
 		"in a line that is cut off":      {client.Config{}, steps{cut("retry: 7000")}, waits{3 * s}},
 		"without the space":              {client.Config{}, steps{text("retry:7000\n" + ev)}, waits{7 * s}},
 		"with leading zeros":             {client.Config{}, steps{text("retry: 0007000\n" + ev)}, waits{7 * s}},
-		"persists over connections":      {client.Config{}, steps{text("retry: 7000\n" + ev), text(ev), cut(ev), nil}, waits{7 * s, 7 * s, 7 * s, 14 * s}},
+		"persists over connections":      {client.Config{}, steps{text("retry: 7000\n" + ev), text(ev), cut(ev), nil, nil}, waits{7 * s, 7 * s, 7 * s, 7 * s, 14 * s}},
 		"is replaced by a later one":     {client.Config{}, steps{text("retry: 7000\n" + ev), text(ev + "retry: 2000\n"), text(ev)}, waits{7 * s, 2 * s, 2 * s}},
 		"the last line of a block":       {client.Config{}, steps{text("retry: 7000\nretry: 2000\n" + ev)}, waits{2 * s}},
 		"what is no number is none": {
@@ -161,8 +165,8 @@ func TestWaitsOfAConfigOfDefaults(t *testing.T) {
 	})
 }
 
-// The loss of a connection that was open for HealthyAfter is not a failure. The backoff
-// starts over with the next failure.
+// The loss of a connection that was open for longer than the wait before it is not a
+// failure. The backoff starts over with the next failure.
 func TestLongConnectionThatBreaksIsNoFailure(t *testing.T) {
 	t.Parallel()
 	for name, last := range map[string]reconnectStep{
@@ -178,6 +182,46 @@ func TestLongConnectionThatBreaksIsNoFailure(t *testing.T) {
 				require.NoError(t, err)
 				const s = time.Second
 				require.Equal(t, []time.Duration{3 * s, 6 * s, 3 * s, 3 * s, 6 * s}, l.waits())
+			})
+		})
+	}
+}
+
+// Many gateways end a quiet stream after a fixed time. The waits stay at the reconnection
+// time, whether the stream had heartbeats or nothing at all.
+func TestGatewayThatEndsQuietStreamsDoesNotSlowTheClientDown(t *testing.T) {
+	t.Parallel()
+	const life = 30 * time.Second
+	heartbeats := func(w http.ResponseWriter, _ *http.Request) {
+		for range life / (10 * time.Second) {
+			send(w, ": \n\n")
+			time.Sleep(10 * time.Second)
+		}
+		panic(http.ErrAbortHandler)
+	}
+	for name, step := range map[string]reconnectStep{
+		"heartbeats before":      heartbeats,
+		"nothing at all":         reconnectAged(life, reconnectCut("")),
+		"in order":               reconnectAged(life, reconnectText("")),
+		"a heartbeat at the end": reconnectAged(life, reconnectText(": \n\n")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const n = 100
+				var steps reconnectSteps
+				for range n {
+					steps = append(steps, step)
+				}
+				l := newReconnectLab(t, steps)
+				_, err := l.run(t.Context(), client.Config{MaxReconnectionAttempts: client.Unlimited, Jitter: client.DefaultJitter})
+				require.NoError(t, err)
+				waits := l.waits()
+				require.Len(t, waits, n)
+				for _, wait := range waits {
+					require.GreaterOrEqual(t, wait, client.DefaultReconnectionTime)
+					require.LessOrEqual(t, wait, client.DefaultReconnectionTime*3/2)
+				}
 			})
 		})
 	}
