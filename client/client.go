@@ -246,24 +246,6 @@ type Config struct {
 	OnRetry func(Failure)
 }
 
-// ResendMode says when a request that may not be idempotent may be sent again.
-type ResendMode int
-
-const (
-	// ResendNever sends nothing again, whatever happened to the request.
-	ResendNever ResendMode = iota
-
-	// ResendUntilEvent sends the request again until the first event has arrived, also
-	// after a connection that broke before it. The server may then have done its work
-	// already, and bill it twice. To repeat only what the server has certainly not acted
-	// on, let Config.OnFailure stop unless [Refused] is true.
-	ResendUntilEvent
-
-	// ResendAlways sends the request again at any time, as if it were a GET. The server
-	// may bill each attempt.
-	ResendAlways
-)
-
 // Client opens sessions. [Install] makes one. It is safe for concurrent use.
 type Client struct {
 	http    *http.Client // the caller's, without its Timeout

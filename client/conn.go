@@ -32,6 +32,8 @@ type conn struct {
 	began      time.Time     // when the latest Read began, if event is set
 	late       *TimeoutError // the limit that has been exceeded, or nil
 
+	redirected bool // a redirect has turned the request into a GET; set before the response is there
+
 	got    bool // a byte has arrived
 	events int  // how many events have arrived
 

@@ -34,7 +34,7 @@ func (s *Session) open() (*Failure, error) {
 		}
 	}()
 
-	req, err := s.requests.next(c.ctx, id)
+	req, err := s.requests.next(context.WithValue(c.ctx, connKey{}, c), id)
 	if err != nil {
 		return &Failure{Err: err, permanent: true}, nil
 	}
@@ -48,7 +48,10 @@ func (s *Session) open() (*Failure, error) {
 		if resp != nil { // CheckRedirect refused a redirect
 			return &Failure{Err: withoutURL(err), Response: resp, permanent: true}, nil
 		}
-		return &Failure{Err: c.timeoutOr(withoutURL(err))}, nil
+		if err = c.timeoutOr(withoutURL(err)); c.redirected {
+			err = &redirectedError{err}
+		}
+		return &Failure{Err: err}, nil
 	}
 	stopTimer()
 	if f := s.checkResponse(c, resp); f != nil {
@@ -75,7 +78,7 @@ func (s *Session) open() (*Failure, error) {
 		c.limitSilence(cfg.MaxEventSize)
 	}
 	s.dec.Reset(s.buffer.attach(c), s.dec.LastEventID())
-	s.tries.opened = time.Now()
+	s.tries.opened, s.tries.resumedAfter = time.Now(), s.dec.LastEventID()
 	s.setConn(c, resp)
 	cfg.Logger.LogAttrs(s.ctx, slog.LevelDebug, "sse client connected", slog.String("host", s.call.url.Host))
 	if cfg.OnOpen != nil {

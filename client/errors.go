@@ -25,11 +25,11 @@ var (
 	ErrTruncated = errors.New("client: stream ended before its terminal event")
 
 	// These never reach the caller.
-	errEnd       = errors.New("client: end of session")  // the session ended normally
-	errAgain     = errors.New("client: reconnected")     // there is a new connection to read from
-	errReconnect = errors.New("client: reconnect")       // Session.Reconnect gave up the connection
+	errEnd       = errors.New("client: end of session")    // the session ended normally
+	errAgain     = errors.New("client: reconnected")       // there is a new connection to read from
+	errReconnect = errors.New("client: reconnect")         // Session.Reconnect gave up the connection
 	errResponse  = errors.New("client: ordinary response") // Client.Do returns the latest response
-	errRefusal   = errors.New("client: refusal is read") // the time for the body of a refusal is over
+	errRefusal   = errors.New("client: refusal is read")   // the time for the body of a refusal is over
 )
 
 // Error reports why a session did not open or did not end normally, or wraps an error
@@ -86,8 +86,8 @@ type StatusError struct {
 	Status     int
 	RetryAfter time.Duration // the wait that the server asked for; 0 if it asked for none
 
-	noLocation  bool   // it is a redirect without a Location
-	shouldRetry string // the header X-Should-Retry
+	noLocation bool // it is a redirect without a Location
+	redirected bool // a redirect had turned the request into a GET
 }
 
 func (e *StatusError) Error() string {
@@ -151,10 +151,11 @@ func (e *RetryError) Error() string {
 func (e *RetryError) Unwrap() error { return e.Err }
 
 // AttemptsError reports that the attempts that Config.MaxReconnectionAttempts allows are
-// used up.
+// used up, and that they were at least one. Without any, a session ends with the cause
+// itself.
 type AttemptsError struct {
 	Attempts int   // Config.MaxReconnectionAttempts
-	Err      error // the cause of the last failure: io.EOF if the last stream ended in order
+	Err      error // the cause of the last failure: io.EOF if the last stream ended in order, or ErrTruncated if Config.Terminal is set too
 }
 
 func (e *AttemptsError) Error() string {
@@ -162,7 +163,11 @@ func (e *AttemptsError) Error() string {
 	if inOrder(e.Err) {
 		why = "the server ended the stream"
 	}
-	return fmt.Sprintf("no stream after %d attempts (MaxReconnectionAttempts): %s", e.Attempts, why)
+	attempts := "attempts"
+	if e.Attempts == 1 {
+		attempts = "attempt"
+	}
+	return fmt.Sprintf("gave up after %d %s to reconnect (MaxReconnectionAttempts): %s", e.Attempts, attempts, why)
 }
 
 // Unwrap returns e.Err.

@@ -7,22 +7,23 @@ package client
 import (
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/chi-sse/sse/event"
 )
 
 // Failure describes why a session has no stream: an attempt that opened none, or the end
 // of a connection.
 type Failure struct {
 	// Err is the cause. It is io.EOF if the server ended the stream in order, and
-	// otherwise one of the causes that [Error] lists.
+	// otherwise one of the causes that [Error] lists. It is never an [*AttemptsError].
 	Err error
 
 	// Response is the response of the attempt or of the connection, or nil if none
 	// arrived. Its Body can be read and holds the same bytes as the field Body, except in
-	// [Client.Open], where the body of a response that is no stream is not read yet and
+	// [Client.Do], where the body of a response that is no stream is not read yet and
 	// must be left alone.
 	Response *http.Response
 
@@ -30,7 +31,8 @@ type Failure struct {
 	Body    []byte
 	Partial bool
 
-	// Events is the number of events that the connection has brought.
+	// Events is the number of events that the connection has brought. It is 0 after a
+	// stream that was no event stream in spite of its header; see Body.
 	Events int
 
 	// Attempt is the number of the attempt that would follow, counted from 1. It starts
@@ -38,14 +40,15 @@ type Failure struct {
 	Attempt int
 
 	// Delay is how long the client would wait before that attempt: the reconnection time
-	// with backoff and Jitter, and not less than the server asks.
+	// with backoff and Jitter, and not less than the server asks. It is longer than
+	// Config.MaxRetry if Err is a [*RetryError].
 	Delay time.Duration
 
 	// Final reports that Config.MaxReconnectionAttempts or Config.Resend allows no
 	// further attempt. A decision to retry then ends the session.
 	Final bool
 
-	permanent bool   // DefaultDecision does not retry
+	permanent bool   // DefaultDecision does not retry, although Err does not show it
 	discard   func() // closes the body of Response, which was left alone; or nil
 }
 
@@ -67,7 +70,8 @@ const (
 	actEnd
 )
 
-// Retry makes the session try again after Failure.Delay.
+// Retry makes the session try again after Failure.Delay. The wait begins when
+// Config.OnFailure returns.
 func Retry() Decision { return Decision{action: actRetry} }
 
 // RetryIn makes the session try again after d, even if the server has asked for a longer
@@ -80,7 +84,8 @@ func RetryIn(d time.Duration) Decision { return Decision{action: actRetryIn, del
 // if that is io.EOF and Config.Terminal is not set.
 func Stop(err error) Decision { return Decision{action: actStop, err: err} }
 
-// End ends the session normally, without an error.
+// End ends the session normally, without an error. If the session has not opened yet, it
+// opens and has no events, as after status 204.
 func End() Decision { return Decision{action: actEnd} }
 
 // DefaultDecision returns what a session does after f if Config.OnFailure is nil.
@@ -93,13 +98,19 @@ func End() Decision { return Decision{action: actEnd} }
 // redirect that was refused, an error of Config.OnRequest, a wait longer than
 // Config.MaxRetry, and a last event id that no request can carry.
 func DefaultDecision(f Failure) Decision {
-	if f.permanent {
+	if f.permanent || isA[*RetryError](f.Err) || isA[*ContentError](f.Err) ||
+		isA[*LastEventIDError](f.Err) || isA[*event.TooLargeError](f.Err) {
 		return Stop(nil)
 	}
-	if status, ok := errors.AsType[*StatusError](f.Err); ok && !status.retry() {
+	if status, ok := errors.AsType[*StatusError](f.Err); ok && !shouldRetry(status.Status, f.Response) {
 		return Stop(nil)
 	}
 	return Retry()
+}
+
+func isA[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }
 
 // RetryStatus reports whether a response with this status is worth another attempt. It is
@@ -117,27 +128,33 @@ func RetryStatus(status int) bool {
 	return false
 }
 
-// retry reports whether DefaultDecision tries again after the status.
-func (e *StatusError) retry() bool {
-	switch strings.ToLower(e.shouldRetry) {
-	case "true":
-		return true
-	case "false":
-		return false
+// shouldRetry reports whether DefaultDecision tries again after the status. resp is the
+// response that has it, or nil.
+func shouldRetry(status int, resp *http.Response) bool {
+	if resp != nil {
+		switch strings.ToLower(resp.Header.Get("X-Should-Retry")) {
+		case "true":
+			return true
+		case "false":
+			return false
+		}
 	}
-	return RetryStatus(e.Status)
+	return RetryStatus(status)
 }
 
-// failureError returns err as an [*Error], with the response of f, or else the session's
-// latest.
+// failureError returns err as an [*Error], with the response of f, or else the latest one
+// that opened a connection.
 func (s *Session) failureError(f *Failure, err error) *Error {
 	if f.Response == nil {
-		return newError(s.Call(), s.buffer.bytes(), err) //nolint:bodyclose // it is the session's
+		return newError(s.Call(), s.received(), err) //nolint:bodyclose // it is the session's
 	}
 	e := newError(f.Response, f.Body, err)
 	e.Partial = f.Partial
 	return e
 }
+
+// received returns what [Error].Body shows of the latest connection.
+func (s *Session) received() []byte { return append(s.buffer.bytes(), s.dec.Rest()...) }
 
 // finalError returns what a session ends with that does not try again after f: an
 // [*Error], or errEnd after the orderly end of a stream. usedUp reports that the attempts
@@ -156,39 +173,6 @@ func (s *Session) finalError(f *Failure, usedUp bool) error {
 	}
 	return s.failureError(f, err)
 }
-
-// Refused reports whether err shows that the server has not acted on the request, so that
-// sending it again cannot bill twice: no connection could be made, the server answered
-// with status 429 or 503, or it refused the HTTP/2 stream (REFUSED_STREAM).
-func Refused(err error) bool {
-	if status, ok := errors.AsType[*StatusError](err); ok {
-		return status.Status == http.StatusTooManyRequests || status.Status == http.StatusServiceUnavailable
-	}
-	return notSent(err)
-}
-
-// notSent reports whether err, of net/http, shows that the server has not seen the request
-// or will not act on it: no connection could be made, or HTTP/2's REFUSED_STREAM (RFC
-// 9113 §8.7).
-func notSent(err error) bool {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		return true
-	}
-	stream, ok := errors.AsType[streamError](err)
-	return ok && stream.Code == refusedStream
-}
-
-// streamError has the shape of the error that net/http returns after an HTTP/2 RST_STREAM.
-// Its type is not exported, but its method As fills in any struct of this shape.
-type streamError struct {
-	StreamID uint32
-	Code     uint32
-	Cause    error
-}
-
-func (e streamError) Error() string { return "client: HTTP/2 stream error" }
-
-const refusedStream = 0x7
 
 // inOrder reports whether err is the orderly end of a stream. A wrapped io.EOF is a
 // failure.

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -34,6 +35,7 @@ const (
 	fuzzEventSize = 64
 	fuzzAttempts  = 2
 	fuzzIdle      = 10 * time.Second
+	fuzzDrain     = 100 * time.Millisecond // how long the client reads on after the terminal event
 )
 
 // fuzzServer answers requests over pipes. Each byte of its script selects the answer to
@@ -230,21 +232,28 @@ func fuzzNameOf(t *testing.T, err error) string {
 		require.NoError(t, readErr)
 		require.Equal(t, string(e.Body), string(body))
 	}
+	usedUp := ""
+	if used, ok := errors.AsType[*client.AttemptsError](err); ok {
+		if usedUp = "used up: "; used.Err == io.EOF {
+			return usedUp + "normal"
+		}
+	}
 	for _, name := range []struct {
 		name string
 		is   bool
 	}{
 		{"too long a wait", errors.As(err, new(*client.RetryError))},
+		{"unsendable id", errors.As(err, new(*client.LastEventIDError))},
 		{"too large", errors.As(err, new(*event.TooLargeError))},
 		{"status", errors.As(err, new(*client.StatusError))},
 		{"content", errors.As(err, new(*client.ContentError))},
 		{"truncated", errors.Is(err, client.ErrTruncated)},
 	} {
 		if name.is {
-			return name.name
+			return usedUp + name.name
 		}
 	}
-	return "broken"
+	return usedUp + "broken"
 }
 
 // withoutClient does what a session should do, without package client. It uses an
@@ -259,12 +268,18 @@ func (f *fuzzServer) withoutClient(t *testing.T, show, terminal bool) (end fuzzE
 
 	var attempts, failures int
 	reconnectionTime, opened := time.Second, false
+	waited := reconnectionTime // before the current connection
 	for {
+		if _, ok := fuzzID(end.LastID); !ok {
+			end.End = "unsendable id"
+			return end
+		}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://fuzz.test/", http.NoBody)
 		require.NoError(t, err)
 		if id, ok := fuzzID(end.LastID); ok && id != "" {
 			req.Header.Set("Last-Event-ID", id)
 		}
+		req.Header.Set("Accept-Encoding", "identity")
 		resp, err := hc.Do(req)
 		f.mu.Lock()
 		last := len(f.requests) - 1
@@ -280,7 +295,7 @@ func (f *fuzzServer) withoutClient(t *testing.T, show, terminal bool) (end fuzzE
 			return end
 		case resp.StatusCode != http.StatusOK:
 			resp.Body.Close()
-			cause, again, wait = "status", slices.Contains([]int{429, 500, 502, 503, 504}, resp.StatusCode), fuzzRetryAfter(resp.Header.Get("Retry-After"))
+			cause, again, wait = "status", fuzzRetries(resp), fuzzAsked(resp.Header)
 			failures++
 		case !strings.EqualFold(strings.Trim(strings.SplitN(resp.Header.Get("Content-Type"), ";", 2)[0], " \t"), "text/event-stream"),
 			!strings.EqualFold(strings.Trim(strings.SplitN(resp.Header.Get("Content-Encoding"), ";", 2)[0], " \t"), "identity") && resp.Header.Get("Content-Encoding") != "":
@@ -288,6 +303,7 @@ func (f *fuzzServer) withoutClient(t *testing.T, show, terminal bool) (end fuzzE
 			cause, again = "content", false
 		default:
 			opened = true
+			since := time.Now()
 			body, broke := io.ReadAll(resp.Body)
 			resp.Body.Close()
 			if broke == nil {
@@ -297,7 +313,6 @@ func (f *fuzzServer) withoutClient(t *testing.T, show, terminal bool) (end fuzzE
 			d := event.NewDecoder(r)
 			d.Reset(r, end.LastID)
 			d.MaxEventSize, d.Comments, d.RetryOnly = fuzzEventSize, show, show
-			fruitful := false
 			loud := fuzzLoud(body)
 			var ev event.Event
 			for {
@@ -307,10 +322,24 @@ func (f *fuzzServer) withoutClient(t *testing.T, show, terminal bool) (end fuzzE
 				}
 				end.Events = append(end.Events, ev)
 				if loud[d.InputOffset()] {
-					fruitful, attempts = true, 0
+					attempts = 0
 				}
 				if terminal && fuzzTerminal(ev) {
 					break
+				}
+			}
+			if err == io.EOF && terminal {
+				// The event that the end cuts off counts if it is the terminal one.
+				whole := event.NewDecoder(nil)
+				whole.Reset(io.MultiReader(bytes.NewReader(body), strings.NewReader("\n\n")), end.LastID)
+				last, n := client.Event{}, 0
+				for ev, err := range whole.All() {
+					require.NoError(t, err)
+					last, n = ev, n+1
+				}
+				if n > len(loud) && fuzzTerminal(last) {
+					end.Events, end.LastID, end.End = append(end.Events, last), last.ID, "normal"
+					return end
 				}
 			}
 			end.LastID = d.LastEventID()
@@ -322,6 +351,9 @@ func (f *fuzzServer) withoutClient(t *testing.T, show, terminal bool) (end fuzzE
 			}
 			if err == nil {
 				end.End = "normal"
+				if f.stalls(last) {
+					time.Sleep(fuzzDrain)
+				}
 				return end
 			}
 			if errors.As(err, new(*event.TooLargeError)) {
@@ -337,7 +369,7 @@ func (f *fuzzServer) withoutClient(t *testing.T, show, terminal bool) (end fuzzE
 					cause = "normal"
 				}
 			}
-			if err == io.EOF && fruitful {
+			if len(body) > 0 || time.Since(since) >= waited {
 				failures = 0
 			} else {
 				failures++
@@ -351,8 +383,10 @@ func (f *fuzzServer) withoutClient(t *testing.T, show, terminal bool) (end fuzzE
 		}
 		delay = max(delay, wait)
 		switch {
-		case !again || attempts == fuzzAttempts:
+		case !again:
 			end.End = cause
+		case attempts == fuzzAttempts:
+			end.End = "used up: " + cause
 		case reconnectionTime > client.DefaultMaxRetry || wait > client.DefaultMaxRetry:
 			end.End = "too long a wait"
 		}
@@ -364,6 +398,7 @@ func (f *fuzzServer) withoutClient(t *testing.T, show, terminal bool) (end fuzzE
 		}
 		attempts++
 		end.Delays = append(end.Delays, delay)
+		waited = delay
 		time.Sleep(delay)
 	}
 }
@@ -383,6 +418,25 @@ func fuzzLoud(body []byte) map[int64]bool {
 func fuzzID(id string) (value string, ok bool) {
 	value = strings.Trim(id, " \t")
 	return value, len(value) <= 4<<10 && !strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7F })
+}
+
+// fuzzRetries reports whether a client tries again after resp, which opens no stream.
+func fuzzRetries(resp *http.Response) bool {
+	switch strings.ToLower(resp.Header.Get("X-Should-Retry")) {
+	case "true":
+		return true
+	case "false":
+		return false
+	}
+	return slices.Contains([]int{408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}, resp.StatusCode)
+}
+
+// fuzzAsked returns the wait that a response asks for.
+func fuzzAsked(h http.Header) time.Duration {
+	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil && ms >= 0 {
+		return time.Duration(min(ms, 1<<42) * 1e6)
+	}
+	return fuzzRetryAfter(h.Get("Retry-After"))
 }
 
 // fuzzRetryAfter returns the wait that a Retry-After asks for (RFC 9110 §10.2.3).
@@ -424,6 +478,11 @@ func FuzzClient(f *testing.F) {
 	f.Add([]byte{9, 9 + 9*fuzzKinds, 9 + 11*fuzzKinds, 0}, []byte("retry: 0\n\n"), []byte(""), []byte(""), []byte(""), false, true)
 	f.Add([]byte{17, 17, 0}, []byte(events), []byte(events), []byte("503 X\r\nRetry-After: 99999999999999999999"), []byte(""), false, false)
 	f.Add([]byte{17, 17, 0}, []byte(events), []byte(events), []byte("429 X\r\nRetry-After: Sat, 01 Jan 2000 00:01:00 GMT"), []byte(""), false, false)
+	f.Add([]byte{17, 17, 0}, []byte(events), []byte(events), []byte("429 X\r\nRetry-After-Ms: 1500.5\r\nRetry-After: 9"), []byte(""), false, false)
+	f.Add([]byte{17, 17, 0}, []byte(events), []byte(events), []byte("404 X\r\nX-Should-Retry: True"), []byte(""), false, false)
+	f.Add([]byte{17, 17, 0}, []byte(events), []byte(events), []byte("503 X\r\nX-Should-Retry: false"), []byte(""), false, false)
+	f.Add([]byte{0, 2, 0}, []byte("id: 1\ndata: a\n\nx\nid: 2\ndata: end"), []byte("data: end\r"), []byte(""), []byte(""), true, true)
+	f.Add([]byte{14, 14, 0}, []byte("data: end\n\n"), []byte(""), []byte(""), []byte(""), true, true)
 	f.Add([]byte{17, 0}, []byte(events), []byte(events), []byte("302 X\r\nLocation: http://other.test/\x7F"), []byte(""), false, false)
 	f.Add([]byte{16, 0}, []byte(events), []byte(events), []byte("Content-Encoding: deflate"), []byte(""), false, false)
 	f.Add([]byte{16, 0}, []byte(events), []byte(events), []byte("Content-Length: 5\r\nTransfer-Encoding: chunked"), []byte(""), false, false)
@@ -442,8 +501,9 @@ func FuzzClient(f *testing.F) {
 	})
 }
 
-// Whatever the id of an event is, the session reconnects. It sends the id if a header can
-// carry it.
+// Whatever the id of an event is, the session reconnects with it if a header can carry it.
+// Otherwise that is a failure, after which the session goes on without the id if OnFailure
+// says so.
 func FuzzLastEventID(f *testing.F) {
 	for _, id := range []string{"", "1", " 1 ", "\t", "a\tb", "é", "\x00", "\x01", "\x7F", "\xFF", "a\x1Bb", "\u0085", "\u2028", strings.Repeat("x", 4096), strings.Repeat("x", 4097), "a\rid: b", "1, 2", "\"q\""} {
 		f.Add(id, "")
@@ -457,19 +517,32 @@ func FuzzLastEventID(f *testing.F) {
 			_, err = d.Decode()
 		}
 		want := "none"
-		if id, ok := fuzzID(d.LastEventID()); ok && id != "" {
+		id, ok := fuzzID(d.LastEventID())
+		if ok && id != "" {
 			want = "id " + id
 		}
 		synctest.Test(t, func(t *testing.T) {
 			server := &fuzzServer{script: []byte{0, 7}, bodies: [][]byte{[]byte(stream)}}
 			transport := &http.Transport{DialContext: server.dial, DisableKeepAlives: true}
 			defer transport.CloseIdleConnections()
-			c := install(&http.Client{Transport: transport}, client.Config{MaxReconnectionAttempts: 5, MaxRetry: 1 << 62})
+			var unsendable []string
+			c := install(&http.Client{Transport: transport}, client.Config{MaxReconnectionAttempts: 1, MaxRetry: 1 << 62, OnFailure: func(f client.Failure) client.Decision {
+				if err, ok := errors.AsType[*client.LastEventIDError](f.Err); ok {
+					require.Equal(t, client.Stop(nil), client.DefaultDecision(f))
+					unsendable = append(unsendable, err.ID)
+				}
+				return client.Retry()
+			}})
 			s, err := c.Session(t.Context(), "http://fuzz.test/")
 			require.NoError(t, err)
 			_, err = collect(s)
 			require.NoError(t, err)
 			require.Equal(t, []string{"none", want}, server.requests)
+			if ok {
+				require.Empty(t, unsendable)
+			} else {
+				require.Equal(t, []string{d.LastEventID()}, unsendable)
+			}
 		})
 	})
 }

@@ -96,10 +96,13 @@ func TestKtor49ReconnectsWithLastEventID(t *testing.T) {
 	ktorConsecutive(t, 10, events)
 	require.Equal(t, []string{"", "5", "10"}, srv.lastIDs())
 	require.Equal(t, "10", s.LastEventID())
-	require.Equal(t, []client.Failure{
-		{Attempt: 1, Delay: 100 * time.Millisecond, Err: io.EOF},
-		{Attempt: 1, Delay: 100 * time.Millisecond, Err: io.EOF},
-	}, retries)
+	require.Len(t, retries, 2)
+	for _, r := range retries {
+		require.Equal(t, io.EOF, r.Err)
+		require.Equal(t, 1, r.Attempt)
+		require.Equal(t, 100*time.Millisecond, r.Delay)
+		require.Equal(t, 5, r.Events)
+	}
 	require.GreaterOrEqual(t, time.Since(began), 200*time.Millisecond)
 }
 
@@ -111,7 +114,9 @@ func TestKtor49IDsWithoutDataMoveTheLastEventIDOnly(t *testing.T) {
 	srv := ktorAnswers(t, streamOf("id: 4\n\nid: 5\n\n"), streamOf("id: 9\n\nid: 10\n\n"))
 	s := session(t, install(srv.Client(), client.Config{MaxReconnectionAttempts: 1}), srv.URL)
 	events, err := collect(s)
-	require.NoError(t, err)
+	var used *client.AttemptsError
+	require.ErrorAs(t, err, &used)
+	require.Equal(t, io.EOF, used.Err)
 	require.Empty(t, events)
 	require.Equal(t, []string{"", "5"}, srv.lastIDs())
 	require.Equal(t, "10", s.LastEventID())
@@ -178,8 +183,10 @@ func TestKtor52AttemptsAreUsedUp(t *testing.T) {
 		events, err = collect(s)
 		return err
 	})
-	require.EqualError(t, err, "client: expected status 200 but was 500")
+	require.EqualError(t, err, "client: gave up after 3 attempts to reconnect (MaxReconnectionAttempts): expected status 200 but was 500")
 	e := ktorError(t, err)
+	require.ErrorAs(t, err, new(*client.AttemptsError))
+	require.ErrorAs(t, err, new(*client.StatusError))
 	require.Equal(t, http.StatusInternalServerError, e.Response.StatusCode)
 	require.Equal(t, "down", ktorBody(t, e))
 	ktorConsecutive(t, 5, events)
@@ -290,7 +297,8 @@ func TestKtorConnectionsWithoutAnEventUseUpTheAttempts(t *testing.T) {
 			})
 			cfg := client.Config{MaxReconnectionAttempts: 3, MinRetry: -1, ShowCommentEvents: true, ShowRetryEvents: true}
 			_, err := collect(session(t, install(srv.Client(), cfg), srv.URL))
-			require.NoError(t, err)
+			require.ErrorAs(t, err, new(*client.AttemptsError))
+			require.ErrorIs(t, err, io.EOF)
 			require.EqualValues(t, 4, connections.Load())
 		})
 	}

@@ -469,7 +469,7 @@ func TestKtorIssue6327CompressedStream(t *testing.T) {
 		ktorDemanded(wanted)(ktorGzip{w, z}, r)
 		z.Close()
 	})
-	s := session(t, install(srv.Client(), client.Config{}), srv.URL)
+	s := session(t, install(srv.Client(), client.Config{AcceptGzip: true}), srv.URL)
 	ktorFollow(t, s, func() { wanted <- true })
 }
 

@@ -6,6 +6,7 @@ package client
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"math/rand/v2"
@@ -19,6 +20,17 @@ type tries struct {
 	failures int           // failed connections in a row
 	waited   time.Duration // the wait before the current connection, or 0 for the first one
 	opened   time.Time     // when the current connection opened
+
+	resumedAfter string // the last event id when the current connection opened
+}
+
+// eventArrived updates t after an event with the given id. If the request is not
+// idempotent, an event counts only if the next connection can resume after it: if the
+// server starts over each time, the bound on the attempts must hold.
+func (t *tries) eventArrived(id string, idempotent bool) {
+	if idempotent || id != "" && id != t.resumedAfter {
+		t.attempts = 0
+	}
 }
 
 // connectionLost updates t after the connection c was lost. A connection that brought
@@ -49,46 +61,46 @@ func (s *Session) connect(f *Failure) error {
 		if f, err = s.open(); f == nil {
 			return err
 		}
+		if inOrder(f.Err) { // only a stream can end in order; a hook has returned this
+			f.Err = fmt.Errorf("no stream: %w", f.Err)
+		}
 		if stopped := s.stopError(); stopped != nil {
+			f.release()
 			return stopped
 		}
-		if s.takeReconnect() {
+		switch {
+		case isA[*LastEventIDError](f.Err): // nothing was sent, so this was no attempt
+			s.tries.attempts = max(0, s.tries.attempts-1)
+		case s.takeReconnect():
+			f.release()
 			f = nil
-			continue
+		default:
+			s.tries.failures++
 		}
-		s.tries.failures++
 	}
 }
 
 // afterFailure decides what to do after f and, if that is to try again, waits until it is
 // time. Otherwise it returns what the session ends with.
 func (s *Session) afterFailure(f *Failure) error {
-	cfg := &s.call.cfg
-	attemptsLeft := cfg.MaxReconnectionAttempts == Unlimited || s.tries.attempts < cfg.MaxReconnectionAttempts
-	f.Final = !s.mayResend() || !attemptsLeft
-	f.Attempt = s.tries.attempts + 1
-	var tooLong *RetryError
-	if f.Delay, tooLong = s.delay(f.Err); tooLong != nil {
-		f.Err, f.permanent = tooLong, true
+	decision := s.decide(f)
+	again := decision.action == actRetry || decision.action == actRetryIn
+	if stopped := s.stopError(); stopped != nil { // the context ended, or Close was called, during OnFailure
+		f.release()
+		return stopped
 	}
 	if connectionSuspect(f.Err) {
 		s.avoidUsedConnections()
 	}
-	if f.Response != nil && f.discard == nil {
-		f.Response = newError(f.Response, f.Body, nil).Response
+	if again && s.takeReconnect() {
+		f.release()
+		return nil
 	}
-
-	decision := cfg.OnFailure(*f)
-	if decision.action == actDefault {
-		decision = DefaultDecision(*f)
+	if f.discard != nil && decision.action != actEnd && decision.err == nil && (f.Final || !again) {
+		s.setConn(nil, f.Response)
+		return errResponse
 	}
-	if f.discard != nil {
-		if decision == Stop(nil) || f.Final && decision.action != actEnd && decision.err == nil {
-			s.setConn(nil, f.Response)
-			return errResponse
-		}
-		f.discard()
-	}
+	f.release()
 	switch decision.action {
 	case actRetryIn:
 		f.Delay = decision.delay
@@ -98,18 +110,50 @@ func (s *Session) afterFailure(f *Failure) error {
 		}
 		return s.finalError(f, false)
 	case actEnd:
+		s.complete = true
+		s.setConn(nil, f.Response)
 		return errEnd
 	}
 	if f.Final {
-		return s.finalError(f, s.mayResend() && cfg.MaxReconnectionAttempts > 0)
+		return s.finalError(f, s.mayResend() && s.call.cfg.MaxReconnectionAttempts > 0)
 	}
 	return s.wait(f)
 }
 
-// mayResend reports whether Config.Resend allows another request.
-func (s *Session) mayResend() bool {
-	return s.requests.idempotent.Load() || s.call.cfg.Resend == ResendAlways ||
-		s.call.cfg.Resend == ResendUntilEvent && !s.hadEvent.Load()
+// decide completes f and returns what OnFailure, or else DefaultDecision, decides.
+func (s *Session) decide(f *Failure) Decision {
+	cfg := &s.call.cfg
+	attemptsLeft := cfg.MaxReconnectionAttempts == Unlimited || s.tries.attempts < cfg.MaxReconnectionAttempts
+	f.Final = !s.mayResend() || !attemptsLeft
+	f.Attempt = s.tries.attempts + 1
+	var asked time.Duration
+	f.Delay, asked = s.delay(f.Err)
+	if asked > cfg.MaxRetry && !f.Final && DefaultDecision(*f) == Retry() {
+		f.Err = &RetryError{asked, cfg.MaxRetry, f.Err}
+	}
+	if timeout, ok := errors.AsType[*TimeoutError](f.Err); ok && timeout.Option != "EventTimeout" {
+		s.requests.ownConnection = true
+	}
+	f.rewind()
+	decision := cfg.OnFailure(*f)
+	if decision.action == actDefault {
+		decision = DefaultDecision(*f)
+	}
+	return decision
+}
+
+// rewind makes the body of f.Response readable from its beginning.
+func (f *Failure) rewind() {
+	if f.Response != nil && f.discard == nil {
+		f.Response = newError(f.Response, f.Body, nil).Response
+	}
+}
+
+// release closes the body of f.Response if it was left alone.
+func (f *Failure) release() {
+	if f.discard != nil {
+		f.discard()
+	}
 }
 
 // wait waits before the next attempt, which follows f. It returns what the session ends
@@ -125,6 +169,7 @@ func (s *Session) wait(f *Failure) error {
 	cfg.Logger.LogAttrs(s.ctx, level, "sse client reconnects",
 		slog.String("host", s.call.url.Host), slog.Any("error", f.Err), slog.Int("attempt", f.Attempt), slog.Duration("delay", f.Delay))
 	if cfg.OnRetry != nil {
+		f.rewind()
 		cfg.OnRetry(*f)
 	}
 	timer := time.NewTimer(f.Delay)
@@ -132,7 +177,8 @@ func (s *Session) wait(f *Failure) error {
 	select {
 	case <-timer.C:
 	case <-s.ctx.Done():
-	case <-s.wake:
+	case <-s.wake: // Reconnect, which is no attempt
+		s.tries.attempts--
 	}
 	return s.stopError()
 }
@@ -155,15 +201,13 @@ func withoutURL(err error) error {
 
 // delay returns how long to wait before the next attempt, which follows one that ended
 // with cause. WHATWG HTML §9.2.3, "reestablish the connection", leaves the backoff to
-// clients. If the server asks for a wait that is too long, delay returns a RetryError.
-func (s *Session) delay(cause error) (delay time.Duration, tooLong *RetryError) {
+// clients. asked is the longest wait that the server has asked for, or 0.
+func (s *Session) delay(cause error) (delay, asked time.Duration) {
 	cfg := &s.call.cfg
 	delay = cfg.ReconnectionTime
-	if asked, ok := s.dec.Retry(); ok {
-		if asked > cfg.MaxRetry {
-			return 0, &RetryError{asked, cfg.MaxRetry, cause}
-		}
-		delay = max(asked, cfg.MinRetry)
+	if retry, ok := s.dec.Retry(); ok {
+		asked = retry
+		delay = max(retry, cfg.MinRetry)
 	}
 	for i := 1; i < s.tries.failures && delay < cfg.MaxBackoff; i++ {
 		if delay > cfg.MaxBackoff/2 {
@@ -173,14 +217,12 @@ func (s *Session) delay(cause error) (delay time.Duration, tooLong *RetryError) 
 		}
 	}
 	if status, ok := errors.AsType[*StatusError](cause); ok {
-		if status.RetryAfter > cfg.MaxRetry {
-			return 0, &RetryError{status.RetryAfter, cfg.MaxRetry, cause}
-		}
+		asked = max(asked, status.RetryAfter)
 		delay = max(delay, status.RetryAfter)
 	}
 	if cfg.Jitter > 0 {
 		more := rand.Float64() * cfg.Jitter * float64(delay)
 		delay += time.Duration(min(more, float64(math.MaxInt64/2-delay/2)))
 	}
-	return delay, nil
+	return delay, asked
 }

@@ -5,6 +5,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -27,7 +28,7 @@ func TestAttemptsAreCounted(t *testing.T) {
 	for name, tt := range map[string]struct {
 		step reconnectStep
 		edit func(*client.Config)
-		fine bool // the session ends normally
+		fine bool // the server ended the stream in order
 	}{
 		"refused":                     {nil, hide, false},
 		"an error of the server":      {reconnectStatus(503), hide, false},
@@ -55,11 +56,17 @@ func TestAttemptsAreCounted(t *testing.T) {
 					cfg := client.Config{MaxReconnectionAttempts: n}
 					tt.edit(&cfg)
 					_, err := l.run(t.Context(), cfg)
-					if tt.fine {
+					if tt.fine && n == 0 {
 						require.NoError(t, err)
 					} else {
 						var end *client.Error
 						require.ErrorAs(t, err, &end)
+						var used *client.AttemptsError
+						require.Equal(t, n > 0, errors.As(err, &used))
+						if n > 0 {
+							require.Equal(t, n, used.Attempts)
+							require.Equal(t, tt.fine, used.Err == io.EOF, "%v", used.Err)
+						}
 					}
 					time.Sleep(time.Hour)
 					require.Equal(t, n+1, l.requests())

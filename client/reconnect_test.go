@@ -48,7 +48,7 @@ func TestHooksAreToldOfEachConnection(t *testing.T) {
 		require.Equal(t, []int{2, 3, 5, 6, 7}, opened)
 
 		const s = time.Second
-		require.Equal(t, []time.Duration{3 * s, 3 * s, 3 * s, 7 * s, 12 * s, 3 * s, 3 * s, 6 * s}, l.waits())
+		require.Equal(t, []time.Duration{3 * s, 3 * s, 3 * s, 7 * s, 6 * s, 3 * s, 3 * s, 6 * s}, l.waits())
 		var attempts []int
 		for _, r := range l.retries {
 			attempts = append(attempts, r.Attempt)
@@ -96,8 +96,8 @@ func TestLoggerLevels(t *testing.T) {
 			"DEBUG sse client connected",
 			"DEBUG sse client reconnects 2 3s",
 			"DEBUG sse client connected",
-			"WARN sse client reconnects 1 6s",
-			"WARN sse client reconnects 2 12s",
+			"WARN sse client reconnects 1 3s",
+			"WARN sse client reconnects 2 3s",
 		}, lines)
 	})
 }

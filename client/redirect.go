@@ -36,6 +36,7 @@ func redirectCheck(check func(*http.Request, []*http.Request) error) func(*http.
 			removePersonal(req.Header)
 		}
 		req.Close = via[0].Close // as net/http does not
+		markRedirect(req, via)
 		return check(req, via)
 	}
 }

@@ -23,7 +23,8 @@ type requestSource struct {
 	// has used; see ownConnTransport.
 	ownConnection bool
 
-	// idempotent reports that the latest request may be sent again in any ResendMode.
+	// idempotent reports that the latest request, if there was one, may be sent again in any
+	// ResendMode.
 	// Session.Reconnect reads it from other goroutines.
 	idempotent atomic.Bool
 }
@@ -43,7 +44,9 @@ func newRequestSource(ctx context.Context, c *call) *requestSource {
 		setDefaultField(c.header, "Accept-Encoding", "identity")
 	}
 	req.URL, req.Host, req.Header = c.url, c.host, c.header
-	return &requestSource{template: req, onRequest: c.cfg.OnRequest}
+	s := &requestSource{template: req, onRequest: c.cfg.OnRequest}
+	s.idempotent.Store(true) // nothing was sent yet, so the first request is not sent again
+	return s
 }
 
 // next returns the request of the next connection. lastID is the value of its

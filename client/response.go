@@ -18,7 +18,7 @@ import (
 // [*ContentError].
 func CheckResponse(resp *http.Response) error {
 	if resp.StatusCode != http.StatusOK {
-		err := &StatusError{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header), shouldRetry: resp.Header.Get("X-Should-Retry")}
+		err := &StatusError{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header), redirected: changedMethod(resp)}
 		switch resp.StatusCode {
 		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 			err.noLocation = resp.Header.Get("Location") == ""

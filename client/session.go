@@ -134,6 +134,10 @@ func (s *Session) takeReconnect() bool {
 	s.mu.Lock()
 	was := s.reconnect
 	s.reconnect = false
+	select {
+	case <-s.wake:
+	default:
+	}
 	s.mu.Unlock()
 	if was {
 		s.avoidUsedConnections() // the dead one may still be open
@@ -222,9 +226,7 @@ func (s *Session) afterDecode(ev *Event, err error) error {
 		if !s.hadEvent.Load() {
 			s.hadEvent.Store(true)
 		}
-		if ev.ID != "" || s.requests == nil || s.requests.idempotent.Load() {
-			s.tries.attempts = 0
-		}
+		s.tries.eventArrived(ev.ID, s.requests == nil || s.requests.idempotent.Load())
 	}
 	if s.buffer.policy != Off {
 		s.buffer.markHandedOut(s.dec.InputOffset())
@@ -249,6 +251,7 @@ func (s *Session) takeUnfinished(ev *Event) bool {
 		return false
 	}
 	*ev, s.silent, s.complete = last, false, true
+	s.dec.Reset(nil, dec.LastEventID())
 	return true
 }
 
@@ -265,7 +268,7 @@ func (s *Session) reconnectAfter(err error) error {
 	if s.takeReconnect() {
 		return s.connect(nil)
 	}
-	f := &Failure{Err: err, Response: s.Call(), Body: append(s.buffer.bytes(), s.dec.Rest()...), Events: c.events} //nolint:bodyclose // it is the session's
+	f := &Failure{Err: err, Response: s.Call(), Body: s.received(), Events: c.events} //nolint:bodyclose // it is the session's
 	if _, ok := errors.AsType[*event.TooLargeError](err); ok {
 		f.permanent = true // the server would send the same again
 	} else if _, ok := errors.AsType[*TimeoutError](err); !ok && !inOrder(err) {
