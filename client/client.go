@@ -40,20 +40,33 @@
 // Each new connection sends the Last-Event-ID of the last event that the client read,
 // so that the server can resume after it.
 //
+// [Config].OnFailure is told of each failure, and of each orderly end of a stream. It
+// decides whether the session tries again, when, or how it ends. [DefaultDecision] decides
+// in its place.
+//
 // A session ends normally, without an error:
 //
 //   - when the server answers with status 204;
-//   - when the server ends the stream and the client does not reconnect. By default it
-//     never reconnects; set [Config].MaxReconnectionAttempts to change that;
-//   - after the event that [Config].Terminal names as the last one. If Terminal is set,
-//     a stream that ends without that event is an error instead.
+//   - after the event that [Config].Terminal names as the last one;
+//   - when the server ends the stream, Terminal is not set, and the client does not
+//     reconnect. By default it never reconnects; set [Config].MaxReconnectionAttempts to
+//     change that;
+//   - when OnFailure returns [End].
 //
-// A session ends with an error:
+// Every other end is an [*Error] with the response and what it brought. errors.Is and
+// errors.As find its cause:
 //
-//   - when the server refuses it, when the attempts to reconnect are used up and the last
-//     one failed, or when the server exceeds a limit. The error is an [*Error];
-//   - when the caller's context is done. The error matches the context's error;
-//   - when the caller closes it. The error is [ErrClosed].
+//   - [ErrTruncated]: the stream ended without its terminal event;
+//   - [*StatusError] or [*ContentError]: the response opened no stream;
+//   - [*TimeoutError], *url.Error, *net.OpError, io.ErrUnexpectedEOF and other errors of
+//     net/http: no connection could be made, or it broke or fell silent;
+//   - [*event.TooLargeError], [*RetryError] or [*LastEventIDError]: a limit is exceeded;
+//   - the error of OnRequest, of CheckResponse or of OnFailure, with [Stop];
+//   - [*AttemptsError]: the attempts are used up. It wraps the cause of the last failure,
+//     which is io.EOF if that was the orderly end of a stream.
+//
+// Two ends are the caller's own, and are no *Error: [ErrClosed] after [Session.Close], and
+// an error that matches the context's error after the end of the caller's context.
 //
 // An open session keeps no goroutine. The client reads, waits and reconnects inside the
 // caller's loop over [Session.Incoming].
@@ -97,10 +110,12 @@ type Config struct {
 	// again after a connection was refused or cut off, or after the server ended the
 	// stream. An event that arrives resets the count; a connection without an event
 	// does not. If Resend is needed to repeat the request, only an event with an id
-	// resets it, because without one the server starts over. Default: 0, which means
-	// never. [Unlimited] means forever.
+	// resets it that differs from the one that was sent as Last-Event-ID, because without
+	// one the server starts over. Default: 0, which means never. [Unlimited] means
+	// forever.
 	//
-	// When the attempts are used up, the session ends with an [*AttemptsError].
+	// When the attempts are used up, the session ends with an [*AttemptsError], also if
+	// the server ended the last stream in order.
 	MaxReconnectionAttempts int
 
 	// ReconnectionTime is how long the client waits before it reconnects, until the
@@ -135,7 +150,12 @@ type Config struct {
 	// no stream, the loss of a connection, and also the orderly end of a stream. It may
 	// call [DefaultDecision]. MaxReconnectionAttempts and Resend still limit what it
 	// decides. It is not called after status 204, a terminal event, or the end of the
-	// caller's context. Default: [DefaultDecision].
+	// caller's context, and not in a session of [Read].
+	//
+	// It is called by the goroutine that opens or reads the session, and so by several
+	// at once if the client has several sessions. If the session is closed or its context
+	// ends meanwhile, the decision has no effect. After [Session.Reconnect], a decision to
+	// retry takes effect at once. Default: [DefaultDecision].
 	OnFailure func(Failure) Decision
 
 	// Resend says when the client may repeat a request that may not be idempotent: one

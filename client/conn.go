@@ -8,7 +8,9 @@ import (
 	"errors"
 	"io"
 	"math"
+	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/chi-sse/sse/event"
@@ -32,7 +34,11 @@ type conn struct {
 	began      time.Time     // when the latest Read began, if event is set
 	late       *TimeoutError // the limit that has been exceeded, or nil
 
-	redirected bool // a redirect has turned the request into a GET; set before the response is there
+	// Of the request, before its response is there; see guarded.
+	redirected bool        // a redirect has turned it into a GET
+	headSent   atomic.Bool // its header was sent
+	sentOn     net.Conn    // the connection that it was last sent on
+	resends    int         // how often net/http has sent it again on another connection
 
 	got    bool // a byte has arrived
 	events int  // how many events have arrived

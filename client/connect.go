@@ -34,7 +34,7 @@ func (s *Session) open() (*Failure, error) {
 		}
 	}()
 
-	req, err := s.requests.next(context.WithValue(c.ctx, connKey{}, c), id)
+	req, err := s.requests.next(c.guarded(c.ctx, &s.requests.idempotent), id)
 	if err != nil {
 		return &Failure{Err: err, permanent: true}, nil
 	}
@@ -47,6 +47,9 @@ func (s *Session) open() (*Failure, error) {
 	if err != nil {
 		if resp != nil { // CheckRedirect refused a redirect
 			return &Failure{Err: withoutURL(err), Response: resp, permanent: true}, nil
+		}
+		if context.Cause(c.ctx) == errNetResend { //nolint:errorlint // never wrapped
+			err = errNetResend
 		}
 		if err = c.timeoutOr(withoutURL(err)); c.redirected {
 			err = &redirectedError{err}

@@ -4,10 +4,13 @@
 package client
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
 )
 
 // ResendMode says when a request that may not be idempotent may be sent again.
@@ -91,8 +94,9 @@ type connKey struct{}
 // markRedirect records on the conn of the request via[0] that a redirect turns it into
 // req with another method, as 303 does with a POST: the server has acted on it.
 func markRedirect(req *http.Request, via []*http.Request) {
-	if c, ok := req.Context().Value(connKey{}).(*conn); ok && req.Method != via[0].Method {
-		c.redirected = true
+	if c, ok := req.Context().Value(connKey{}).(*conn); ok {
+		c.headSent.Store(false) // what follows is another request
+		c.redirected = c.redirected || req.Method != via[0].Method
 	}
 }
 
@@ -107,4 +111,35 @@ func changedMethod(resp *http.Response) bool {
 		first = first.Response.Request
 	}
 	return first.Method != resp.Request.Method
+}
+
+// maxNetResends is how many times net/http may send an idempotent request again by itself,
+// on another connection.
+const maxNetResends = 10
+
+// errNetResend is the cause of a failure in place of another request by net/http.
+var errNetResend = errors.New("client: the server gave up the connection before its response, and net/http would have sent the request again")
+
+// guarded returns ctx for the request of c. Over HTTP/2, it keeps net/http from sending a
+// request again that is not idempotent, once its header was sent, on another connection.
+// net/http does that without a wait and without end if a server resets the streams with
+// PROTOCOL_ERROR, although the server may have acted on each of them. On the same
+// connection it only repeats what the server has refused.
+func (c *conn) guarded(ctx context.Context, idempotent *atomic.Bool) context.Context {
+	ctx = context.WithValue(ctx, connKey{}, c)
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteHeaderField: func(key string, _ []string) {
+			if key == ":method" { // over HTTP/1.1, net/http is careful enough
+				c.headSent.Store(true)
+			}
+		},
+		GotConn: func(info httptrace.GotConnInfo) {
+			if c.headSent.Swap(false) && info.Conn != c.sentOn {
+				if c.resends++; !idempotent.Load() || c.resends > maxNetResends {
+					c.cancel(errNetResend)
+				}
+			}
+			c.sentOn = info.Conn
+		},
+	})
 }

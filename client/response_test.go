@@ -390,11 +390,12 @@ func TestOnFailureDecidesWhichStatusIsTriedAgain(t *testing.T) {
 			for _, status := range all {
 				requests.Store(0)
 				err := refusal(t, c, srv.URL+"/"+strconv.Itoa(status))
-				require.EqualError(t, err, fmt.Sprintf("client: expected status 200 but was %d", status))
+				require.ErrorContains(t, err, fmt.Sprintf("expected status 200 but was %d", status))
 				want := 1
 				if tt.again[status] {
 					want = 3
 				}
+				require.Equal(t, want == 3, errors.As(err, new(*client.AttemptsError)))
 				require.EqualValues(t, want, requests.Load(), "status %d", status)
 			}
 		})
