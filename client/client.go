@@ -109,10 +109,9 @@ type Config struct {
 	// MaxReconnectionAttempts is how many times in a row the client tries to connect
 	// again after a connection was refused or cut off, or after the server ended the
 	// stream. An event that arrives resets the count; a connection without an event
-	// does not. If Resend is needed to repeat the request, only an event with an id
-	// resets it that differs from the one that was sent as Last-Event-ID, because without
-	// one the server starts over. Default: 0, which means never. [Unlimited] means
-	// forever.
+	// does not. If Resend is needed to repeat the request, events reset it only if the
+	// last event id has changed since the connection opened, because otherwise the server
+	// starts over. Default: 0, which means never. [Unlimited] means forever.
 	//
 	// When the attempts are used up, the session ends with an [*AttemptsError], also if
 	// the server ended the last stream in order.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/chi-sse/sse/client"
@@ -65,9 +66,9 @@ func ExampleConfig_onFailure() {
 // A completion is asked for again if the model is busy, and if the connection breaks before
 // the first token. Once a token has arrived, it is not paid for again.
 func ExampleConfig_resend() {
-	answers := 0
+	var answers atomic.Int32
 	srv := exampleServer(func(w http.ResponseWriter, _ *http.Request) {
-		switch answers++; answers {
+		switch answers.Add(1) {
 		case 1:
 			w.Header().Set("Retry-After-Ms", "5")
 			w.WriteHeader(http.StatusTooManyRequests)
@@ -98,7 +99,7 @@ func ExampleConfig_resend() {
 		}
 		return nil
 	}, client.WithBody("application/json", prompt))
-	fmt.Println(errors.Is(err, io.ErrUnexpectedEOF), "after", answers, "requests")
+	fmt.Println(errors.Is(err, io.ErrUnexpectedEOF), "after", answers.Load(), "requests")
 	// Output:
 	// Hello
 	// true after 3 requests
@@ -107,9 +108,9 @@ func ExampleConfig_resend() {
 // A hook that stops unless the server has refused the request makes sure that nothing is
 // paid twice, and still tries again when the model is busy.
 func ExampleRefused() {
-	answers := 0
+	var answers atomic.Int32
 	srv := exampleServer(func(w http.ResponseWriter, _ *http.Request) {
-		if answers++; answers == 1 {
+		if answers.Add(1) == 1 {
 			w.WriteHeader(http.StatusServiceUnavailable) // nothing was done
 			return
 		}
@@ -130,7 +131,7 @@ func ExampleRefused() {
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	_, err := c.Session(context.Background(), srv.URL, client.WithBody("text/plain", strings.NewReader("order")))
-	fmt.Println(errors.Is(err, io.EOF), "after", answers, "requests")
+	fmt.Println(errors.Is(err, io.EOF), "after", answers.Load(), "requests")
 	// Output:
 	// true after 2 requests
 }

@@ -24,11 +24,12 @@ type tries struct {
 	resumedAfter string // the last event id when the current connection opened
 }
 
-// eventArrived updates t after an event with the given id. If the request is not
-// idempotent, an event counts only if the next connection can resume after it: if the
-// server starts over each time, the bound on the attempts must hold.
-func (t *tries) eventArrived(id string, idempotent bool) {
-	if idempotent || id != "" && id != t.resumedAfter {
+// countEvents updates t after the connection c has brought its last event, and left the
+// stream with the given last event id. If the request is not idempotent, its events set
+// the attempts back only if the next connection can resume after them: if the server
+// starts over each time, the bound on the attempts must hold.
+func (t *tries) countEvents(c *conn, lastEventID string, idempotent bool) {
+	if c.events > 0 && (idempotent || lastEventID != "" && lastEventID != t.resumedAfter) {
 		t.attempts = 0
 	}
 }

@@ -119,9 +119,9 @@ func (c billCase) model() (end billEnding) {
 			if id != "" {
 				lastID = id
 			}
-			if lastID != began {
-				used = 0 // the server can resume after it
-			}
+		}
+		if len(s.events) > 0 && lastID != began {
+			used = 0 // the server can resume after them
 		}
 		cause := map[billKind]string{
 			billDial: "dial", billRefuse: "refused", billBusy: "status", billFail: "status", billForbid: "status", billReset: "broken", billCut: "broken", billEnd: "end", billDone: "end",

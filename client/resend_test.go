@@ -246,3 +246,39 @@ func TestBodyThatCannotBeSentAgainEndsTheSession(t *testing.T) {
 	require.Len(t, l.all(), 1)
 	require.LessOrEqual(t, retries, 1)
 }
+
+// Each POST costs money. If the server starts over each time, the bound on the attempts
+// holds, however many events it sends.
+func TestOnlyANewIDSetsTheAttemptsOfAPostBack(t *testing.T) {
+	again := func(text string) []string { return []string{text, text, text, text, text, ""} }
+	for name, tt := range map[string]struct {
+		streams  []string
+		options  []client.Option
+		requests int
+	}{
+		"no ids":                        {again("data: a\n\ndata: b\n\n"), nil, 3},
+		"no ids after an earlier id":    {again("data: a\n\n"), []client.Option{client.WithLastEventID("5")}, 3},
+		"the same id each time":         {again("id: 5\ndata: a\n\n"), nil, 3},
+		"an id that is taken back":      {again("id: 5\ndata: a\n\nid\ndata: b\n\n"), nil, 3},
+		"the same ids each time":        {again("id: 5\ndata: a\n\nid: 6\ndata: a\n\n"), nil, 3},
+		"an id that is only empty":      {again("id\ndata: a\n\n"), []client.Option{client.WithLastEventID("5")}, 3},
+		"an id without an event":        {[]string{"id: 1\n\n", "id: 2\n\n", "id: 3\n\n", "id: 4\n\n", ""}, nil, 3},
+		"a new id each time":            {[]string{"id: 1\ndata: a\n\n", "id: 2\ndata: a\n\n", "id: 3\ndata: a\n\n", "id: 4\ndata: a\n\n", ""}, nil, 5},
+		"no ids, but a GET":             {again("data: a\n\n"), []client.Option{client.WithMethod("GET"), client.WithBody("", nil)}, 6},
+		"no ids, and a GET with a body": {again("data: a\n\n"), []client.Option{client.WithMethod("GET")}, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var l requestLog
+			srv := serve(t, loggedStreams(&l, tt.streams...))
+			c := install(srv.Client(), client.Config{MaxReconnectionAttempts: 2, Resend: client.ResendAlways})
+			options := append([]client.Option{client.WithBody("text/plain", strings.NewReader("order"))}, tt.options...)
+			_, err := collect(session(t, c, srv.URL, options...))
+			require.Len(t, l.all(), tt.requests)
+			if tt.requests == len(tt.streams) {
+				require.NoError(t, err)
+			} else {
+				require.ErrorAs(t, err, new(*client.AttemptsError))
+			}
+		})
+	}
+}

@@ -226,7 +226,6 @@ func (s *Session) afterDecode(ev *Event, err error) error {
 		if !s.hadEvent.Load() {
 			s.hadEvent.Store(true)
 		}
-		s.tries.eventArrived(ev.ID, s.requests == nil || s.requests.idempotent.Load())
 	}
 	if s.buffer.policy != Off {
 		s.buffer.markHandedOut(s.dec.InputOffset())
@@ -264,6 +263,9 @@ func (s *Session) reconnectAfter(err error) error {
 	s.dropConn()
 	if stopped := s.stopError(); stopped != nil {
 		return stopped
+	}
+	if s.requests != nil {
+		s.tries.countEvents(c, s.dec.LastEventID(), s.requests.idempotent.Load())
 	}
 	if s.takeReconnect() {
 		return s.connect(nil)
