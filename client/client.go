@@ -358,14 +358,10 @@ func (c *Client) open(ctx context.Context, url string, options []Option, either 
 	}()
 	err = s.connect(nil)
 	s.either = false
-	switch err { //nolint:errorlint // these are never wrapped
-	case nil, errEnd:
-		keep = true
-		return s, nil
-	case errResponse:
-		keep = true
-		return s, err
+	if err == errEnd { //nolint:errorlint // never wrapped, as errResponse
+		err = nil
 	}
+	keep = err == nil || err == errResponse //nolint:errorlint // see above
 	return s, err
 }
 

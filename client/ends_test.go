@@ -109,7 +109,8 @@ func TestEndsOfTheTable(t *testing.T) {
 		"OnFailure returned Stop with an error":      {path: "/404", edit: func(c *client.Config) { c.OnFailure = func(client.Failure) client.Decision { return client.Stop(own) } }, is: []error{own}, body: "nothing here"},
 		"the block of SSE failed": {path: "/rest", edit: func(c *client.Config) { c.BufferPolicy = client.All }, is: []error{own}, body: "data: a\n\n", do: func(ctx context.Context, c *client.Client, url string) error {
 			return c.SSE(ctx, url, func(s *client.Session) error {
-				for range s.Incoming() {
+				for _, err := range s.Incoming() {
+					require.NoError(t, err)
 					break
 				}
 				return own
@@ -118,7 +119,8 @@ func TestEndsOfTheTable(t *testing.T) {
 		"Close, or a loop that was left": {path: "/idle", is: []error{client.ErrClosed}, bare: true, do: func(ctx context.Context, c *client.Client, url string) error {
 			s, err := c.Session(ctx, url)
 			require.NoError(t, err)
-			for range s.Incoming() {
+			for _, err := range s.Incoming() {
+				require.NoError(t, err)
 				break
 			}
 			_, err = collect(s)

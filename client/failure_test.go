@@ -269,7 +269,7 @@ func (k failureKind) requireEnd(t *testing.T, r failureRun, attempts int, usedUp
 		require.NoError(t, err)
 		require.Equal(t, k.body, string(text))
 	}
-	used, ok := e.Err.(*client.AttemptsError)
+	used, ok := e.Err.(*client.AttemptsError) //nolint:errorlint // the outermost one
 	require.Equal(t, usedUp, ok, "%v", r.err)
 	if !ok {
 		require.True(t, k.is(e.Err), "%v", e.Err)

@@ -327,7 +327,7 @@ func billNameOf(t *testing.T, err error) (name string) {
 	}
 	var e *client.Error
 	require.ErrorAs(t, err, &e)
-	if used, ok := e.Err.(*client.AttemptsError); ok {
+	if used, ok := e.Err.(*client.AttemptsError); ok { //nolint:errorlint // the outermost one
 		if used.Err == io.EOF {
 			return "used up: end"
 		}
