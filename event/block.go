@@ -50,6 +50,11 @@ func (b *block) copyViews(buf []byte) {
 // resetsID reports whether the block has an empty id field.
 func (b *block) resetsID() bool { return b.id.state != unset && b.id.len() == 0 }
 
+// isEmpty reports whether no field is set. A comment is not a field.
+func (b *block) isEmpty() bool {
+	return b.id.state == unset && b.name.state == unset && b.data.state == unset && b.retry == 0
+}
+
 // size returns the size of the event so far, in bytes: the sum of its fields.
 func (b *block) size() int {
 	return b.id.len() + b.name.len() + b.data.len() + b.comment.len()

@@ -100,6 +100,9 @@ func (d *Decoder) scan(from int) {
 		d.skipLF = false
 		if d.buf[from] == '\n' {
 			from++
+			if n := len(d.restRead); n > 0 && n < MaxRest {
+				d.restRead = append(d.restRead, '\n')
+			}
 			d.pos, d.lf, d.cr, d.high, d.restFrom = from, from, from, from, from
 		}
 	}

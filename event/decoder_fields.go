@@ -45,6 +45,9 @@ func (d *Decoder) field(start, stop int, ascii bool) error {
 		if n = valueAt(line, ":"); d.Comments {
 			d.add(&b.comment, start+n, stop, ascii)
 		}
+		if !d.junk && b.isEmpty() { // some servers send heartbeats without a blank line
+			d.dropRest()
+		}
 	}
 	if n == 0 {
 		d.junk = true

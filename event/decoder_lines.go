@@ -82,6 +82,7 @@ func (d *Decoder) plainLines() (complete bool, err error) {
 			v, n = &b.id, 4
 		}
 		if n == 0 || len(line) > d.longLine {
+			d.pos = pos
 			if err := d.field(start, stop, true); err != nil {
 				return false, d.fail(err)
 			}
