@@ -1,5 +1,5 @@
 // Typed events: the data of an event decoded into a Go type. It uses the session from
-// outside, except for Silent and complete.
+// outside, except for silent and complete.
 
 package client
 
@@ -36,6 +36,7 @@ type TypedEvent[T any] struct {
 	Comment  string
 	Retry    time.Duration
 	ResetID  bool
+	Silent   bool // the event only shows a comment or a reconnection time; see [Session.Silent]
 }
 
 // DecodeError reports data that could not be decoded into a type. It does not end the
@@ -54,9 +55,19 @@ func (e *DecodeError) Error() string {
 func (e *DecodeError) Unwrap() error { return e.Err }
 
 // Decode returns the data of ev, decoded as a T by the session's Config.Deserializer. If
-// T is string or []byte, Decode returns the data unchanged. The error is a
-// [*DecodeError].
+// T is string or []byte, Decode returns the data unchanged. Empty data that the Deserializer
+// does not accept, as [JSON] does not, gives the zero T: some servers, such as MCP's, send
+// an event with empty data only for its id. The error is a [*DecodeError].
 func Decode[T any](s *Session, ev Event) (T, error) {
+	v, err := decode[T](s, ev)
+	if err != nil && ev.Data == "" {
+		err = nil
+	}
+	return v, err
+}
+
+// decode does what Decode does, but returns an error about empty data too.
+func decode[T any](s *Session, ev Event) (T, error) {
 	var v T
 	switch to := any(&v).(type) {
 	case *string:
@@ -78,16 +89,21 @@ func Decode[T any](s *Session, ev Event) (T, error) {
 // If the data of an event cannot be decoded, the event comes with a [*DecodeError] and a
 // zero Data. The session goes on, and the loop may continue with the next event.
 //
-// Events that only show a comment or a reconnection time are not decoded; their Data is
-// the zero T. A terminal event whose data cannot be decoded, such as "[DONE]" in most
+// Events that only show a comment or a reconnection time are Silent, and their Data is the
+// zero T. A terminal event whose data cannot be decoded, such as "[DONE]" in most
 // cases, ends the loop without being handed out.
 func Incoming[T any](s *Session) iter.Seq2[TypedEvent[T], error] {
 	return func(yield func(TypedEvent[T], error) bool) {
 		for ev, err := range s.Incoming() {
 			typed := TypedEvent[T]{ID: ev.ID, Name: ev.Name, Comment: ev.Comment, Retry: ev.Retry, ResetID: ev.ResetID}
-			if err == nil && !s.dec.Silent() {
-				if typed.Data, err = Decode[T](s, ev); err != nil && s.complete {
+			typed.Silent = err == nil && s.silent
+			if err == nil && !typed.Silent {
+				typed.Data, err = decode[T](s, ev)
+				switch {
+				case err != nil && s.complete:
 					continue
+				case ev.Data == "":
+					err = nil
 				}
 			}
 			if !yield(typed, err) {

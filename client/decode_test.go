@@ -198,7 +198,7 @@ func TestIncomingDoesNotDecodeWhatHasNoData(t *testing.T) {
 		got = append(got, ev)
 	}
 	require.Equal(t, []client.TypedEvent[int]{
-		{Comment: "hello"}, {Retry: 9 * time.Millisecond}, {Data: 11, Comment: "beside"}, {Data: 10},
+		{Comment: "hello", Silent: true}, {Retry: 9 * time.Millisecond, Silent: true}, {Data: 11, Comment: "beside"}, {Data: 10},
 	}, got)
 	require.Equal(t, 2, asked)
 }
@@ -294,4 +294,31 @@ func TestDecodeOfASessionThatNeverBegan(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 42, got)
 	})
+}
+
+// An event with empty data has the zero value, and a block without data has it too. Silent
+// tells them apart.
+func TestIncomingOfEmptyData(t *testing.T) {
+	s := decodeFrom(t, "id: 7\ndata:\n\n: c\n\nretry: 9\n\nid: 8\ndata: {\"id\":1}\n\ndata\ndata\n\n", client.WithConfig(func(cfg *client.Config) {
+		cfg.ShowCommentEvents, cfg.ShowRetryEvents = true, true
+	}))
+	type typed = client.TypedEvent[*decodeCustomer]
+	var got []typed
+	var failed []error
+	for ev, err := range client.Incoming[*decodeCustomer](s) {
+		require.Equal(t, ev.Silent, s.Silent())
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		got = append(got, ev)
+	}
+	require.Equal(t, []typed{
+		{ID: "7"}, {ID: "7", Comment: "c", Silent: true}, {ID: "7", Retry: 9 * time.Millisecond, Silent: true}, {ID: "8", Data: &decodeCustomer{ID: 1}},
+	}, got)
+	require.Len(t, failed, 1, "a line break is not empty, and not JSON")
+	require.Error(t, client.JSON.DecodeData("", new(int)))
+	zero, err := client.Decode[decodeCustomer](s, client.Event{})
+	require.NoError(t, err)
+	require.Zero(t, zero)
 }
