@@ -18,10 +18,7 @@ import (
 func (c *call) resolveURL(rawURL string) error {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		if parseErr, ok := errors.AsType[*url.Error](err); ok {
-			err = parseErr.Err // without the URL, which may hold a secret
-		}
-		return &ConfigError{"url", "cannot be parsed: " + err.Error()}
+		return &ConfigError{"url", "cannot be parsed: " + parseProblem(err)}
 	}
 	for _, a := range c.address {
 		if err := a.replaceIn(u); err != nil {
@@ -51,7 +48,7 @@ func (a address) replaceIn(u *url.URL) error {
 	host, port := u.Hostname(), u.Port()
 	if a.host != "" {
 		if !validHost(a.host) {
-			return &ConfigError{"WithAddress", "has the host " + quote(a.host) + ", which is not a valid host name or IP address"}
+			return &ConfigError{"WithAddress", "has a host that is not a valid host name or IP address"}
 		}
 		host, port, u.Opaque = a.host, "", ""
 	}
@@ -67,7 +64,7 @@ func (a address) replaceIn(u *url.URL) error {
 	}
 	path, err := url.Parse(a.path)
 	if err != nil || path.Host != "" || path.Scheme != "" {
-		return &ConfigError{"WithAddress", "has the path " + quote(a.path) + ", which is not a valid URL path"}
+		return &ConfigError{"WithAddress", "has a path that is not a valid URL path"}
 	}
 	u.Path, u.RawPath, u.RawQuery, u.Fragment = path.Path, path.RawPath, path.RawQuery, ""
 	if u.Path != "" && u.Path[0] != '/' {
@@ -83,6 +80,8 @@ func (a address) replaceIn(u *url.URL) error {
 // continues a sentence whose subject is the URL.
 func checkURL(u *url.URL) error {
 	switch {
+	case u.Scheme != "http" && u.Scheme != "https" && strings.Contains(u.Opaque, "@"): // the scheme is a user name
+		return errors.New("has no scheme; it must be http or https")
 	case u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("has the scheme %s; it must be http or https", quote(u.Scheme))
 	case u.Hostname() == "":

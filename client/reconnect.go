@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
-	"net/url"
 	"time"
 )
 
@@ -182,22 +181,6 @@ func (s *Session) wait(f *Failure) error {
 		s.tries.attempts--
 	}
 	return s.stopError()
-}
-
-// withoutURL returns err with the host only in place of the URL of a [*url.Error],
-// because the path and the query may hold a secret.
-func withoutURL(err error) error {
-	urlErr, ok := errors.AsType[*url.Error](err)
-	if !ok {
-		return err
-	}
-	short := *urlErr
-	if u, parseErr := url.Parse(urlErr.URL); parseErr == nil {
-		short.URL = (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
-	} else {
-		short.URL = "" // it cannot be told what is secret
-	}
-	return &short
 }
 
 // delay returns how long to wait before the next attempt, which follows one that ended
