@@ -348,6 +348,9 @@ func (c *Client) open(ctx context.Context, url string, options []Option, either 
 	}
 	s := newSession(ctx, call)
 	s.http = c.http
+	if either {
+		setDefaultField(call.header, "Accept", "application/json, "+contentType) // as MCP asks for
+	}
 	s.requests = newRequestSource(s.ctx, call)
 	s.either = either
 	keep := false
@@ -359,6 +362,7 @@ func (c *Client) open(ctx context.Context, url string, options []Option, either 
 	err = s.connect(nil)
 	s.either = false
 	if err == errEnd { //nolint:errorlint // never wrapped, as errResponse
+		s.endWith(errEnd)
 		err = nil
 	}
 	keep = err == nil || err == errResponse //nolint:errorlint // see above

@@ -19,8 +19,7 @@ func (s *Session) open() (*Failure, error) {
 	cfg := &s.call.cfg
 	id, ok := lastEventIDValue(s.dec.LastEventID(), cfg.MaxLastEventID)
 	if !ok && s.dec.LastEventID() != s.unsentID {
-		s.unsentID = s.dec.LastEventID() // the next attempt goes on without it
-		return &Failure{Err: &LastEventIDError{s.unsentID, cfg.MaxLastEventID}, permanent: true}, nil
+		return s.idFailure(s.dec.LastEventID()), nil
 	}
 
 	c := &conn{idle: cfg.IdleTimeout, event: cfg.EventTimeout}
@@ -36,7 +35,10 @@ func (s *Session) open() (*Failure, error) {
 
 	req, err := s.requests.next(c.guarded(c.ctx, &s.requests.idempotent), id)
 	if err != nil {
-		return &Failure{Err: err, permanent: true}, nil
+		return &Failure{Err: notEOF(err), permanent: true}, nil
+	}
+	if f := s.checkRequest(req); f != nil {
+		return f, nil
 	}
 	stopTimer := func() bool { return true }
 	if cfg.OpenTimeout > 0 {
@@ -57,8 +59,16 @@ func (s *Session) open() (*Failure, error) {
 		return &Failure{Err: err}, nil
 	}
 	stopTimer()
+	if err := context.Cause(c.ctx); err != nil { // OpenTimeout has passed, or the connection was given up
+		_ = resp.Body.Close()
+		return &Failure{Err: err, Response: resp}, nil
+	}
 	if f := s.checkResponse(c, resp); f != nil {
 		opened = s.either // the caller may get the response
+		if s.either && resp.StatusCode/100 == 2 {
+			s.setConn(nil, resp)
+			return nil, errResponse
+		}
 		return f, nil
 	}
 	if cfg.KeepRedirect {
@@ -69,10 +79,6 @@ func (s *Session) open() (*Failure, error) {
 		s.complete = true
 		s.setConn(nil, resp)
 		return nil, errEnd
-	}
-	if err := context.Cause(c.ctx); err != nil { // OpenTimeout has passed, or the session was closed
-		_ = resp.Body.Close()
-		return &Failure{Err: err, Response: resp}, nil
 	}
 
 	opened = true
@@ -88,32 +94,6 @@ func (s *Session) open() (*Failure, error) {
 		cfg.OnOpen(resp)
 	}
 	return nil, nil
-}
-
-// checkResponse returns a Failure if resp does not open a stream, with what arrives of its
-// body soon. In a call of Client.Do it leaves the body alone, because the caller may get it.
-func (s *Session) checkResponse(c *conn, resp *http.Response) *Failure {
-	if resp.StatusCode == http.StatusNoContent && !s.either {
-		return nil
-	}
-	err := s.call.cfg.CheckResponse(resp)
-	if err == nil {
-		return nil
-	}
-	f := &Failure{Err: err, Response: resp}
-	if _, ok := errors.AsType[*StatusError](err); !ok {
-		f.permanent = true
-	}
-	if s.either {
-		f.discard = func() {
-			c.cancel(nil)
-			_ = resp.Body.Close()
-		}
-	} else {
-		f.Body, f.Partial = readRefusal(resp, func() { c.cancel(errRefusal) })
-		_ = resp.Body.Close()
-	}
-	return f
 }
 
 // avoidUsedConnections makes the later requests of the session use connections that no

@@ -13,9 +13,14 @@ import (
 // stream. Otherwise it returns the response as it is, with any status, also 204; the caller
 // must close its body. Exactly one of the three results is not nil.
 //
-// Do makes further attempts as [Client.Session] does. If Config.OnFailure, or else
-// [DefaultDecision], retries after a response, Do closes that response and tries again.
-// After the last attempt Do returns the response.
+// A response with status 2xx that is not a stream is returned at once. After another
+// response, Do makes further attempts as [Client.Session] does: if Config.OnFailure, or
+// else [DefaultDecision], retries, Do closes the response and tries again. After the last
+// attempt, and if OnFailure decides Stop(nil), Do returns the response.
+//
+// ctx and the caller's Transport apply until the body is closed, but Config.OpenTimeout
+// and the Timeout of the http.Client apply only until the header has arrived. By default
+// the request accepts application/json and text/event-stream.
 //
 // The error is an [*Error] if the server could not be reached or OnFailure stopped the
 // session with an error, a [*ConfigError] if url or an option is invalid, or an error that
@@ -33,11 +38,19 @@ func (c *Client) Do(ctx context.Context, url string, options ...Option) (*Sessio
 	return s, nil, nil
 }
 
-// sessionBody is the body of a response that the caller gets in place of the session.
-// Closing it releases what the session has used.
+// sessionBody is the body of a response that the caller gets in place of the session. Its
+// end, or closing it, releases what the session has used.
 type sessionBody struct {
 	io.ReadCloser
 	session *Session
+}
+
+func (b *sessionBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.session.cancel(ErrClosed)
+	}
+	return n, err
 }
 
 func (b *sessionBody) Close() error {

@@ -174,8 +174,9 @@ func (e *AttemptsError) Error() string {
 func (e *AttemptsError) Unwrap() error { return e.Err }
 
 // LastEventIDError reports that the client cannot resume, because no request can carry
-// the last event id that the stream has set. If Config.OnFailure decides to retry, the
-// client connects without a Last-Event-ID.
+// the last event id, which the stream or OnRequest has set. No attempt was made. If
+// Config.OnFailure decides to retry, the client connects without a Last-Event-ID, and the
+// server may leave out events.
 type LastEventIDError struct {
 	ID    string
 	Limit int // Config.MaxLastEventID

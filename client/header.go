@@ -5,6 +5,7 @@ package client
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -33,6 +34,11 @@ func validFieldValue(value string) bool {
 		}
 	}
 	return true
+}
+
+// allValid reports whether each of values is allowed as the value of a header field.
+func allValid(values []string) bool {
+	return !slices.ContainsFunc(values, func(value string) bool { return !validFieldValue(value) })
 }
 
 // validToken reports whether name is a token, as the name of a header field and a method

@@ -16,7 +16,8 @@ import (
 type Option func(*call) error
 
 // WithConfig calls edit to change the client's [Config] for this session only. edit gets
-// a copy, with defaults in place of zero values except OpenTimeout's.
+// a copy with defaults in place of zero values. Only OpenTimeout is zero in it, unless the
+// http.Client has a Timeout, because its default depends on the request.
 func WithConfig(edit func(*Config)) Option {
 	return func(c *call) error {
 		edit(&c.cfg)
@@ -32,10 +33,11 @@ func WithMethod(method string) Option {
 	}
 }
 
-// WithHeader adds a header field to the request. It may be used several times. Accept
-// and Cache-Control replace the client's own values, text/event-stream and no-cache.
-// Last-Event-ID does what [WithLastEventID] does, Host sets the request's Host, and of
-// several Content-Types the last counts.
+// WithHeader adds a header field to the request. It may be used several times. Accept,
+// Accept-Encoding and Cache-Control replace the client's own values: text/event-stream (for
+// [Client.Do] also application/json), identity and no-cache. Last-Event-ID does what
+// [WithLastEventID] does, Host sets the request's Host, and of several Content-Types the
+// last counts.
 func WithHeader(key, value string) Option {
 	return func(c *call) error {
 		if !validToken(key) {
@@ -114,6 +116,7 @@ type call struct {
 // timeout the Timeout of its http.Client. The error is a [*ConfigError].
 func newCall(cfg Config, timeout time.Duration, rawURL string, options []Option) (*call, error) {
 	c := &call{cfg: cfg, header: make(http.Header)}
+	setDefault(&c.cfg.OpenTimeout, timeout)
 	if err := c.apply(options); err != nil {
 		return nil, err
 	}

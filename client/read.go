@@ -18,8 +18,10 @@ import (
 // of ctx. If it is not, nothing can interrupt a Read of body that waits, not even
 // IdleTimeout.
 //
-// Read ignores the options that shape requests and reconnections. If another option is
-// invalid, Incoming ends with its error.
+// Read ignores the options that shape requests and reconnections. Config.OnFailure is
+// called when body has ended, except after a terminal event: the Failure is Final, and a
+// decision to retry counts as Stop(nil). If another option is invalid, Incoming ends with
+// its error.
 func Read(ctx context.Context, body io.Reader, options ...Option) *Session {
 	return read(ctx, nil, body, options)
 }
@@ -27,9 +29,14 @@ func Read(ctx context.Context, body io.Reader, options ...Option) *Session {
 // ReadResponse returns a session that reads the body of a response that the caller has
 // received, for example from an SDK. It does what [Read] does, and errors have the
 // response. If Config.CheckResponse refuses the response, Incoming ends with an [*Error]
-// as [Client.Session] would return it. A response with status 204 has no events.
+// as [Client.Session] would return it; ReadResponse itself then waits for the body, for at
+// most half a second. A response with status 204 has no events.
 func ReadResponse(ctx context.Context, resp *http.Response, options ...Option) *Session {
-	s := read(ctx, resp, resp.Body, options)
+	body := resp.Body
+	if body == nil {
+		body = http.NoBody
+	}
+	s := read(ctx, resp, body, options)
 	if s.err != nil {
 		return s
 	}
@@ -38,7 +45,11 @@ func ReadResponse(ctx context.Context, resp *http.Response, options ...Option) *
 		return s
 	}
 	if f := s.checkResponse(s.conn, resp); f != nil {
-		s.endWith(s.failureError(f, f.Err))
+		why := ErrClosed // if OnFailure panics
+		defer func() { s.endWith(why) }()
+		if why = s.stopError(); why == nil {
+			why = s.afterOnlyConnection(f)
+		}
 	}
 	return s
 }

@@ -6,10 +6,12 @@ package client
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // redirectCheck returns the CheckRedirect of a session's http.Client. It refuses a URL
@@ -37,8 +39,36 @@ func redirectCheck(check func(*http.Request, []*http.Request) error) func(*http.
 		}
 		req.Close = via[0].Close // as net/http does not
 		markRedirect(req, via)
-		return check(req, via)
+		if err := check(req, via); err != nil {
+			return err
+		}
+		if resp := req.Response; resp != nil && resp.Body != nil {
+			resp.Body = &redirectBody{ReadCloser: resp.Body}
+		}
+		return nil
 	}
+}
+
+// redirectBody is the body of a redirect. net/http reads up to 2 KiB of it before it
+// follows the redirect, so that the connection can be used again. That must not take
+// longer than refusalTime, because the server may keep the body open.
+type redirectBody struct {
+	io.ReadCloser
+	timer *time.Timer
+}
+
+func (b *redirectBody) Read(p []byte) (int, error) {
+	if b.timer == nil {
+		b.timer = time.AfterFunc(refusalTime, func() { _ = b.ReadCloser.Close() })
+	}
+	return b.ReadCloser.Read(p)
+}
+
+func (b *redirectBody) Close() error {
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	return b.ReadCloser.Close()
 }
 
 // followRedirects makes later requests go to the URL that redirects led the request of

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync/atomic"
 )
@@ -39,7 +40,7 @@ func newRequestSource(ctx context.Context, c *call) *requestSource {
 		panic("client: " + err.Error()) // the method has been checked
 	}
 	setDefaultField(c.header, "Accept", contentType)
-	setDefaultField(c.header, "Cache-Control", "no-cache") // what browsers send for the cache mode no-store
+	setDefaultField(c.header, "Cache-Control", "no-cache") // browsers also send Pragma, which only caches of HTTP/1.0 heed
 	if !c.cfg.AcceptGzip {
 		setDefaultField(c.header, "Accept-Encoding", "identity")
 	}
@@ -84,6 +85,60 @@ func (s *requestSource) next(ctx context.Context, lastID string) (*http.Request,
 	}
 	s.idempotent.Store(repeatable(req))
 	return req, nil
+}
+
+// checkRequest returns a Failure if OnRequest has made req one that net/http would refuse
+// to send, and closes its body then. If the Failure for the same Last-Event-ID did not end
+// the session before, checkRequest removes that header instead.
+func (s *Session) checkRequest(req *http.Request) (f *Failure) {
+	defer func() {
+		if f != nil && req.Body != nil {
+			_ = req.Body.Close()
+		}
+	}()
+	if err := sendable(req); err != nil {
+		return &Failure{Err: fmt.Errorf("client: OnRequest set %w", err), permanent: true}
+	}
+	for _, id := range req.Header[lastEventID] {
+		if len(id) <= s.call.cfg.MaxLastEventID && validFieldValue(id) {
+			continue
+		}
+		if id != s.unsentID {
+			return s.idFailure(id)
+		}
+		req.Header.Del(lastEventID)
+	}
+	return nil
+}
+
+// sendable returns an error if req has a part, other than its Last-Event-ID, that no
+// request can have. The error says what that part is, and does not repeat its secrets.
+func sendable(req *http.Request) error {
+	if req.URL == nil {
+		return errors.New("no URL")
+	}
+	if err := checkURL(req.URL); err != nil {
+		return fmt.Errorf("a URL that %w", err)
+	}
+	if req.Method != "" && !validToken(req.Method) {
+		return fmt.Errorf("the method %s, which is not a valid HTTP method", quote(req.Method))
+	}
+	for name, values := range req.Header {
+		if !validToken(name) {
+			return fmt.Errorf("a header with the name %s, which is not a valid header name", quote(name))
+		}
+		if name != lastEventID && !allValid(values) {
+			return fmt.Errorf("a value of the header %s that has control characters", clip(name))
+		}
+	}
+	return nil
+}
+
+// idFailure returns the Failure of a request that was not made, because it cannot carry
+// the last event id. The next request goes without it.
+func (s *Session) idFailure(id string) *Failure {
+	s.unsentID = id
+	return &Failure{Err: &LastEventIDError{id, s.call.cfg.MaxLastEventID}, permanent: true}
 }
 
 var errNoBody = errors.New("client: the body cannot be sent again: it must be a *bytes.Reader, *bytes.Buffer or *strings.Reader, or OnRequest must set another")

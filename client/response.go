@@ -4,6 +4,8 @@
 package client
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -13,9 +15,9 @@ import (
 )
 
 // CheckResponse is the default value of Config.CheckResponse. It returns nil if resp
-// opens a stream (WHATWG HTML §9.2.2): it has status 200, the Content-Type
-// text/event-stream, and no Content-Encoding. Otherwise it returns a [*StatusError] or
-// [*ContentError].
+// opens a stream (WHATWG HTML §9.2.2): it has status 200, no Content-Encoding, and the
+// Content-Type text/event-stream. Otherwise it returns a [*StatusError] or [*ContentError],
+// about the first of the three that is missing.
 func CheckResponse(resp *http.Response) error {
 	if resp.StatusCode != http.StatusOK {
 		err := &StatusError{Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header), redirected: changedMethod(resp)}
@@ -25,12 +27,13 @@ func CheckResponse(resp *http.Response) error {
 		}
 		return err
 	}
-	if value := resp.Header.Get("Content-Type"); mediaType(value) != contentType {
-		return &ContentError{"Content-Type", value}
-	}
-	// A Transport that decompresses the body removes the header.
+	// A Transport that decompresses the body removes the header. The type comes last, so that
+	// a Config.CheckResponse that allows another type can still rely on the rest.
 	if value := resp.Header.Get("Content-Encoding"); value != "" && mediaType(value) != "identity" {
 		return &ContentError{"Content-Encoding", value}
+	}
+	if value := resp.Header.Get("Content-Type"); mediaType(value) != contentType {
+		return &ContentError{"Content-Type", value}
 	}
 	return nil
 }
@@ -61,17 +64,65 @@ const (
 	refusalTime = 500 * time.Millisecond
 )
 
-// readRefusal reads the body of resp, at most maxRefusal bytes, until stop is called after
-// refusalTime. stop must end a Read of the body that waits. partial reports that the body
-// goes on.
+// checkResponse returns a Failure if resp does not open a stream, with what arrives of its
+// body soon. In a call of Client.Do it leaves the body alone, because the caller may get it.
+func (s *Session) checkResponse(c *conn, resp *http.Response) *Failure {
+	check := s.call.cfg.CheckResponse
+	if resp.StatusCode == http.StatusNoContent {
+		if !s.either {
+			return nil
+		}
+		check = CheckResponse
+	}
+	err := notEOF(check(resp))
+	if err == nil {
+		return nil
+	}
+	f := &Failure{Err: err, Response: resp}
+	if _, ok := errors.AsType[*StatusError](err); !ok {
+		f.permanent = true
+	}
+	read := func() {
+		f.Body, f.Partial = readRefusal(resp, func() { c.cancel(errRefusal) })
+		c.cancel(nil)
+	}
+	if !s.either {
+		read()
+		return f
+	}
+	f.discard = func() {
+		read()
+		f.Response = newError(resp, f.Body, nil).Response
+	}
+	return f
+}
+
+// notEOF returns err, which a hook has returned, in a form that does not look like the
+// orderly end of a stream.
+func notEOF(err error) error {
+	if inOrder(err) {
+		return fmt.Errorf("unexpected %w", err)
+	}
+	return err
+}
+
+// readRefusal reads the body of resp for at most refusalTime, and at most maxRefusal bytes
+// of it. Then it calls stop, if the body goes on, and closes the body. partial reports that
+// the body goes on, or broke off.
 func readRefusal(resp *http.Response, stop func()) (body []byte, partial bool) {
-	timer := time.AfterFunc(refusalTime, stop)
-	defer timer.Stop()
+	defer resp.Body.Close()
+	timer := time.AfterFunc(refusalTime, func() {
+		stop()
+		_ = resp.Body.Close() // for a Transport whose body does not heed the context
+	})
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxRefusal+1))
 	if len(body) > maxRefusal {
+		timer.Stop()
+		stop()
 		return body[:maxRefusal], true
 	}
-	return body, err != nil
+	late := !timer.Stop() // net/http may report the end of a body that is closed meanwhile
+	return body, err != nil || late
 }
 
 // mediaType returns a Content-Type in lower case and without its parameters.

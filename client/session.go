@@ -22,8 +22,8 @@ import (
 // Session represents one event stream, read from as many connections as it takes.
 // [Client.SSE], [Client.Session] and [Read] make one.
 //
-// Close, Reconnect and Call may be called from any goroutine. The other methods may be called only
-// from the goroutine that reads.
+// Close, Reconnect and Call may be called from any goroutine. The other methods may be
+// called only from the goroutine that reads.
 type Session struct {
 	http     *http.Client // nil for a session of Read
 	call     *call
@@ -74,7 +74,8 @@ func (s *Session) Incoming() iter.Seq2[Event, error] {
 }
 
 // Call returns the latest response. The caller must not read its body, because that
-// would take data from the session. Call returns nil for a session of [Read].
+// would take data from the session. Call returns nil for a session of [Read], and the
+// response of [ReadResponse].
 func (s *Session) Call() *http.Response {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,57 +94,6 @@ func (s *Session) Silent() bool { return s.silent }
 // Retry returns the reconnection time that the stream has set with its last retry field,
 // and whether it has set one.
 func (s *Session) Retry() (reconnectionTime time.Duration, ok bool) { return s.dec.Retry() }
-
-// Reconnect makes the session give up its connection, or its wait for one, and connect
-// again at once, for example after the network has changed. The session keeps its last
-// event id, its reconnection time and its count of attempts. The reconnection counts
-// neither as an attempt nor as a failure, so OnFailure and OnRetry are not called.
-//
-// Reconnect does not wait for the new connection. It returns an error, and does nothing,
-// if the session has ended, if it is a session of [Read], or if Config.Resend does not
-// allow another request.
-func (s *Session) Reconnect() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.err != nil || s.ctx.Err() != nil:
-		return ErrClosed
-	case s.http == nil:
-		return &ConfigError{"Reconnect", "needs a session of Client.SSE, Client.Session or Client.Do"}
-	case !s.mayResend():
-		return &ConfigError{"Reconnect", "must be allowed to send the request again; see Config.Resend"}
-	}
-	s.reconnect = true
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-	for _, c := range []*conn{s.conn, s.opening} {
-		if c != nil {
-			c.cancel(errReconnect)
-		}
-	}
-	if s.conn != nil {
-		s.conn.close()
-	}
-	return nil
-}
-
-// takeReconnect reports whether Reconnect was called since the last time.
-func (s *Session) takeReconnect() bool {
-	s.mu.Lock()
-	was := s.reconnect
-	s.reconnect = false
-	select {
-	case <-s.wake:
-	default:
-	}
-	s.mu.Unlock()
-	if was {
-		s.avoidUsedConnections() // the dead one may still be open
-	}
-	return was
-}
 
 // Close ends the session and its connection at once, whatever the session is doing. An
 // Incoming loop in another goroutine ends with [ErrClosed]. Close may be called more
@@ -222,10 +172,12 @@ func (s *Session) afterDecode(ev *Event, err error) error {
 		return cmp.Or(s.reconnectAfter(err), errAgain)
 	}
 	if s.silent = s.dec.Silent(); !s.silent {
-		s.conn.gotEvent()
-		if !s.hadEvent.Load() {
-			s.hadEvent.Store(true)
+		if !s.hadEvent.Load() && !s.takeFirstEvent() {
+			*ev = Event{}
+			s.dec.Reset(nil, s.tries.resumedAfter) // the server sends the event again
+			return cmp.Or(s.reconnectAfter(errReconnect), errAgain)
 		}
+		s.conn.gotEvent()
 	}
 	if s.buffer.policy != Off {
 		s.buffer.markHandedOut(s.dec.InputOffset())
@@ -239,12 +191,15 @@ func (s *Session) afterDecode(ev *Event, err error) error {
 // takeUnfinished sets ev to the event that the end of the stream has cut off, if that is
 // the terminal one. Some servers do not write the blank line after it.
 func (s *Session) takeUnfinished(ev *Event) bool {
-	terminal := s.call.cfg.Terminal
-	if terminal == nil {
+	terminal, rest := s.call.cfg.Terminal, string(s.dec.Rest())
+	if terminal == nil || rest == "" || len(rest) >= event.MaxRest {
 		return false
 	}
+	if !strings.HasSuffix(rest, "\n") && !strings.HasSuffix(rest, "\r") && !s.endIsKnown() {
+		return false // the line may be cut off too
+	}
 	var dec event.Decoder
-	dec.Reset(strings.NewReader(string(s.dec.Rest())+"\n\n"), s.dec.LastEventID())
+	dec.Reset(strings.NewReader(rest+"\n\n"), s.dec.LastEventID())
 	last, err := dec.Decode()
 	if err != nil || !terminal(last) {
 		return false
@@ -252,6 +207,13 @@ func (s *Session) takeUnfinished(ev *Event) bool {
 	*ev, s.silent, s.complete = last, false, true
 	s.dec.Reset(nil, dec.LastEventID())
 	return true
+}
+
+// endIsKnown reports whether the protocol shows the end of the response, so that a lost
+// connection does not look like it. HTTP/1 without a length and without chunks does not.
+func (s *Session) endIsKnown() bool {
+	resp := s.Call()
+	return resp != nil && (resp.ProtoMajor >= 2 || resp.ContentLength >= 0 || len(resp.TransferEncoding) > 0 || resp.Uncompressed)
 }
 
 // reconnectAfter drops the connection after a read has ended with err. It reconnects if
@@ -277,10 +239,26 @@ func (s *Session) reconnectAfter(err error) error {
 		f.Err = fmt.Errorf("stream broke off: %w", err)
 	}
 	if s.http == nil {
-		return s.finalError(f, false)
+		return s.afterOnlyConnection(f)
 	}
 	s.tries.connectionLost(c, s.call.cfg.ReconnectionTime)
 	return s.connect(f)
+}
+
+// afterOnlyConnection returns what a session of Read ends with after f.
+func (s *Session) afterOnlyConnection(f *Failure) error {
+	f.Final = true
+	shown := *f
+	if f.Response != nil {
+		shown.Response = newError(f.Response, f.Body, nil).Response
+	}
+	switch decision := s.call.cfg.OnFailure(shown); {
+	case decision.action == actEnd:
+		return errEnd
+	case decision.action == actStop && decision.err != nil:
+		return s.failureError(f, decision.err)
+	}
+	return s.finalError(f, false)
 }
 
 // stopError returns what the session ends with if it was closed or the caller's context
@@ -328,25 +306,6 @@ func (s *Session) endWith(err error) {
 	s.reading = false
 	if s.err == nil {
 		s.err = err
-	}
-}
-
-// setOpening makes c the connection that is being opened, or says that there is none if c
-// is nil. An earlier call of Reconnect has its effect with c.
-func (s *Session) setOpening(c *conn) {
-	s.mu.Lock()
-	s.opening = c
-	was := s.reconnect && c != nil
-	if c != nil {
-		s.reconnect = false
-		select {
-		case <-s.wake:
-		default:
-		}
-	}
-	s.mu.Unlock()
-	if was {
-		s.avoidUsedConnections()
 	}
 }
 
