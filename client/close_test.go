@@ -87,6 +87,8 @@ func closePhases() map[string]closePhase {
 		}},
 		"before the head": {step: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, unopened: true},
 		"in the body of a refusal": {step: func(w http.ResponseWriter, r *http.Request) {
+			bubbleStart := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+			time.Sleep(time.Until(bubbleStart.Add(closeAt - 250*time.Millisecond))) // the client reads the body for 500 ms
 			w.WriteHeader(http.StatusServiceUnavailable)
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()

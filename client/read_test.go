@@ -314,7 +314,6 @@ func TestReadIgnoresOptionsOfRequests(t *testing.T) {
 			cfg.OnOpen = func(*http.Response) { called() }
 			cfg.OnRetry = func(client.Failure) { called() }
 			cfg.OnRequest = func(*http.Request) error { called(); return nil }
-			cfg.OnFailure = func(client.Failure) client.Decision { called(); return client.Retry() }
 		}))
 	events, err := collect(s)
 	require.NoError(t, err)
@@ -352,7 +351,7 @@ func TestReadBoundsEvents(t *testing.T) {
 	require.EqualError(t, err, "client: event: line larger than 50 bytes")
 	var e *client.Error
 	require.ErrorAs(t, err, &e)
-	require.Equal(t, "data: a\n\n", string(e.Body))
+	require.Equal(t, "data: a\n\ndata: "+strings.Repeat("x", 100)+"\n\ndata: b\n\n", string(e.Body))
 }
 
 // A second loop at the same time gets an error, because the two would each get parts of

@@ -161,7 +161,7 @@ func requireNoSecrets(t *testing.T, hop redirectHop) {
 	t.Helper()
 	want := http.Header{
 		"Accept":          {"text/event-stream"},
-		"Accept-Encoding": {"gzip"},
+		"Accept-Encoding": {"identity"},
 		"Cache-Control":   {"no-cache"},
 	}
 	for key, value := range impersonalHeader {

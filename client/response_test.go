@@ -256,9 +256,10 @@ func TestGzipThatTheTransportAskedForOpens(t *testing.T) {
 		}
 	}), func(t *testing.T, srv *httptest.Server) {
 		t.Helper()
-		events, err := collect(session(t, install(srv.Client(), client.Config{}), srv.URL))
+		events, err := collect(session(t, install(srv.Client(), client.Config{AcceptGzip: true}), srv.URL))
 		require.NoError(t, err)
 		require.Equal(t, []string{"0", "1", "2"}, dataOf(events))
+		require.EqualError(t, refusal(t, install(srv.Client(), client.Config{}), srv.URL), "client: expected status 200 but was 406", "by default")
 	})
 }
 
