@@ -397,7 +397,7 @@ func TestBufferSurvivesAHugeEventThatBreaksOff(t *testing.T) {
 		var e *client.Error
 		require.ErrorAs(t, err, &e)
 		want := "data: a\n\ndata: " + strings.Repeat("x", event.MaxRest-len("data: "))
-		assert.True(t, want == string(e.Body), "%v: %d bytes", policy, len(e.Body))
+		assert.True(t, bytes.Equal([]byte(want), e.Body), "%v: %d bytes", policy, len(e.Body))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -51,9 +52,7 @@ func TestDo(t *testing.T) {
 			var l requestLog
 			overEach(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				l.add(r)
-				for key, values := range tt.header {
-					w.Header()[key] = values
-				}
+				maps.Copy(w.Header(), tt.header)
 				if tt.status != 204 {
 					w.Header().Set("Content-Length", strconv.Itoa(len(tt.body)))
 				}
@@ -74,7 +73,7 @@ func TestDo(t *testing.T) {
 				}
 				body, err := io.ReadAll(resp.Body)
 				require.NoError(t, err)
-				require.True(t, tt.body == string(body), "got %d bytes", len(body))
+				require.True(t, bytes.Equal([]byte(tt.body), body), "got %d bytes", len(body))
 				require.NoError(t, resp.Body.Close())
 				require.NoError(t, resp.Body.Close())
 				want := 1
@@ -166,14 +165,17 @@ func TestDoAsksOnFailure(t *testing.T) {
 		check    func(t *testing.T, s *client.Session, resp *http.Response, err error)
 	}{
 		"default": {client.Decision{}, func(t *testing.T, _ *client.Session, resp *http.Response, _ error) {
+			t.Helper()
 			body, err := io.ReadAll(resp.Body)
 			require.NoError(t, err)
 			require.Equal(t, "none\n", string(body))
 		}},
 		"stop": {client.Stop(nil), func(t *testing.T, _ *client.Session, resp *http.Response, _ error) {
+			t.Helper()
 			require.Equal(t, 404, resp.StatusCode)
 		}},
 		"stop with an error": {client.Stop(own), func(t *testing.T, s *client.Session, resp *http.Response, err error) {
+			t.Helper()
 			require.ErrorIs(t, err, own)
 			require.Nil(t, resp)
 			require.Nil(t, s)
@@ -183,6 +185,7 @@ func TestDoAsksOnFailure(t *testing.T) {
 			require.Equal(t, 404, e.Response.StatusCode)
 		}},
 		"end": {client.End(), func(t *testing.T, s *client.Session, _ *http.Response, err error) {
+			t.Helper()
 			require.NoError(t, err)
 			events, err := collect(s)
 			require.NoError(t, err)
@@ -223,12 +226,14 @@ func TestDoAsksOnFailure(t *testing.T) {
 func TestDoOfABodyThatGoesOn(t *testing.T) {
 	for name, leave := range map[string]func(t *testing.T, resp *http.Response, cancel context.CancelFunc){
 		"canceled": func(t *testing.T, resp *http.Response, cancel context.CancelFunc) {
+			t.Helper()
 			time.AfterFunc(50*time.Millisecond, cancel)
 			_, err := io.Copy(io.Discard, resp.Body)
 			require.ErrorIs(t, err, context.Canceled)
 			resp.Body.Close()
 		},
 		"closed": func(t *testing.T, resp *http.Response, _ context.CancelFunc) {
+			t.Helper()
 			_, err := io.ReadFull(resp.Body, make([]byte, 10))
 			require.NoError(t, err)
 			require.NoError(t, resp.Body.Close())
@@ -236,6 +241,7 @@ func TestDoOfABodyThatGoesOn(t *testing.T) {
 			require.Error(t, err)
 		},
 		"closed unread": func(t *testing.T, resp *http.Response, _ context.CancelFunc) {
+			t.Helper()
 			require.NoError(t, resp.Body.Close())
 		},
 		"broken off": func(_ *testing.T, _ *http.Response, cancel context.CancelFunc) { cancel() },
@@ -273,7 +279,7 @@ func TestDoLeavesNothingOnItsContext(t *testing.T) {
 	for range 5 {
 		_, resp, err := c.Do(ctx, srv.URL)
 		require.NoError(t, err)
-		_, err = io.ReadAll(resp.Body) //nolint:bodyclose // that is what the test is about
+		_, err = io.ReadAll(resp.Body)
 		require.NoError(t, err)
 	}
 	require.EqualValues(t, 5, ctx.everHung.Load())

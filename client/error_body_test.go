@@ -17,6 +17,9 @@ import (
 	"github.com/chi-sse/sse/event"
 )
 
+// quotaError is what some LLM APIs send in place of a stream.
+const quotaError = `{"error":"quota"}`
+
 // bodyModel returns what Error.Body should hold after stream, under each policy.
 func bodyModel(t testing.TB, policy client.BufferPolicy, stream string) (body string, events int) {
 	t.Helper()
@@ -89,13 +92,13 @@ func TestErrorBodyOfAStreamThatIsCutAtAnyByte(t *testing.T) {
 // A stream that has no event is an orderly end by default. OnFailure can tell it from one
 // that has.
 func TestStreamWithoutAnEventIsFindable(t *testing.T) {
-	overEach(t, streamOf(`{"error":"quota"}`), func(t *testing.T, srv *httptest.Server) {
+	overEach(t, streamOf(quotaError), func(t *testing.T, srv *httptest.Server) {
 		t.Helper()
 		_, err := collect(session(t, install(srv.Client(), client.Config{}), srv.URL))
 		require.NoError(t, err)
 		noEvent := errors.New("no event stream")
 		c := install(srv.Client(), client.Config{OnFailure: func(f client.Failure) client.Decision {
-			if f.Err == io.EOF && f.Events == 0 && len(f.Body) > 0 { //nolint:errorlint // the end itself
+			if f.Err == io.EOF && f.Events == 0 && len(f.Body) > 0 {
 				return client.Stop(noEvent)
 			}
 			return client.DefaultDecision(f)
@@ -104,7 +107,7 @@ func TestStreamWithoutAnEventIsFindable(t *testing.T) {
 		require.ErrorIs(t, err, noEvent)
 		var e *client.Error
 		require.ErrorAs(t, err, &e)
-		require.Equal(t, `{"error":"quota"}`, string(e.Body))
+		require.JSONEq(t, quotaError, string(e.Body))
 	})
 }
 

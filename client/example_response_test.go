@@ -99,7 +99,7 @@ func ExampleSession_Reconnect() {
 		if events++; events == 2 {
 			break
 		}
-		go s.Reconnect()
+		go func() { _ = s.Reconnect() }() // an error says that the session has ended
 	}
 	// Output:
 	// after ""

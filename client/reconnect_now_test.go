@@ -50,7 +50,6 @@ func TestReconnectInEachState(t *testing.T) {
 						if len(asked) == 1 {
 							return client.RetryIn(0)
 						}
-						f.Final = false
 						return client.Retry()
 					}})
 					if strings.HasPrefix(name, "waiting") {
@@ -87,8 +86,7 @@ func TestReconnectInTheBlock(t *testing.T) {
 	for protocol, protocols := range closeProtocols() {
 		t.Run(protocol, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var stream func(w http.ResponseWriter, r *http.Request)
-				stream = func(w http.ResponseWriter, r *http.Request) {
+				stream := func(w http.ResponseWriter, r *http.Request) {
 					from, _ := strconv.Atoi(r.Header.Get("Last-Event-ID"))
 					var text strings.Builder
 					for i := from + 1; i <= from+3; i++ {
@@ -259,7 +257,7 @@ func TestReconnectWhileTheFirstEventArrives(t *testing.T) {
 						require.NoError(t, s.Reconnect())
 					}
 				}}
-				return &http.Response{StatusCode: 200, Header: testkit.Header("Content-Type", "text/event-stream"), Body: body, Request: r}, nil
+				return &http.Response{StatusCode: http.StatusOK, Header: testkit.Header("Content-Type", "text/event-stream"), Body: body, Request: r}, nil
 			})}
 			s = session(t, install(hc, client.Config{}), "http://reconnect.test/", append(tt.options, client.WithLastEventID("0"))...)
 			events, err := collect(s)

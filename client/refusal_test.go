@@ -119,7 +119,7 @@ func TestRefusalWhoseBodyDoesNotHeedTheContext(t *testing.T) {
 	defer w.Close()
 	go func() { _, _ = io.WriteString(w, "wait") }()
 	hc := &http.Client{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: 404, Header: http.Header{}, Body: r, Request: req}, nil
+		return &http.Response{StatusCode: http.StatusNotFound, Header: http.Header{}, Body: r, Request: req}, nil
 	})}
 	testkit.Within(t, func() {
 		err := refusal(t, install(hc, client.Config{}), "http://refusal.test/")
@@ -230,11 +230,11 @@ func TestReadAsksOnFailureAtItsEnd(t *testing.T) {
 			return client.Retry()
 		}
 	})
-	_, err := collect(client.Read(context.Background(), strings.NewReader(`{"error":"quota"}`), fails))
+	_, err := collect(client.Read(context.Background(), strings.NewReader(quotaError), fails))
 	require.ErrorIs(t, err, own)
 	var e *client.Error
 	require.ErrorAs(t, err, &e)
-	require.Equal(t, `{"error":"quota"}`, string(e.Body))
+	require.JSONEq(t, quotaError, string(e.Body))
 	require.Equal(t, io.EOF, told.Err)
 	require.True(t, told.Final)
 	require.Nil(t, told.Response)

@@ -5,7 +5,6 @@ package client_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -68,7 +67,7 @@ func TestErrorsAndLogsKeepTheSecretsOfAURL(t *testing.T) {
 		answer http.HandlerFunc
 		config func(*client.Config, *http.Client)
 	}{
-		"status":      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, nil},
+		"status":      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, nil},
 		"type":        {func(http.ResponseWriter, *http.Request) {}, nil},
 		"cut off":     {reconnectCut("data: a\n"), nil},
 		"reset":       {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, nil},
@@ -79,7 +78,7 @@ func TestErrorsAndLogsKeepTheSecretsOfAURL(t *testing.T) {
 		}},
 		"long wait": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "999999")
-			w.WriteHeader(503)
+			w.WriteHeader(http.StatusServiceUnavailable)
 		}, nil},
 		"redirect, scheme": {redirect("ftp://hunter2:hunter2@host/hunter2?hunter2"), nil},
 		"redirect, bad":    {redirect("http://[hunter2/hunter2?hunter2"), nil},
@@ -92,7 +91,7 @@ func TestErrorsAndLogsKeepTheSecretsOfAURL(t *testing.T) {
 		"OnRequest, bad":   {nil, setURL(func(u *url.URL) { u.Scheme = "ftp" })},
 		"OnRequest, host":  {nil, setURL(func(u *url.URL) { u.Host = "" })},
 		"OnRequest, raw":   {nil, setURL(func(u *url.URL) { u.Opaque = "hunter2 \n hunter2" })},
-		"certificate": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, func(_ *client.Config, hc *http.Client) {
+		"certificate": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, func(_ *client.Config, hc *http.Client) {
 			transport := new(http.Transport)
 			transport.ForceAttemptHTTP2 = true
 			hc.Transport = transport
@@ -100,7 +99,7 @@ func TestErrorsAndLogsKeepTheSecretsOfAURL(t *testing.T) {
 		}},
 		"a Transport with an http.Client": {silent, func(_ *client.Config, hc *http.Client) {
 			hc.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
-				_, err := new(http.Client).Get("http://hunter2@" + refused + "/hunter2") //nolint:bodyclose // there is none
+				_, err := new(http.Client).Get("http://hunter2@" + refused + "/hunter2")
 				return nil, err
 			})
 		}},
@@ -120,14 +119,14 @@ func TestErrorsAndLogsKeepTheSecretsOfAURL(t *testing.T) {
 					hc := *srv.Client()
 					if original, ok := hc.Transport.(*http.Transport); ok {
 						transport := original.Clone()
-						defer transport.CloseIdleConnections()
+						t.Cleanup(transport.CloseIdleConnections)
 						hc.Transport = transport
 					}
 					if tt.config != nil {
 						tt.config(&cfg, &hc)
 					}
 					ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
-					defer cancel()
+					t.Cleanup(cancel)
 					c := install(&hc, cfg)
 					var err error
 					if do {
@@ -205,5 +204,5 @@ func TestErrorOfAnUnreachableServerNamesTheHost(t *testing.T) {
 	var urlErr *url.Error
 	require.ErrorAs(t, err, &urlErr)
 	require.Equal(t, "http://"+addr, urlErr.URL)
-	require.False(t, errors.Is(err, io.EOF))
+	require.NotErrorIs(t, err, io.EOF)
 }

@@ -212,7 +212,7 @@ func (s *Session) takeUnfinished(ev *Event) bool {
 // endIsKnown reports whether the protocol shows the end of the response, so that a lost
 // connection does not look like it. HTTP/1 without a length and without chunks does not.
 func (s *Session) endIsKnown() bool {
-	resp := s.Call()
+	resp := s.Call() //nolint:bodyclose // it is the session's
 	return resp != nil && (resp.ProtoMajor >= 2 || resp.ContentLength >= 0 || len(resp.TransferEncoding) > 0 || resp.Uncompressed)
 }
 
