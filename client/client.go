@@ -124,8 +124,8 @@ type Config struct {
 	// MaxBackoff limits the wait after repeated failures. Each further failure doubles
 	// the wait, from the reconnection time up to MaxBackoff. If the reconnection time is
 	// longer than MaxBackoff, the wait stays at the reconnection time. A connection
-	// fails if it cannot be opened, or if it ends without having brought a byte, sooner
-	// than the wait before it was long. Default: 30 seconds.
+	// fails if it cannot be opened, or if it ends without having brought a byte before
+	// the reconnection time has passed. Default: 30 seconds.
 	MaxBackoff time.Duration
 
 	// Jitter lengthens each wait by a random share of it, between zero and Jitter, so

@@ -72,7 +72,7 @@ func TestIdleTimeout(t *testing.T) {
 			require.ErrorAs(t, err, &netErr)
 			require.True(t, netErr.Timeout())
 			require.NotErrorIs(t, err, context.Canceled)
-			require.EqualError(t, err, "client: no stream after 1 attempts (MaxReconnectionAttempts): nothing received for 10s (IdleTimeout)")
+			require.EqualError(t, err, "client: gave up after 1 attempt to reconnect (MaxReconnectionAttempts): nothing received for 10s (IdleTimeout)")
 			require.Equal(t, 2, l.requests())
 		})
 	})

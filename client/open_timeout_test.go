@@ -285,7 +285,7 @@ func TestOpenTimeout(t *testing.T) {
 				var timeout *client.TimeoutError
 				require.ErrorAs(t, err, &timeout)
 				require.Equal(t, client.TimeoutError{Option: "OpenTimeout", Limit: tt.limit}, *timeout)
-				require.EqualError(t, err, fmt.Sprintf("client: no stream after 1 attempts (MaxReconnectionAttempts): no response within %v (OpenTimeout)", tt.limit))
+				require.EqualError(t, err, fmt.Sprintf("client: gave up after 1 attempt to reconnect (MaxReconnectionAttempts): no response within %v (OpenTimeout)", tt.limit))
 				require.Equal(t, []time.Duration{0, tt.limit + 3*s}, l.times)
 				require.ErrorAs(t, l.retries[0].Err, &timeout)
 				require.Equal(t, 2*tt.limit+3*s, time.Since(l.start))

@@ -17,7 +17,6 @@ import (
 type tries struct {
 	attempts int           // attempts to reconnect, since an event last set them back
 	failures int           // failed connections in a row
-	waited   time.Duration // the wait before the current connection, or 0 for the first one
 	opened   time.Time     // when the current connection opened
 
 	resumedAfter string // the last event id when the current connection opened
@@ -34,13 +33,10 @@ func (t *tries) countEvents(c *conn, lastEventID string, idempotent bool) {
 }
 
 // connectionLost updates t after the connection c was lost. A connection that brought
-// anything, or that lasted longer than the wait before it, has not failed: many gateways
-// end a quiet stream after a fixed time.
+// anything, or that lasted at least the reconnection time, has not failed: many gateways end
+// a quiet stream after a fixed time.
 func (t *tries) connectionLost(c *conn, reconnectionTime time.Duration) {
-	if t.waited == 0 {
-		t.waited = reconnectionTime
-	}
-	if c.got || time.Since(t.opened) >= t.waited {
+	if c.got || time.Since(t.opened) >= reconnectionTime {
 		t.failures = 0
 	} else {
 		t.failures++
@@ -161,7 +157,6 @@ func (f *Failure) release() {
 func (s *Session) wait(f *Failure) error {
 	cfg := &s.call.cfg
 	s.tries.attempts++
-	s.tries.waited = f.Delay
 	level := slog.LevelWarn
 	if inOrder(f.Err) {
 		level = slog.LevelDebug
@@ -183,16 +178,21 @@ func (s *Session) wait(f *Failure) error {
 	return s.stopError()
 }
 
+// reconnectionTime returns the wait after a connection that has not failed.
+func (s *Session) reconnectionTime() time.Duration {
+	if retry, ok := s.dec.Retry(); ok {
+		return max(retry, s.call.cfg.MinRetry)
+	}
+	return s.call.cfg.ReconnectionTime
+}
+
 // delay returns how long to wait before the next attempt, which follows one that ended
 // with cause. WHATWG HTML §9.2.3, "reestablish the connection", leaves the backoff to
 // clients. asked is the longest wait that the server has asked for, or 0.
 func (s *Session) delay(cause error) (delay, asked time.Duration) {
 	cfg := &s.call.cfg
-	delay = cfg.ReconnectionTime
-	if retry, ok := s.dec.Retry(); ok {
-		asked = retry
-		delay = max(retry, cfg.MinRetry)
-	}
+	asked, _ = s.dec.Retry()
+	delay = s.reconnectionTime()
 	for i := 1; i < s.tries.failures && delay < cfg.MaxBackoff; i++ {
 		if delay > cfg.MaxBackoff/2 {
 			delay = cfg.MaxBackoff

@@ -63,13 +63,16 @@ func TestWaitsBetweenAttempts(t *testing.T) {
 		"the end after an event starts over":         {client.Config{}, steps{nil, nil, text(ev), nil, nil}, waits{3 * s, 6 * s, 3 * s, 3 * s, 6 * s}},
 		"a break after an event starts over":         {client.Config{}, steps{nil, nil, cut(ev), nil, nil}, waits{3 * s, 6 * s, 3 * s, 3 * s, 6 * s}},
 		"an event of an earlier connection does not": {client.Config{}, steps{nil, text(ev), text(""), text("")}, waits{3 * s, 3 * s, 3 * s, 6 * s}},
-		"as long as its wait, a break starts over":   {client.Config{}, steps{nil, nil, aged(6*s, cut(""))}, waits{3 * s, 6 * s, 3 * s}},
-		"as long as its wait, the end starts over":   {client.Config{}, steps{nil, nil, aged(6*s, text(""))}, waits{3 * s, 6 * s, 3 * s}},
-		"shorter than its wait is a failure":         {client.Config{}, steps{nil, nil, aged(6*s-1, cut(""))}, waits{3 * s, 6 * s, 12 * s}},
+		"as long as the time, a break starts over":   {client.Config{}, steps{nil, nil, aged(3*s, cut(""))}, waits{3 * s, 6 * s, 3 * s}},
+		"as long as the time, the end starts over":   {client.Config{}, steps{nil, nil, aged(3*s, text(""))}, waits{3 * s, 6 * s, 3 * s}},
+		"shorter than the time is a failure":         {client.Config{}, steps{nil, nil, aged(3*s-1, cut(""))}, waits{3 * s, 6 * s, 12 * s}},
+		"a gateway ends what is shorter than the last wait": {
+			client.Config{}, steps{nil, nil, nil, nil, nil, aged(25*s, text("")), aged(25*s, text(""))}, waits{3 * s, 6 * s, 12 * s, 24 * s, 30 * s, 3 * s, 3 * s},
+		},
 		"the first as long as the reconnection time": {client.Config{}, steps{aged(3*s, cut("")), nil, nil}, waits{3 * s, 3 * s, 6 * s}},
 		"the first, shorter":                         {client.Config{}, steps{aged(3*s-1, cut("")), nil}, waits{3 * s, 6 * s}},
 		"times of connections do not add up": {
-			client.Config{}, steps{nil, nil, aged(5*s, cut("")), aged(5*s, cut("")), nil}, waits{3 * s, 6 * s, 12 * s, 24 * s, 30 * s},
+			client.Config{}, steps{nil, nil, aged(2*s, cut("")), aged(2*s, cut("")), nil}, waits{3 * s, 6 * s, 12 * s, 24 * s, 30 * s},
 		},
 
 		"the server's time":              {client.Config{}, steps{text("retry: 7000\n\n" + ev)}, waits{7 * s}},
@@ -165,7 +168,7 @@ func TestWaitsOfAConfigOfDefaults(t *testing.T) {
 	})
 }
 
-// The loss of a connection that was open for longer than the wait before it is not a
+// The loss of a connection that was open for at least the reconnection time is not a
 // failure. The backoff starts over with the next failure.
 func TestLongConnectionThatBreaksIsNoFailure(t *testing.T) {
 	t.Parallel()

@@ -241,7 +241,7 @@ func (s *Session) reconnectAfter(err error) error {
 	if s.http == nil {
 		return s.afterOnlyConnection(f)
 	}
-	s.tries.connectionLost(c, s.call.cfg.ReconnectionTime)
+	s.tries.connectionLost(c, s.reconnectionTime())
 	return s.connect(f)
 }
 
