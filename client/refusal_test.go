@@ -55,8 +55,10 @@ var openRefusals = map[string]http.HandlerFunc{
 }
 
 func TestRefusalWhoseBodyStaysOpenIsTold(t *testing.T) {
+	t.Parallel()
 	for name, answer := range openRefusals {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			overEach(t, answer, func(t *testing.T, srv *httptest.Server) {
 				t.Helper()
 				for _, openTimeout := range []time.Duration{0, -1} {
