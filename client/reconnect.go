@@ -15,9 +15,9 @@ import (
 
 // tries counts the attempts and failures that the next wait depends on.
 type tries struct {
-	attempts int           // attempts to reconnect, since an event last set them back
-	failures int           // failed connections in a row
-	opened   time.Time     // when the current connection opened
+	attempts int       // attempts to reconnect, since an event last set them back
+	failures int       // failed connections in a row
+	opened   time.Time // when the current connection opened
 
 	resumedAfter string // the last event id when the current connection opened
 }
