@@ -47,6 +47,9 @@ func (d *Decoder) makeRoom() error {
 	d.lastID.copyView(d.buf)
 	if d.KeepRest {
 		d.saveRest()
+		if len(d.restRead) == 0 && cap(d.restRead) > minBuffer && d.smallReads >= shrinkAfter {
+			d.restRead = nil
+		}
 	}
 	rest := d.buf[d.pos:d.end]
 	switch size := len(d.buf); {
@@ -146,9 +149,7 @@ func (d *Decoder) saveRest() {
 // dropRest empties the rest, because all up to pos has been returned.
 func (d *Decoder) dropRest() {
 	d.restFrom, d.junk = d.pos, false
-	if cap(d.restRead) > minBuffer {
-		d.restRead = nil
-	} else if len(d.restRead) > 0 {
+	if len(d.restRead) > 0 {
 		d.restRead = d.restRead[:0]
 	}
 }
