@@ -87,7 +87,7 @@ func checkRead(ctx context.Context, lib library.Library) error {
 		return err
 	}
 	defer p.end()
-	for _, s := range []shape{tokens, small, pages} {
+	for _, s := range []shape{tokens, tiny, small, pages} {
 		const count = 200
 		var url string
 		if err := p.load.call("serve", serveArgs{s, count}, &url); err != nil {

@@ -174,7 +174,7 @@ func checkEncode(lib library.Library) error {
 // checkDecode compares what the library decodes with what was encoded. shape.text encodes
 // it, without any library.
 func checkDecode(lib library.Library) error {
-	for _, s := range []shape{tokens, small, pages, large} {
+	for _, s := range []shape{tokens, tiny, small, pages, large} {
 		v := &verifier{shape: s, frames: lib.Kind == library.Limit, count: 200}
 		if err := v.result(lib.Decode(strings.NewReader(s.text(v.count)), v)); err != nil {
 			return err

@@ -74,8 +74,8 @@ func parseFlags(args []string) (o options, err error) {
 
 	all := []workload{
 		encode(small, *alone), encode(pages, *alone),
-		decode(tokens, *alone), decode(small, *alone), decode(pages, *alone), decode(large, *alone),
-		read(tokens, *alone), read(small, *alone), read(pages, *alone),
+		decode(tokens, *alone), decode(tiny, *alone), decode(small, *alone), decode(pages, *alone), decode(large, *alone),
+		read(tokens, *alone), read(tiny, *alone), read(small, *alone), read(pages, *alone),
 		send(*alone),
 	}
 	for size := range strings.SplitSeq(*sizes, ",") {

@@ -21,6 +21,7 @@ type shape struct {
 
 var (
 	tokens = shape{"60", "60 bytes, one line of data and no other field, as LLM APIs send them", false, 52, 1}
+	tiny   = shape{"60-fields", "60 bytes, with id and event", true, 30, 1}
 	small  = shape{"100", "about 100 bytes, with id and event", true, eventSize, 1}
 	pages  = shape{"1024", "1 KiB, with id, event, and data of three lines", true, 980, 3}
 	large  = shape{"65536", "64 KiB, one line of data and no other field", false, 64<<10 - 8, 1}
