@@ -106,22 +106,25 @@ func (m *Member) seek(offset uint64) (floor uint64, ok bool) {
 // seekFrom moves the cursor to offset, or to the lowest later offset after which every
 // topic's tail is complete. It returns where the cursor is.
 //
-// The floors may rise while it looks. With many topics, that may be so each time. So from the
-// second time on it moves the cursor ahead of the floors, by as much as they rise while it
-// looks twice.
+// The floors may rise while it looks. With many topics, that may be so each time. So after
+// exactLooks it moves the cursor ahead of the floors, by as much as they rise while it looks
+// twice. It may then skip events that the log still holds.
 func (m *Member) seekFrom(offset uint64) uint64 {
 	ahead := uint64(0)
-	for again := false; ; again = true {
+	for looks := 1; ; looks++ {
 		floor, ok := m.seek(offset)
 		if ok {
 			return offset
 		}
-		if again {
+		if looks > exactLooks {
 			ahead += 2 * (floor - offset)
 		}
 		offset = max(floor, min(floor+ahead, m.hub.head.Load()))
 	}
 }
+
+// exactLooks is how often seekFrom looks before it gives up to find the lowest offset.
+const exactLooks = 16
 
 // seekLatest moves each of m's links to the newest event of its topic, so that this one is
 // unsent, and the cursor to just before the oldest of those events. It returns where the
