@@ -154,10 +154,7 @@ func (m *Member) removeLink(name string) *link {
 // linkIndex returns where the link to t is in m.links, or -1. mu is held.
 func (m *Member) linkIndex(t *topic) int {
 	if m.wide != nil {
-		if i, ok := m.wide.index[t]; ok {
-			return int(i)
-		}
-		return -1
+		return m.wide.find(t, m.links)
 	}
 	return slices.IndexFunc(m.links, func(l *link) bool { return l.topic == t })
 }

@@ -159,7 +159,9 @@ func (m *Member) linkTopic(t *topic, start Start, l *link) (*link, error) {
 	p := t.addLink(l)
 	if w := m.wide; w != nil {
 		p.addWide(l)
-		w.index[t] = int32(len(m.links))
+		if w.index != nil {
+			w.index[t] = int32(len(m.links))
+		}
 		if next < t.end() {
 			w.addNews(l)
 		}

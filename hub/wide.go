@@ -24,7 +24,7 @@ const wideTopics = 16
 
 // wide is what a wide member has in addition.
 type wide struct {
-	index map[*topic]int32 // where a topic's link is in Member.links; Member.mu guards it
+	index map[*topic]int32 // where a topic's link is in Member.links; nil until that is asked; Member.mu guards it
 	heads heads            // links with unread entries; the claimant's
 
 	mu   sync.Mutex
@@ -42,11 +42,10 @@ const (
 
 // widen makes m wide, with memory for so many topics. m.mu is held.
 func (m *Member) widen(topics int) {
-	w := &wide{index: make(map[*topic]int32, topics)}
+	w := new(wide)
 	m.links = slices.Grow(m.links, topics-len(m.links))
 	m.wide = w
-	for i, l := range m.links {
-		w.index[l.topic] = int32(i)
+	for _, l := range m.links {
 		w.addNews(l) // it may have unread entries
 	}
 	for _, l := range m.links {
@@ -54,6 +53,22 @@ func (m *Member) widen(topics int) {
 		l.topic.part(m.shard).addWide(l)
 		l.topic.mu.Unlock()
 	}
+}
+
+// find returns where the link to t is in links, which are the member's, or -1. Few members ask,
+// and an entry of the index takes a tenth of the time to follow a topic, so the index is made
+// when one asks. Member.mu is held.
+func (w *wide) find(t *topic, links []*link) int {
+	if w.index == nil {
+		w.index = make(map[*topic]int32, cap(links))
+		for i, l := range links {
+			w.index[l.topic] = int32(i)
+		}
+	}
+	if i, ok := w.index[t]; ok {
+		return int(i)
+	}
+	return -1
 }
 
 // addWide puts l, which is in its part, among the links of wide members. topic.mu is held.
