@@ -76,7 +76,9 @@ func (cn *conn) subscription() hub.Subscription {
 
 // transport returns a transport whose connections line makes.
 func (m *mode) transport(line *testkit.Line) *http.Transport {
-	tr := &http.Transport{Protocols: m.protocol.Protocols(), DialContext: line.DialContext}
+	// An HTTP/2 connection is not idle yet when a stream has just been closed, so
+	// CloseIdleConnections does not close it.
+	tr := &http.Transport{Protocols: m.protocol.Protocols(), DialContext: line.DialContext, IdleConnTimeout: time.Second}
 	if m.protocol.TLS {
 		tr.TLSClientConfig = m.srv.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 		tr.TLSClientConfig.ServerName = "example.com"
