@@ -41,8 +41,8 @@
 // so that the server can resume after it.
 //
 // [Config].OnFailure is told of each failure, and of each orderly end of a stream. It
-// decides whether the session tries again, when, or how it ends. [DefaultDecision] decides
-// in its place.
+// decides whether the session tries again, when, or how it ends. Without it,
+// [DefaultDecision] decides.
 //
 // A session ends normally, without an error:
 //
@@ -149,7 +149,7 @@ type Config struct {
 	// no stream, the loss of a connection, and also the orderly end of a stream. It may
 	// call [DefaultDecision]. MaxReconnectionAttempts and Resend still limit what it
 	// decides. It is not called after status 204, a terminal event, or the end of the
-	// caller's context, and not in a session of [Read].
+	// caller's context. A session of [Read] has one connection, so its Failure is Final.
 	//
 	// It is called by the goroutine that opens or reads the session, and so by several
 	// at once if the client has several sessions. If the session is closed or its context
