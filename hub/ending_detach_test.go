@@ -36,7 +36,7 @@ func TestKickWhileTheSessionDetaches(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			forEach(t, func(t *test) {
 				if !t.detached {
-					t.Skip("it does not detach")
+					return // it does not detach
 				}
 				var once sync.Once
 				joins := make(chan string, 10)

@@ -124,7 +124,7 @@ func (m *Member) seekFrom(offset uint64) uint64 {
 }
 
 // exactLooks is how often seekFrom looks before it gives up to find the lowest offset.
-const exactLooks = 16
+const exactLooks = 2
 
 // seekLatest moves each of m's links to the newest event of its topic, so that this one is
 // unsent, and the cursor to just before the oldest of those events. It returns where the
