@@ -115,6 +115,7 @@ func (s *ServerSession) logPanic(step func()) {
 func (s *ServerSession) closeStream(err error, failed bool) (end End, sent []Sent, opened, broken bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.awaitHijack()
 	if s.timer != nil {
 		s.timer.Stop()
 	}

@@ -1,6 +1,7 @@
 package sse_test
 
-// An end means the same whoever writes to a session, and over whatever version of HTTP.
+// Each way to end a session means the same for a handler, a hub and a detached session, over
+// each version of HTTP.
 
 import (
 	"bufio"

@@ -94,21 +94,16 @@ func (s *ServerSession) detach() bool {
 // takeConnection takes the connection from net/http, makes it the session's wire, and writes
 // rest. It reports whether the session has the connection. The session must be open.
 //
-// mu is held, but not during the hijacking: net/http calls http.Server.ConnState then, which
-// may use the session. What is sent meanwhile is kept, and written after rest.
+// What is sent during the hijacking is kept, and written after rest. mu is held.
 func (s *ServerSession) takeConnection(rest []byte) (taken bool, err error) {
 	x, ok := s.wire().(*httpWire)
-	if ok && (x.major != 1 || x.keeping) {
+	if ok && (x.major != 1 || x.keeping != nil) {
 		return false, s.writeIfAny(rest)
 	}
 	var kept []byte
 	if taken = !ok; ok {
-		x.keeping = true
-		s.mu.Unlock()
-		conn, hijackErr := x.hijack()
-		s.mu.Lock()
-		kept = x.kept
-		x.keeping, x.kept = false, nil
+		conn, hijackErr := s.hijack(x)
+		kept, x.kept = x.kept, nil
 		if taken = hijackErr == nil; taken {
 			s.useSocket(x, conn)
 		}
@@ -120,6 +115,36 @@ func (s *ServerSession) takeConnection(rest []byte) (taken bool, err error) {
 		_ = s.account(0, 0, err) // which ends the session; its senders have returned
 	}
 	return taken, nil
+}
+
+// hijack takes the connection from net/http. mu is held, but not meanwhile: net/http calls
+// http.Server.ConnState, which may use the session, or panic.
+func (s *ServerSession) hijack(x *httpWire) (net.Conn, error) {
+	x.keeping = make(chan struct{})
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		close(x.keeping)
+		x.keeping = nil
+	}()
+	return x.hijack()
+}
+
+// awaitHijack waits until no goroutine is taking the connection from net/http. One that is
+// not the handler's may do so, because it opens the session. The handler must not return
+// meanwhile, since net/http would go on with the connection. mu is held, but not while
+// awaitHijack waits.
+func (s *ServerSession) awaitHijack() {
+	for {
+		x, ok := s.wire().(*httpWire)
+		if !ok || x.keeping == nil {
+			return
+		}
+		done := x.keeping
+		s.mu.Unlock()
+		<-done
+		s.mu.Lock()
+	}
 }
 
 // useSocket makes conn the session's wire in place of x. mu is held.

@@ -128,3 +128,52 @@ func TestDetachInterruptedByConnState(t *testing.T) {
 	s, _ := d.connect() // and does not read
 	require.Equal(t, sse.EndSlow, d.ended(s).Reason)
 }
+
+// takenServer returns a server whose sessions are opened by the OpenDelay, and then get their
+// connection from net/http while the handler runs. ConnState calls hook meanwhile.
+func takenServer(t *testing.T, hook func(), handler func() error) (*httptest.Server, <-chan sse.End) {
+	t.Helper()
+	cfg := sse.Config{OpenDelay: time.Millisecond, Logger: testkit.NewLog().Logger()}
+	ends := endsOf(&cfg)
+	r := newRouter(cfg)
+	r.SSE("/", func(s *sse.ServerSession) error {
+		engine.Of(s).WillDetach()
+		return handler()
+	})
+	srv := serve(t, r, func(srv *httptest.Server) {
+		srv.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+			if state == http.StateHijacked {
+				hook()
+			}
+		}
+	})
+	return srv, ends
+}
+
+// A handler may return while another goroutine, which opens the session, takes its connection
+// from net/http. The session has it all the same, and closes it.
+func TestHandlerThatReturnsWhileItsConnectionIsTaken(t *testing.T) {
+	t.Parallel()
+	hijacked, goOn := make(chan struct{}), make(chan struct{})
+	srv, ends := takenServer(t, func() { close(hijacked); <-goOn }, func() error { <-hijacked; return nil })
+	w := overTCP.ask(t, srv, plainRequest)
+	w.head()
+	time.AfterFunc(50*time.Millisecond, func() { close(goOn) })
+	frames, err := readFrames(w)
+	require.NoError(t, err)
+	require.Equal(t, ": open\n\n", frames)
+	require.Equal(t, sse.EndReturned, testkit.Receive(t, ends).Reason)
+}
+
+func TestConnStateThatPanicsEndsTheSession(t *testing.T) {
+	t.Parallel()
+	done := make(chan struct{})
+	srv, ends := takenServer(t, func() { panic(errOwn) }, func() error { <-done; return nil })
+	overTCP.ask(t, srv, plainRequest)
+	time.AfterFunc(50*time.Millisecond, func() { close(done) })
+	e := testkit.Receive(t, ends)
+	require.Equal(t, sse.EndPanic, e.Reason)
+	var p *sse.PanicError
+	require.ErrorAs(t, e.Err, &p)
+	require.Equal(t, errOwn, p.Value)
+}

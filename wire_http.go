@@ -38,8 +38,8 @@ type httpWire struct {
 	interrupted atomic.Bool   // set before the deadline is
 	taken       atomic.Uint64 // what parts returns
 
-	keeping bool   // the session is detaching: write only keeps what it is given
-	kept    []byte // no more than mostKept, or one frame
+	keeping chan struct{} // not nil while the connection is being hijacked: write only keeps what it is given
+	kept    []byte        // no more than mostKept, or one frame
 
 	mu         sync.Mutex // guards what follows
 	begun      bool       // conn knows of the stream
@@ -101,7 +101,7 @@ func (x *httpWire) writeHead(r *http.Request) { writeHead(x.w, r, x.guard, x.las
 // write writes frame in parts, each of which has a deadline of its own: a client that takes
 // one part within timeout is alive, however large the frame is. It flushes once, at the end.
 func (x *httpWire) write(frame []byte, began, timeout time.Duration) error {
-	if x.keeping {
+	if x.keeping != nil {
 		return x.keep(frame)
 	}
 	if x.http10 && x.conn == nil {

@@ -26,7 +26,7 @@ func TestConnectionIsUsedAgainAfterATerminalEvent(t *testing.T) {
 	const answers = 20
 	var mu sync.Mutex
 	from := make(map[string]bool)
-	left, slowest := 0, time.Duration(0)
+	left, late := 0, 0 // handlers that saw the client leave, and those that a busy machine kept for too long
 	overEach(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		send(w, "data: a\n\ndata: [DONE]\n\n")
 		began := time.Now()
@@ -37,14 +37,16 @@ func TestConnectionIsUsedAgainAfterATerminalEvent(t *testing.T) {
 		time.Sleep(pause)
 		mu.Lock()
 		defer mu.Unlock()
-		slowest = max(slowest, time.Since(began))
+		if time.Since(began) > 50*time.Millisecond {
+			late++
+		}
 		if r.Context().Err() != nil {
 			left++
 		}
 	}), func(t *testing.T, srv *httptest.Server) {
 		t.Helper()
 		clear(from)
-		left, slowest = 0, 0
+		left, late = 0, 0
 		c := install(srv.Client(), client.Config{Terminal: terminalDone})
 		for i := range answers {
 			s := session(t, c, srv.URL)
@@ -62,11 +64,8 @@ func TestConnectionIsUsedAgainAfterATerminalEvent(t *testing.T) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if slowest > 50*time.Millisecond {
-			t.Skip("the machine is too busy: a pause of 5 ms took", slowest)
-		}
-		require.Len(t, from, 1, "connections")
-		require.Zero(t, left, "handlers that saw the client leave")
+		require.LessOrEqual(t, len(from), 1+late, "connections")
+		require.LessOrEqual(t, left, late, "handlers that saw the client leave")
 	})
 }
 

@@ -52,8 +52,8 @@ type Failure struct {
 	discard   func() // closes the body of Response, which was left alone; or nil
 }
 
-// Decision is what a session does after a [Failure]. The zero value stands for
-// [DefaultDecision]. [Retry], [RetryIn], [Stop] and [End] return the others.
+// Decision says what a session does after a [Failure]. The zero value means that
+// [DefaultDecision] decides. [Retry], [RetryIn], [Stop] and [End] return the other decisions.
 type Decision struct {
 	action action
 	delay  time.Duration

@@ -127,9 +127,6 @@ func (s *Session) decide(f *Failure) Decision {
 	if asked > cfg.MaxRetry && !f.Final && DefaultDecision(*f) == Retry() {
 		f.Err = &RetryError{asked, cfg.MaxRetry, f.Err}
 	}
-	if timeout, ok := errors.AsType[*TimeoutError](f.Err); ok && timeout.Option != "EventTimeout" {
-		s.requests.ownConnection = true
-	}
 	f.rewind()
 	decision := cfg.OnFailure(*f)
 	if decision.action == actDefault {

@@ -184,7 +184,7 @@ func TestKickInEachStage(t *testing.T) {
 			},
 			start: func(st *kickStage) *stream {
 				for range 4 {
-					st.a.publish("a", sse.Event{Data: strings.Repeat("x", 1<<20)})
+					st.a.publish("a", sse.Event{Data: strings.Repeat("x", 1<<18)})
 				}
 				s := st.a.connectSlow("/?topic=a&topic=b")
 				_, err := s.r.Peek(1)
@@ -194,7 +194,7 @@ func TestKickInEachStage(t *testing.T) {
 				}
 				return s
 			},
-			data: slices.Repeat([]string{strings.Repeat("x", 1<<20)}, 4),
+			data: slices.Repeat([]string{strings.Repeat("x", 1<<18)}, 4),
 		},
 		"stalled": {
 			plan: func(*kickStage) plan { return plan{small: true} },
@@ -242,6 +242,7 @@ func TestKickInEachStage(t *testing.T) {
 				defer release()
 				session := testkit.Receive(t, st.reached)
 
+				kicked := time.Now()
 				require.Equal(t, 1, a.Kick("b", errOwn))
 				require.Zero(t, a.Count("a"))
 				require.Zero(t, a.Count("b"))
@@ -260,15 +261,16 @@ func TestKickInEachStage(t *testing.T) {
 
 				s := testkit.Receive(t, opened)
 				data, err := s.remaining()
-				if name == "replay" && err != nil { // on a busy machine the client has not taken all within the second that a kick leaves
-					require.Equal(t, tt.data[:len(data)], data)
-					return
+				want := tt.data
+				if err != nil { // it was cut off: on a busy machine it may not take all in the second that a kick leaves it
+					require.GreaterOrEqual(t, time.Since(kicked), time.Second, "%v", err)
+					require.Less(t, len(data), len(want), "%v", err)
+					want = want[:len(data)]
 				}
-				require.NoError(t, err)
 				if strings.HasPrefix(name, "snapshot") {
 					require.Empty(t, s.id, "a client that has not got the snapshot must not resume as if it had")
 				}
-				require.Equal(t, tt.data, data)
+				require.Equal(t, want, data)
 				for _, cause := range pr.left(tt.joins) {
 					require.ErrorIs(t, cause, hub.ErrKicked)
 					require.ErrorIs(t, cause, errOwn)

@@ -304,7 +304,7 @@ func (run *randomRun) end(topics []string) (offset uint64, known bool) {
 	return offset, offset > 0
 }
 
-// offsetOf returns the offset that the id stands for. All events must be known.
+// offsetOf returns the offset of the event with id. All events must be known.
 func (run *randomRun) offsetOf(id string) uint64 {
 	run.mu.Lock()
 	defer run.mu.Unlock()

@@ -63,7 +63,7 @@ func (m *Member) seekStart(start Start, head uint64) uint64 {
 // are not all in the tails, or are more than a replay may be, it moves the cursor to the
 // first later offset from which the stream can continue, and returns the reason for the gap.
 func (m *Member) seekReplay(offset uint64) (gap GapReason) {
-	if _, ok := m.seek(offset); !ok {
+	if _, _, ok := m.seek(offset); !ok {
 		m.seekFrom(offset)
 		gap = GapExpired
 	}
@@ -73,10 +73,10 @@ func (m *Member) seekReplay(offset uint64) (gap GapReason) {
 	return gap
 }
 
-// seek moves the cursor to offset. ok is false if the tail of one of m's topics does not
-// hold every event after it. floor is then the lowest offset after which, as far as seek
-// has seen, all of them do; otherwise it is offset.
-func (m *Member) seek(offset uint64) (floor uint64, ok bool) {
+// seek moves the cursor to offset, and m's links, of which it returns the number. ok is false
+// if the tail of one of m's topics does not hold every event after offset. floor is then the
+// lowest offset after which, as far as seek has seen, all of them do; otherwise it is offset.
+func (m *Member) seek(offset uint64) (floor uint64, links int, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	floor = offset
@@ -100,31 +100,32 @@ func (m *Member) seek(offset uint64) (floor uint64, ok bool) {
 		t.mu.Unlock()
 	}
 	m.cursor.Store(offset)
-	return floor, floor == offset
+	return floor, len(m.links), floor == offset
 }
 
 // seekFrom moves the cursor to offset, or to the lowest later offset after which every
 // topic's tail is complete. It returns where the cursor is.
 //
-// The floors may rise while it looks. With many topics, that may be so each time. So after
-// exactLooks it moves the cursor ahead of the floors, by as much as they rise while it looks
-// twice. It may then skip events that the log still holds.
+// The floors may rise while it looks. With many topics, that may be so each time. So after it
+// has looked twice, and at exactLinks links in all, it moves the cursor ahead of the floors, by
+// as much as they rise while it looks twice. It may then skip events that the log still holds.
 func (m *Member) seekFrom(offset uint64) uint64 {
 	ahead := uint64(0)
 	for looks := 1; ; looks++ {
-		floor, ok := m.seek(offset)
+		floor, links, ok := m.seek(offset)
 		if ok {
 			return offset
 		}
-		if looks > exactLooks {
+		if looks > 2 && looks*links > exactLinks {
 			ahead += 2 * (floor - offset)
 		}
 		offset = max(floor, min(floor+ahead, m.hub.head.Load()))
 	}
 }
 
-// exactLooks is how often seekFrom looks before it gives up to find the lowest offset.
-const exactLooks = 2
+// exactLinks is at how many links seekFrom looks before it gives up to find the lowest offset.
+// That takes less than a millisecond.
+const exactLinks = 4096
 
 // seekLatest moves each of m's links to the newest event of its topic, so that this one is
 // unsent, and the cursor to just before the oldest of those events. It returns where the
@@ -159,8 +160,8 @@ func (h *Hub) beforeOldest() uint64 {
 	return h.log.entries.at(0).Position.Offset - 1
 }
 
-// resolveID returns the position that the event id stands for: with OwnIDs that of an event
-// of m's topics, and otherwise the id is itself a position.
+// resolveID returns the position of the event with id. With OwnIDs it looks for the event in
+// m's topics. Otherwise the id is itself a position.
 func (m *Member) resolveID(id string) (pos Position, known bool) {
 	if m.hub.cfg.OwnIDs {
 		offset, ok := m.findID(id)
