@@ -178,7 +178,8 @@ type Config struct {
 	// OnRequest is called with each request before it is sent, including the requests of
 	// reconnections. It may change the request: its URL, a token in its header, or its
 	// body (together with GetBody and ContentLength). It is not called for redirects,
-	// which the http.Client follows. An error ends the session.
+	// which the http.Client follows. An error is a [Failure] like any other: it ends the
+	// session, unless OnFailure decides to try again.
 	OnRequest func(*http.Request) error
 
 	// OnOpen is called with the response of each connection that opens. It must not

@@ -25,8 +25,7 @@ type requestSource struct {
 	ownConnection bool
 
 	// idempotent reports that the latest request, if there was one, may be sent again in any
-	// ResendMode.
-	// Session.Reconnect reads it from other goroutines.
+	// ResendMode. Session.Reconnect reads it from other goroutines.
 	idempotent atomic.Bool
 }
 
@@ -51,7 +50,7 @@ func newRequestSource(ctx context.Context, c *call) *requestSource {
 }
 
 // next returns the request of the next connection. lastID is the value of its
-// Last-Event-ID, or empty for none. After an error the session must not try again.
+// Last-Event-ID, or empty for none. The error is that of OnRequest, or errNoBody.
 func (s *requestSource) next(ctx context.Context, lastID string) (*http.Request, error) {
 	req := s.template.WithContext(ctx)
 	req.Header = s.template.Header.Clone() // a copy, because http.Client adds its cookies to it

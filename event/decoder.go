@@ -170,9 +170,9 @@ const MaxRest = 64 << 10
 // Rest returns the bytes that d has read after the last block that it returned: a block
 // that the end of the stream has cut off, or text that is no event stream. It leaves out
 // complete blocks that only have comments or fields, and complete comments before the
-// fields of a block, unless other text came before them.
-// Of a longer rest it returns the first [MaxRest] bytes. The slice is valid until the next
-// use of d. KeepRest must have been set before the first read.
+// fields of a block, unless other text came before them. Of a longer rest it returns the
+// first [MaxRest] bytes. The slice is valid until the next use of d. KeepRest must have been
+// set before the first read.
 func (d *Decoder) Rest() []byte {
 	rest := d.restRead
 	if d.KeepRest {
