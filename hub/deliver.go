@@ -54,6 +54,9 @@ func (m *Member) deliver(upTo uint64, r *reader) (st status) {
 			st = statusEnded
 		}
 	}()
+	if m.cold {
+		return statusGap
+	}
 	e := m.ending.Load()
 	if e != nil {
 		upTo = e.limit

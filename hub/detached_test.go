@@ -56,13 +56,13 @@ func TestDetachedLooksTheSame(t *testing.T) {
 		broken  bool
 	}{
 		"HTTP/1.1 and Shutdown": {"GET / HTTP/1.1\r\nHost: test\r\n\r\n", func(a *app) { testkit.NoError(a.t, a.Shutdown(a.t.Context())) }, false},
-		"HTTP/1.1 and Kick":     {"GET / HTTP/1.1\r\nHost: test\r\n\r\n", func(a *app) { a.Kick("a", nil) }, false},
+		"HTTP/1.1 and Kick":     {"GET / HTTP/1.1\r\nHost: test\r\n\r\n", func(a *app) { a.kick("a", nil) }, false},
 		"HTTP/1.1 and a panic":  {"GET / HTTP/1.1\r\nHost: test\r\n\r\n", func(a *app) { a.publish("a", sse.Event{Name: "panic"}) }, true},
-		"a gap":                 {"GET / HTTP/1.1\r\nHost: test\r\nLast-Event-ID: nonsense\r\n\r\n", func(a *app) { a.Kick("a", nil) }, false},
-		"Connection: close":     {"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n", func(a *app) { a.Kick("a", nil) }, false},
-		"HTTP/1.0":              {"GET / HTTP/1.0\r\nHost: test\r\n\r\n", func(a *app) { a.Kick("a", nil) }, false},
-		"HTTP/1.0, kept alive":  {"GET / HTTP/1.0\r\nHost: test\r\nConnection: keep-alive\r\n\r\n", func(a *app) { a.Kick("a", nil) }, false},
-		"middleware's headers":  {"GET / HTTP/1.1\r\nHost: test\r\nX-Set: y\r\n\r\n", func(a *app) { a.Kick("a", nil) }, false},
+		"a gap":                 {"GET / HTTP/1.1\r\nHost: test\r\nLast-Event-ID: nonsense\r\n\r\n", func(a *app) { a.kick("a", nil) }, false},
+		"Connection: close":     {"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n", func(a *app) { a.kick("a", nil) }, false},
+		"HTTP/1.0":              {"GET / HTTP/1.0\r\nHost: test\r\n\r\n", func(a *app) { a.kick("a", nil) }, false},
+		"HTTP/1.0, kept alive":  {"GET / HTTP/1.0\r\nHost: test\r\nConnection: keep-alive\r\n\r\n", func(a *app) { a.kick("a", nil) }, false},
+		"middleware's headers":  {"GET / HTTP/1.1\r\nHost: test\r\nX-Set: y\r\n\r\n", func(a *app) { a.kick("a", nil) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -214,7 +214,7 @@ func TestDetachedIsNotWhereTheConnectionCannotBeHad(t *testing.T) {
 		a.publishN("a", 1, 3)
 		s.expectN(1, 3)
 		require.Empty(t, returned)
-		a.Kick("a", errOwn)
+		a.kick("a", errOwn)
 		require.ErrorIs(t, testkit.Receive(t, returned), errOwn)
 		s.expectEnd()
 	})

@@ -42,6 +42,10 @@
 //   - A position is a place in the log: the place of an event, or the one just after it. It
 //     consists of the log's epoch and an offset. It is the event's id, unless the
 //     application gives the ids (Config.OwnIDs). See [Position].
+//   - A span is a stretch of the hub's offsets with one epoch. Only a Log ([Config].Log)
+//     can have more than one.
+//   - A hole is an entry that stands for events that the Log could not give the hub.
+//   - An event is cold, for a hub, if it has left its tail and is still in its Log.
 //   - A cursor is an offset that belongs to a member: the hub has sent the member every
 //     event up to there that the member should get.
 //   - An event is unsent, for a member, if it is after the member's cursor in one of the

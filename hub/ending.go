@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -58,28 +59,57 @@ var ErrKicked = errors.New("hub: kicked")
 //
 // The cause of the session's end, which hooks and the log see, matches [ErrKicked] and cause;
 // cause may be nil. The client may reconnect: the handler must refuse it then.
-func (m *Member) Kick(cause error) { m.kick(cause) }
+func (m *Member) Kick(cause error) { m.kick(cause, m.hub.head.Load()) }
 
 // Kick ends the sessions of all members that follow topic, as [Member.Kick] does, also of
 // those that have not joined it because their sessions are still opening. It returns their
 // number.
 //
+// With Config.Log, Kick does the same in all hubs of the Log: it appends an order to the Log,
+// and each hub ends the sessions that it had opened before it came to the order. No event
+// after the order reaches them. Kick ends the sessions of its own hub at once, and returns
+// when the hub has come to the order, so that a session that opens later stays. It returns
+// the error if the order could not be appended; the sessions of other hubs then go on.
+//
 // To take a right away, revoke it first, and then kick. A session whose handler has asked for
 // the right before that, and calls [Hub.Serve] only after Kick, is in no topic yet when Kick
 // looks. So ask for the right directly before Serve, and again in Config.OnJoin, which can
 // kick the member.
-func (h *Hub) Kick(topic string, cause error) (n int) {
+func (h *Hub) Kick(ctx context.Context, topic string, cause error) (n int, err error) {
+	n = h.kickLocal(topic, cause, h.head.Load(), none)
+	if h.follower == nil {
+		return n, nil
+	}
+	order := Record{Kind: ControlRecord, Topic: topic}
+	order.Event.Name = orderKick
+	if cause != nil {
+		order.Event.Data = cause.Error()
+	}
+	positions, err := h.follower.append(ctx, []Record{order})
+	if err == nil {
+		err = h.Wait(ctx, positions[0])
+	}
+	if err != nil {
+		err = fmt.Errorf("hub: kick: %w", err)
+	}
+	return n, err
+}
+
+// kickLocal kicks the members of this hub that follow topic and were admitted when the head
+// was before before. They may be sent events up to limit.
+func (h *Hub) kickLocal(topic string, cause error, limit, before uint64) (n int) {
 	for _, m := range h.followers(topic, false) {
-		if m.kick(cause) {
+		if m.admitted < before && m.kick(cause, limit) {
 			n++
 		}
 	}
 	return n
 }
 
-// kick is Kick. It reports whether it has kicked m: not if it has left, or was kicked before.
-func (m *Member) kick(cause error) bool {
-	e := &ending{kind: endKick, limit: m.hub.head.Load(), cause: &kickError{cause}}
+// kick is Kick, with the offset up to which m may be sent events. It reports whether it has
+// kicked m: not if m has left, or was kicked before.
+func (m *Member) kick(cause error, limit uint64) bool {
+	e := &ending{kind: endKick, limit: limit, cause: &kickError{cause}}
 	if err := context.Cause(m.server.Context()); err != nil {
 		e.cause = err // the session has ended already, but m has not left yet
 	}

@@ -52,7 +52,7 @@ func TestKickWhileTheSessionDetaches(t *testing.T) {
 									testkit.NoError(t, s.Send(sse.Event{Data: "sent"}))
 									_, err := a.Publish(t.Context(), "a", sse.Event{Data: "published"})
 									testkit.NoError(t, err)
-									if a.Kick("a", errOwn) != 1 || a.Count("a") != 0 {
+									if a.kick("a", errOwn) != 1 || a.Count("a") != 0 {
 										t.Error("the member is not kicked")
 									}
 									late(a, s)

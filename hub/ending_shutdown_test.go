@@ -203,7 +203,7 @@ func TestEndsBesideEachOther(t *testing.T) {
 		stop := make(chan struct{})
 		var others sync.WaitGroup
 		for _, f := range []func(){
-			func() { a.Kick("a", errOwn) },
+			func() { a.kick("a", errOwn) },
 			func() {
 				for m := range a.Members("b") {
 					m.Kick(nil)

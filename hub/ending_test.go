@@ -29,7 +29,7 @@ func TestKickAfterTheLastEvent(t *testing.T) {
 			if i%2 == 0 {
 				m.Kick(errOwn)
 			} else {
-				require.Equal(t, 1, a.Kick("a", errOwn))
+				require.Equal(t, 1, a.kick("a", errOwn))
 			}
 			s.expect("last")
 			s.expectEnd()
@@ -91,7 +91,7 @@ func TestKickBesidePublishers(t *testing.T) {
 			}
 			time.Sleep(2 * time.Millisecond)
 			before := a.Position()
-			require.Equal(t, len(streams), a.Kick("a", nil))
+			require.Equal(t, len(streams), a.kick("a", nil))
 			after := a.Position()
 			require.Zero(t, a.Count("a"))
 			time.Sleep(2 * time.Millisecond)
@@ -243,11 +243,11 @@ func TestKickInEachStage(t *testing.T) {
 				session := testkit.Receive(t, st.reached)
 
 				kicked := time.Now()
-				require.Equal(t, 1, a.Kick("b", errOwn))
+				require.Equal(t, 1, a.kick("b", errOwn))
 				require.Zero(t, a.Count("a"))
 				require.Zero(t, a.Count("b"))
 				require.Empty(t, slices.Collect(a.Members("a")))
-				require.Zero(t, a.Kick("a", nil), "it was kicked already")
+				require.Zero(t, a.kick("a", nil), "it was kicked already")
 				a.publish("a", sse.Event{Data: "too late"})
 				err := session.Send(sse.Event{Data: "too late"})
 				for _, target := range []error{sse.ErrClosed, hub.ErrKicked, errOwn} {
@@ -307,7 +307,7 @@ func TestKickOfAClientThatDoesNotRead(t *testing.T) {
 		a.blockWrite("a", s)
 		a.publishN("a", 1, 3)
 		began := time.Now()
-		require.Equal(t, 1, a.Kick("a", errOwn))
+		require.Equal(t, 1, a.kick("a", errOwn))
 		require.Zero(t, a.Count("a"))
 		require.ErrorIs(t, testkit.Receive(t, left), errOwn)
 		require.Less(t, time.Since(began), 800*time.Millisecond, "OnLeave is called without waiting for the client")
@@ -427,19 +427,19 @@ func TestKickDuringAShutdownAndTheReverse(t *testing.T) {
 				_, err := a.Publish(context.Background(), "other", sse.Event{})
 				return err != nil
 			}, "the shutdown to begin")
-			assert.Equal(a.t, 1, a.Kick("a", errOwn))
+			assert.Equal(a.t, 1, a.kick("a", errOwn))
 		},
 		"Plugin.Shutdown, Kick": func(a *app, down chan<- error) {
 			go func() { down <- a.plugin.Shutdown(context.Background()) }()
 			time.Sleep(10 * time.Millisecond)
-			assert.Equal(a.t, 1, a.Kick("a", errOwn))
+			assert.Equal(a.t, 1, a.kick("a", errOwn))
 		},
 		"Kick, Hub.Shutdown": func(a *app, down chan<- error) {
-			assert.Equal(a.t, 1, a.Kick("a", errOwn))
+			assert.Equal(a.t, 1, a.kick("a", errOwn))
 			go func() { down <- a.Shutdown(context.Background()) }()
 		},
 		"Kick, Plugin.Shutdown": func(a *app, down chan<- error) {
-			assert.Equal(a.t, 1, a.Kick("a", errOwn))
+			assert.Equal(a.t, 1, a.kick("a", errOwn))
 			go func() { down <- a.plugin.Shutdown(context.Background()) }()
 		},
 	} {
@@ -484,7 +484,7 @@ func TestKickCutsOffInTheMiddle(t *testing.T) {
 		s.expect("1")
 		a.publishN("a", 2, 3)
 		testkit.Receive(t, filtering)
-		require.Equal(t, 1, a.Kick("a", nil))
+		require.Equal(t, 1, a.kick("a", nil))
 		require.ErrorIs(t, a.end().Err, hub.ErrKicked)
 		rest, err := s.rest()
 		require.Error(t, err, "the stream looks complete: %q", rest)
@@ -499,7 +499,7 @@ func TestKickAtTheEndOfTheOpening(t *testing.T) {
 		a = t.start(plan{sub: hub.Subscription{Start: hub.Beginning, Filter: func(m *hub.Message) bool {
 			if m.Event.Data == "1" {
 				a.publish("a", sse.Event{Data: "2"})
-				a.Kick("a", nil)
+				a.kick("a", nil)
 			}
 			return true
 		}}})

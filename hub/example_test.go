@@ -142,7 +142,12 @@ func ExampleHub_Members() {
 		panic(err)
 	}
 	resp2.Body.Close()
-	fmt.Println(h.Count("room/7"), "there;", h.Kick("room/7", nil), "kicked")
+	there := h.Count("room/7")
+	kicked, err := h.Kick(context.Background(), "room/7", nil)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(there, "there;", kicked, "kicked")
 
 	_ = h.Shutdown(context.Background())
 	// Output:

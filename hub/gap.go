@@ -43,12 +43,15 @@ const (
 	// GapReplay: the events after the client's last one are more than Config.MaxReplay.
 	GapReplay GapReason = "replay"
 
+	// GapLost: the hub's Log (Config.Log) could not give it all events.
+	GapLost GapReason = "lost"
+
 	// GapSlow: the client is connected, and so slow that events have left the log before
 	// they could be sent to it.
 	GapSlow GapReason = "slow"
 )
 
-var gapReasons = [...]GapReason{GapExpired, GapEpoch, GapAhead, GapMalformed, GapReplay, GapSlow}
+var gapReasons = [...]GapReason{GapExpired, GapEpoch, GapAhead, GapMalformed, GapReplay, GapLost, GapSlow}
 
 // Gap tells a client that it has, as far as the hub can know, missed events, and how the
 // stream continues. A client that keeps state from events should treat that state as stale,
@@ -75,11 +78,11 @@ func (g Gap) event() (event.Event, error) {
 // is one; the cursor then moves to the head first, since a snapshot is of the present. The
 // caller has claimed m.
 func (m *Member) resumeAfterGap(r *reader, reason GapReason, offset uint64) error {
+	gap := Gap{Reason: reason, LastEventID: m.hub.clientID(m.position()), Snapshot: m.snapshot != nil}
 	if m.snapshot != nil {
 		offset = m.hub.head.Load()
 	}
-	gap := Gap{Reason: reason, LastEventID: m.hub.clientID(m.position()), Snapshot: m.snapshot != nil}
-	gap.Position = Position{m.hub.epoch, m.seekFrom(offset)}
+	gap.Position = m.hub.spans.position(m.resumeAt(offset))
 	if err := m.sendGap(r, gap); err != nil {
 		return err
 	}
@@ -90,7 +93,7 @@ func (m *Member) resumeAfterGap(r *reader, reason GapReason, offset uint64) erro
 }
 
 // position returns m's cursor as a position.
-func (m *Member) position() Position { return Position{m.hub.epoch, m.cursor.Load()} }
+func (m *Member) position() Position { return m.hub.spans.position(m.cursor.Load()) }
 
 // sendGap tells the client of gap. The event's id is the position after which the stream
 // continues. Before a snapshot it has no id: a client that is cut off before it has the
@@ -99,7 +102,7 @@ func (m *Member) position() Position { return Position{m.hub.epoch, m.cursor.Loa
 func (m *Member) sendGap(r *reader, gap Gap) error {
 	m.hub.countGap(gap.Reason)
 	m.hub.cfg.Logger.Info("hub: client told of a gap", "reason", gap.Reason, "lastEventId", gap.LastEventID, "position", gap.Position, "topics", m.topicsForLog())
-	offset := gap.Position.Offset
+	offset := m.cursor.Load()
 	if m.hub.cfg.OwnIDs {
 		gap.Position = Position{}
 	}
@@ -119,8 +122,8 @@ func (m *Member) sendGap(r *reader, gap Gap) error {
 // resume before it has received an event. It must not be called with OwnIDs. The caller has
 // claimed m.
 func (m *Member) sendPosition(r *reader) error {
-	pos := m.position()
-	return m.sendEvent(r, event.Event{ID: pos.String()}, pos.Offset)
+	cursor := m.cursor.Load()
+	return m.sendEvent(r, event.Event{ID: m.hub.spans.position(cursor).String()}, cursor)
 }
 
 // sendEvent sends an event that is not in the log, and waits for the client if it must.

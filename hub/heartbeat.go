@@ -60,6 +60,6 @@ func (m *Member) skipOtherTopics() {
 // appendPosition appends an event that has only an id, the position at offset.
 func (h *Hub) appendPosition(dst []byte, offset uint64) []byte {
 	dst = append(dst, "id: "...)
-	dst, _ = Position{h.epoch, offset}.AppendText(dst) // its error is always nil
+	dst, _ = h.spans.position(offset).AppendText(dst) // its error is always nil
 	return append(dst, "\n\n"...)
 }

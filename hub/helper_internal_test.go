@@ -113,7 +113,7 @@ func (s *logSession) data() (data []string, gap string) {
 	return data, s.w.header.Get(GapHeader)
 }
 
-func (h *logHub) at(offset int) Position { return Position{h.epoch, uint64(offset)} }
+func (h *logHub) at(offset int) Position { return Position{h.spans.last().epoch, uint64(offset)} }
 
 // requireLog asserts that the log holds the events at offsets, and no others.
 func (h *logHub) requireLog(offsets ...uint64) {

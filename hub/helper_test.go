@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -94,6 +95,15 @@ type app struct {
 	client *http.Client
 	ends   chan sse.End
 	log    *testkit.Buffer // what the hub and the plugin log
+
+	usesLog bool // the hub has a Log
+}
+
+// kick kicks the members of topic and returns their number.
+func (a *app) kick(topic string, cause error) int {
+	n, err := a.Kick(context.Background(), topic, cause)
+	assert.NoError(a.t, err)
+	return n
 }
 
 // start starts an app over tr. When the test ends it stops the app, and asserts that no
@@ -106,9 +116,9 @@ func (tr transport) start(t testing.TB, p plan) *app {
 	if p.hub.Logger == nil {
 		p.hub.Logger = logger
 	}
-	h, err := hub.New(p.hub)
-	require.NoError(t, err)
+	h := newHub(t, p.hub)
 	a.Hub = h
+	a.usesLog = os.Getenv("SSE_HUB_LOG") != "" || p.hub.Log != nil
 
 	p.sse.Heartbeat.Period = cmp.Or(p.sse.Heartbeat.Period, -1)
 	if p.sse.Logger == nil {
@@ -211,6 +221,9 @@ func (a *app) publish(topic string, e sse.Event) hub.Position {
 	a.t.Helper()
 	pos, err := a.Publish(a.t.Context(), topic, e)
 	require.NoError(a.t, err)
+	if a.usesLog {
+		require.NoError(a.t, a.Wait(a.t.Context(), pos))
+	}
 	return pos
 }
 

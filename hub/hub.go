@@ -4,7 +4,6 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +15,8 @@ const (
 	DefaultLogSize   = 64 << 20
 	DefaultLogAge    = time.Hour
 	DefaultMaxTopics = 65_536
+
+	DefaultPublishTimeout = 5 * time.Second
 )
 
 // Config configures a hub. Its zero value is ready to use.
@@ -55,6 +56,19 @@ type Config struct {
 	// the hub numbers the events, and Publish refuses an event with an ID.
 	OwnIDs bool
 
+	// Log is where the events live, if they must outlive the process or be shared by many.
+	// LogEvents, LogSize and LogAge then bound what the hub holds in memory, and clients
+	// that have missed more get it from the Log. See [Open]. Default: the hub's memory.
+	Log Log
+
+	// PublishTimeout limits how long a publication may wait for the Log. Default: 5
+	// seconds.
+	PublishTimeout time.Duration
+
+	// OnHealth is called when the hub loses its Log, and when it has it again and has
+	// caught up. It must return soon: no event is applied meanwhile.
+	OnHealth func(Health)
+
 	// Detached lets a session over HTTP/1.x continue without its goroutine once Serve has
 	// opened it and sent the events that the client had missed. It then takes a fourteenth
 	// of the memory, and each event takes a seventh to a quarter less work. [Hub.Serve]
@@ -82,16 +96,17 @@ type Config struct {
 // Hub distributes events to sessions. Use [New] to make one.
 type Hub struct {
 	cfg      Config
-	epoch    uint64
-	idPrefix string        // of ids that are positions: the epoch and a hyphen
+	spans    spans
 	shards   []*shard      // one for each processor
 	next     atomic.Uint32 // counts new members, to spread them over the shards
-	head     atomic.Uint64 // offset of the newest entry that may be read
+	head     atomic.Uint64 // offset up to which entries may be read
 	closed   atomic.Bool   // Shutdown has been called
 	stats    counters
+	follower *follower // of Config.Log, or nil
 
 	mu           sync.Mutex // for the order of locks see doc.go
 	log          eventLog
+	keys         map[key]Position // of the entries that have a key
 	topics       map[string]*topic
 	mostTopics   int         // the largest number of topics since the map was made
 	droppedFloor uint64      // the highest floor of the topics that have been dropped
@@ -101,9 +116,17 @@ type Hub struct {
 	gone         chan struct{} // closed when the hub is closed and has no members
 }
 
-// New returns a hub with an empty log and a new epoch. It returns an error if
-// cfg.LogEvents, cfg.LogSize, cfg.MaxTopics or cfg.MaxReplay is negative.
+// New returns a hub with an empty log in memory and a new epoch. It returns an error if
+// cfg.LogEvents, cfg.LogSize, cfg.MaxTopics or cfg.MaxReplay is negative, or if cfg.Log is
+// set: see [Open].
 func New(cfg Config) (*Hub, error) {
+	if cfg.Log != nil {
+		return nil, errors.New("hub: Config.Log must be nil for New; a hub of a Log is made by Open")
+	}
+	return newHub(cfg)
+}
+
+func newHub(cfg Config) (*Hub, error) {
 	if cfg.LogEvents < 0 || cfg.LogSize < 0 || cfg.MaxReplay < 0 {
 		return nil, errors.New("hub: Config.LogEvents, Config.LogSize and Config.MaxReplay must be positive, or zero for their defaults")
 	}
@@ -114,21 +137,20 @@ func New(cfg Config) (*Hub, error) {
 	setDefault(&cfg.LogEvents, DefaultLogEvents)
 	setDefault(&cfg.LogSize, DefaultLogSize)
 	setDefault(&cfg.LogAge, DefaultLogAge)
+	setDefault(&cfg.PublishTimeout, DefaultPublishTimeout)
 	if cfg.LogAge < 0 {
 		cfg.LogAge = 1<<63 - 1
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	epoch := newEpoch()
 	h := &Hub{
-		cfg:      cfg,
-		epoch:    epoch,
-		idPrefix: strings.TrimSuffix(Position{Epoch: epoch}.String(), "0"),
-		topics:   make(map[string]*topic),
-		log:      eventLog{maxEvents: cfg.LogEvents, maxSize: cfg.LogSize, maxAge: cfg.LogAge},
-		gone:     make(chan struct{}),
+		cfg:    cfg,
+		topics: make(map[string]*topic),
+		log:    eventLog{maxEvents: cfg.LogEvents, maxSize: cfg.LogSize, maxAge: cfg.LogAge},
+		gone:   make(chan struct{}),
 	}
+	h.spans.begin(newEpoch(), 0)
 	for range runtime.GOMAXPROCS(0) {
 		h.shards = append(h.shards, &shard{hub: h})
 	}
@@ -145,4 +167,4 @@ func setDefault[T comparable](v *T, to T) {
 // Position returns the position of the newest event. An application that changes its state
 // and publishes the change under one lock can take the state and this position under that
 // lock for a [Subscription].Snapshot: the two then belong together.
-func (h *Hub) Position() Position { return Position{h.epoch, h.head.Load()} }
+func (h *Hub) Position() Position { return h.spans.position(h.head.Load()) }

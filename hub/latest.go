@@ -189,7 +189,7 @@ func (r *reader) selectLatest(m *Member) {
 			if m.latest.key != nil {
 				key = m.latest.key(&e.Message)
 			}
-			m.latest.add(selected{run.l, number, e.Position.Offset, key})
+			m.latest.add(selected{run.l, number, e.offset, key})
 		}
 	}
 }

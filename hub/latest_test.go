@@ -109,7 +109,7 @@ func TestLatestLosesSelected(t *testing.T) {
 		require.Equal(t, statusDone, m.applySlowPolicy(&r))
 		require.Equal(t, statusDone, m.deliver(h.head.Load(), &r))
 		got := s.ids[n:]
-		require.Equal(t, Position{h.epoch, 1500}.String(), got[0], "the gap")
+		require.Equal(t, Position{h.spans.last().epoch, 1500}.String(), got[0], "the gap")
 		require.Len(t, got, 1+2000)
 		require.Equal(t, h.Position().String(), got[len(got)-1])
 		for offset, times := range asked {

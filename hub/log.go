@@ -17,10 +17,13 @@ type Message struct {
 // entry is a message in the log, together with the frame that is sent for it. What a reader
 // needs comes first: frame, topic, and the Message's Topic and Position.
 type entry struct {
-	frame []byte
-	topic *topic
+	frame  []byte
+	topic  *topic
+	offset uint64 // Position.Offset in the hub's own count; see spans
 	Message
-	bytes int64 // sum of the frames' lengths of the topic so far, this one included
+	bytes int64     // sum of the frames' lengths of the topic so far, this one included
+	hole  GapReason // if not empty, the entry is no event: events are missing here, for this reason
+	key   string
 }
 
 // size returns about how much memory an entry takes, in bytes.
@@ -62,8 +65,14 @@ func (l *eventLog) evict(now time.Time) (*entry, bool) {
 	if !full && now.Sub(e.Time) < l.maxAge {
 		return nil, false
 	}
+	return l.pop(), true
+}
+
+// pop removes the oldest entry, which there must be, and returns it.
+func (l *eventLog) pop() *entry {
+	e := l.entries.at(0)
 	l.entries.pop()
 	l.size -= e.size()
 	l.evicted++
-	return e, true
+	return e
 }

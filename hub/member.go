@@ -38,6 +38,10 @@ type Member struct {
 	last uint64 // offset of the last id in the current write; the claimant's
 	cut  uint64 // where the cursor belongs after that write; the claimant's
 
+	cold     bool   // the tails do not hold every event after the cursor, but the Log does; the claimant's
+	noID     bool   // the client came without a last event id; the claimant's
+	admitted uint64 // Hub.head when m was admitted
+
 	catchUp uint64 // offset at which m has caught up, or 0; the claimant's; see subscribe.go
 
 	server   *sse.ServerSession

@@ -130,6 +130,10 @@ func (r *reader) read(m *Member, hs *heads, upTo uint64) (full, lost bool) {
 			if offset > turn || len(r.entries) == batchEvents {
 				break
 			}
+			if e.hole != "" {
+				lost = true
+				break
+			}
 			size += len(e.frame)
 			if size > batchSize && some && !latest {
 				full = true

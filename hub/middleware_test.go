@@ -47,7 +47,7 @@ func TestMiddlewareSeesAnAnswer(t *testing.T) {
 		}
 		if !t.detached {
 			a.joined("a", 1)
-			a.Kick("a", nil)
+			a.kick("a", nil)
 		}
 		require.Equal(t, answer{http.StatusOK, read}, testkit.Receive(t, answers))
 		testkit.Eventually(t, func() bool { return access.String() != "" }, "a line in the access log")

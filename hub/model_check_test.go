@@ -22,7 +22,7 @@ func (m *model) check() {
 	if len(faults) > 0 {
 		m.failf("%s", strings.Join(faults, "; "))
 	}
-	if got, want := m.h.Position(), (Position{m.h.epoch, m.head()}); got != want {
+	if got, want := m.h.Position(), (Position{m.h.spans.last().epoch, m.head()}); got != want {
 		m.failf("the hub is at %v, want %v", got, want)
 	}
 	evicted := m.evicted()
@@ -135,7 +135,7 @@ func (s *modelSession) accept(item modelItem, evicted uint64) {
 			s.failf("is sent an id of the hub's: %+v", item)
 		}
 		p, _ := ParsePosition(item.id)
-		if p.Epoch != s.model.h.epoch || p.Offset < s.sent || p.Offset > s.model.head() {
+		if p.Epoch != s.model.h.spans.last().epoch || p.Offset < s.sent || p.Offset > s.model.head() {
 			s.failf("is sent the id %q", item.id)
 		}
 		if s.vague {
@@ -201,7 +201,7 @@ func (s *modelSession) acceptGap(item modelItem, evicted uint64) {
 			s.old, s.gap, s.mustGap = false, "", false
 		}
 	}
-	if g.Position.Epoch != m.h.epoch || g.Position.String() != item.id && (item.id != "" || !g.Snapshot) || to > head {
+	if g.Position.Epoch != m.h.spans.last().epoch || g.Position.String() != item.id && (item.id != "" || !g.Snapshot) || to > head {
 		s.failf("is told of a gap up to %v, with id %s", g.Position, item.id)
 	}
 	if g.Snapshot != (s.client.snapshot && !s.old) {
@@ -276,7 +276,7 @@ func (s *modelSession) acceptSlow(g Gap, evicted uint64, late bool) {
 	case to <= s.pos, !g.Snapshot && (!late || s.client.slow == SlowLatest) && to > evicted:
 		s.failf("is told of the gap %+v", g)
 	}
-	if p, err := ParsePosition(g.LastEventID); s.model.ownIDs && g.LastEventID != "" || !s.model.ownIDs && (err != nil || p.Epoch != s.model.h.epoch || p.Offset < s.sent || p.Offset >= to) {
+	if p, err := ParsePosition(g.LastEventID); s.model.ownIDs && g.LastEventID != "" || !s.model.ownIDs && (err != nil || p.Epoch != s.model.h.spans.last().epoch || p.Offset < s.sent || p.Offset >= to) {
 		s.failf("is told of the gap %+v", g)
 	}
 	s.follows(to)

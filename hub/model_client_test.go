@@ -90,7 +90,7 @@ func (m *model) join(alone bool) {
 		case 0, 1:
 			s.id = "" // it starts as a new client
 		case 2:
-			s.id = []string{"what", "own-0", Position{m.h.epoch, s.wasHead + 1}.String(), Position{m.h.epoch + 1, 1}.String()}[m.src.intn(4)]
+			s.id = []string{"what", "own-0", Position{m.h.spans.last().epoch, s.wasHead + 1}.String(), Position{m.h.spans.last().epoch + 1, 1}.String()}[m.src.intn(4)]
 		}
 		if m.src.intn(8) == 0 {
 			c.topics = m.someTopics()
@@ -173,7 +173,7 @@ func (m *model) someStart(alone bool) (Start, string) {
 	case 1:
 		return Latest, "latest"
 	case 2:
-		p := Position{m.h.epoch, uint64(m.src.intn(int(m.head()) + 2))}
+		p := Position{m.h.spans.last().epoch, uint64(m.src.intn(int(m.head()) + 2))}
 		return After(p), "after " + p.String()
 	}
 	return Now, "now"

@@ -14,7 +14,7 @@ func (m *model) expect(s *modelSession, start Start) {
 			s.id = start.after.String()
 		}
 	case m.ownIDs:
-		pos = Position{m.h.epoch, m.find(s.id, s.follow, evicted)}
+		pos = Position{m.h.spans.last().epoch, m.find(s.id, s.follow, evicted)}
 		if err = nil; pos.Offset == 0 {
 			s.gap = GapMalformed
 		}
@@ -24,7 +24,7 @@ func (m *model) expect(s *modelSession, start Start) {
 	case s.gap != "":
 	case err != nil:
 		s.gap = GapMalformed
-	case pos.Epoch != m.h.epoch:
+	case pos.Epoch != m.h.spans.last().epoch:
 		s.gap = GapEpoch
 	case offset > head:
 		s.gap = GapAhead

@@ -120,7 +120,7 @@ func (m *model) publish(c modelChoice) {
 		ev.Name, ev.Data, ev.Comment = "", "", strconv.Itoa(n)
 	}
 	pos, err := m.h.Publish(context.Background(), e.topic, ev)
-	if err != nil || pos.Epoch != m.h.epoch {
+	if err != nil || pos.Epoch != m.h.spans.last().epoch {
 		m.fault("published at %v: %v", pos, err)
 		return
 	}
@@ -219,7 +219,7 @@ func (m *model) subscribeFrom() {
 	start, from := Beginning, evicted
 	if m.src.intn(3) > 0 {
 		from = head - min(head, uint64(m.src.intn(2*m.logEvents+2)))
-		start = After(Position{m.h.epoch, from})
+		start = After(Position{m.h.spans.last().epoch, from})
 	}
 	s.follow[topic] = from
 	gap := GapReason("")

@@ -120,7 +120,7 @@ func (a *modelTotals) requireAll(t *testing.T) {
 		}
 	}
 	for _, r := range gapReasons {
-		if a.Gaps[r] == 0 {
+		if r != GapLost && a.Gaps[r] == 0 { // only a Log can lose events
 			t.Errorf("no run had a gap with reason %s", r)
 		}
 	}

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/chi-sse/sse/event"
@@ -58,7 +59,7 @@ func (o *ownIDs) add(e *entry) {
 	if o.offsets == nil {
 		o.offsets = make(map[string]uint64)
 	}
-	o.offsets[e.Event.ID] = e.Position.Offset
+	o.offsets[e.Event.ID] = e.offset
 }
 
 // evict removes e, which has been evicted from the topic.
@@ -91,7 +92,30 @@ func (h *Hub) checkDuplicateLocked(topic, id string) error {
 		offset, used = d.floor, d.id == id
 	}
 	if used {
-		return &DuplicateIDError{Topic: topic, ID: id, Position: Position{h.epoch, offset}}
+		return &DuplicateIDError{Topic: topic, ID: id, Position: h.spans.position(offset)}
+	}
+	return nil
+}
+
+// checkDuplicatesLocked returns a *DuplicateIDError if one of ps has an ID that is in use, or
+// that another of them has. mu is held.
+func (h *Hub) checkDuplicatesLocked(ps []Publication) error {
+	if !h.cfg.OwnIDs {
+		return nil
+	}
+	ids := make(map[key]bool, len(ps))
+	for _, p := range ps {
+		id := key{p.Topic, p.Event.ID}
+		if ids[id] {
+			return &DuplicateIDError{Topic: p.Topic, ID: p.Event.ID, Position: h.Position()}
+		}
+		ids[id] = true
+		if _, known := h.keys[key{p.Topic, p.Key}]; known && p.Key != "" {
+			continue // it is not published again
+		}
+		if err := h.checkDuplicateLocked(p.Topic, p.Event.ID); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -107,6 +131,28 @@ func (m *Member) findID(id string) (lowest uint64, ok bool) {
 		l.topic.mu.Unlock()
 		if found && (!ok || offset < lowest) {
 			lowest, ok = offset, true
+		}
+	}
+	return lowest, ok
+}
+
+// findInLog is findID for the Log, if that is a Finder.
+func (m *Member) findInLog(id string) (lowest uint64, ok bool) {
+	h := m.hub
+	finder, can := h.cfg.Log.(Finder)
+	if !can {
+		return 0, false
+	}
+	ctx, cancel := context.WithTimeout(m.server.Context(), h.cfg.PublishTimeout)
+	defer cancel()
+	for _, topic := range m.sortedTopics() {
+		pos, found, err := finder.Find(ctx, topic, id)
+		if err != nil {
+			h.cfg.Logger.Warn("hub: the log could not look up a last event id", "topic", topic, "error", err)
+			continue
+		}
+		if span := h.spans.last(); found && pos.Epoch == span.epoch && (!ok || span.offset(pos) < lowest) {
+			lowest, ok = span.offset(pos), true
 		}
 	}
 	return lowest, ok

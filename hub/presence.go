@@ -59,6 +59,7 @@ func (h *Hub) admit(m *Member, topics []string) error {
 		return sse.ErrShutdown
 	}
 	h.members++
+	m.admitted = h.head.Load()
 	h.mu.Unlock()
 	m.shard.addMember(m)
 	if len(topics) > wideTopics {
@@ -66,7 +67,7 @@ func (h *Hub) admit(m *Member, topics []string) error {
 		m.widen(min(len(topics), h.cfg.MaxTopics))
 		m.mu.Unlock()
 	}
-	if err := m.follow(topics, Now, nil); err != nil && !errors.Is(err, sse.ErrClosed) { // m may have been kicked
+	if err := m.follow(topics, atOpening, nil); err != nil && !errors.Is(err, sse.ErrClosed) { // m may have been kicked
 		return err
 	}
 	if h.closed.Load() { // Shutdown may have looked for m before it was there
@@ -156,6 +157,7 @@ func (m *Member) linkTopic(t *topic, start Start, l *link) (*link, error) {
 		return nil, err
 	}
 	l.topic, l.m, l.next = t, m, next
+	l.since = m.hub.sinceOf(start)
 	p := t.addLink(l)
 	if w := m.wide; w != nil {
 		p.addWide(l)

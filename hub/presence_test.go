@@ -70,8 +70,8 @@ func TestPresenceCauses(t *testing.T) {
 		"Member.Kick":       {func(_ *app, _ *stream, m *hub.Member) { m.Kick(errOwn) }, []error{hub.ErrKicked, errOwn, sse.ErrClosed}, sse.EndClosed, false},
 		"without a reason":  {func(_ *app, _ *stream, m *hub.Member) { m.Kick(nil) }, []error{hub.ErrKicked}, sse.EndClosed, false},
 		"Hub.Kick": {func(a *app, _ *stream, _ *hub.Member) {
-			assert.Equal(a.t, 1, a.Kick("b", errOwn))
-			assert.Equal(a.t, 0, a.Kick("none", errOwn))
+			assert.Equal(a.t, 1, a.kick("b", errOwn))
+			assert.Equal(a.t, 0, a.kick("none", errOwn))
 		}, []error{hub.ErrKicked, errOwn}, sse.EndClosed, false},
 		"Hub.Shutdown":    {func(a *app, _ *stream, _ *hub.Member) { testkit.NoError(a.t, a.Shutdown(context.Background())) }, []error{sse.ErrShutdown}, sse.EndShutdown, false},
 		"Plugin.Shutdown": {func(a *app, _ *stream, _ *hub.Member) { testkit.NoError(a.t, a.plugin.Shutdown(context.Background())) }, []error{sse.ErrShutdown}, sse.EndShutdown, false},
@@ -149,7 +149,7 @@ func TestPresenceIsConsistent(t *testing.T) {
 					case 0:
 						s.leave()
 					case 1:
-						a.Kick("a", nil)
+						a.kick("a", nil)
 						s.leave()
 					case 2:
 						for m := range a.Members("b") {

@@ -29,7 +29,19 @@ import (
 // in use; an *event.TooLargeError if it is larger than Config.LogSize; the error of ctx; an
 // error for an empty topic; or, after Shutdown, an error that matches sse.ErrShutdown. In
 // each case the event is not in the log.
+//
+// With Config.Log, Publish returns when the Log has the event. The hub's own members are sent
+// it a moment later; [Hub.Wait] waits for that. The error also matches [ErrUnknown] if the
+// event may be in the Log, and [ErrReadOnly] if the Log takes no events. With Config.OwnIDs,
+// the ID is the event's key too.
 func (h *Hub) Publish(ctx context.Context, topic string, e sse.Event) (Position, error) {
+	if h.follower != nil {
+		positions, err := h.PublishAll(ctx, []Publication{{Topic: topic, Event: e}})
+		if err != nil {
+			return Position{}, err
+		}
+		return positions[0], nil
+	}
 	if err := ctx.Err(); err != nil {
 		return Position{}, fmt.Errorf("hub: publish: %w", err)
 	}
@@ -42,6 +54,84 @@ func (h *Hub) Publish(ctx context.Context, topic string, e sse.Event) (Position,
 		return Position{}, fmt.Errorf("hub: publish: %w", err)
 	}
 	return pos, nil
+}
+
+// Publication is an event to be published.
+type Publication struct {
+	Topic string
+	Event sse.Event
+
+	// Key makes a publication safe to repeat: an event with the same Topic and Key that is
+	// still in the log is not published again, and the position of the earlier one is
+	// returned. How long Config.Log remembers keys, it says itself. "" is no key.
+	Key string
+}
+
+// PublishAll publishes several events, in their order and without others between them. It
+// returns their positions, or an error as [Hub.Publish] does, and then none of the events is
+// in the log. A Log needs about as long for many events as for one.
+func (h *Hub) PublishAll(ctx context.Context, ps []Publication) ([]Position, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("hub: publish: %w", err)
+	}
+	frames := make([]frame, len(ps))
+	for i, p := range ps {
+		f, err := h.encode(p.Topic, p.Event)
+		if err != nil {
+			return nil, fmt.Errorf("hub: publish: %w", err)
+		}
+		frames[i] = f
+	}
+	positions, err := h.appendAll(ctx, ps, frames)
+	if err != nil {
+		return nil, fmt.Errorf("hub: publish: %w", err)
+	}
+	return positions, nil
+}
+
+// appendAll appends what encode has encoded.
+func (h *Hub) appendAll(ctx context.Context, ps []Publication, frames []frame) ([]Position, error) {
+	switch {
+	case len(ps) == 0:
+		return nil, nil
+	case h.follower != nil:
+		records := make([]Record, len(ps))
+		for i, p := range ps {
+			records[i] = Record{Topic: p.Topic, Key: p.Key, Event: p.Event}
+			if h.cfg.OwnIDs && p.Key == "" {
+				records[i].Key = p.Event.ID
+			}
+		}
+		return h.follower.append(ctx, records)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed.Load() {
+		return nil, sse.ErrShutdown
+	}
+	if err := h.checkDuplicatesLocked(ps); err != nil {
+		return nil, err
+	}
+	positions := make([]Position, len(ps))
+	for i, p := range ps {
+		if pos, ok := h.keys[key{p.Topic, p.Key}]; ok && p.Key != "" {
+			positions[i] = pos
+			continue
+		}
+		positions[i] = h.appendEventLocked(&entry{Message: Message{Topic: p.Topic, Event: p.Event, Time: time.Now()}, key: p.Key}, frames[i])
+	}
+	return positions, nil
+}
+
+// key is a Publication's Key, in its topic.
+type key struct{ topic, key string }
+
+// addKeyLocked remembers e's key. mu is held.
+func (h *Hub) addKeyLocked(e *entry) {
+	if h.keys == nil {
+		h.keys = make(map[key]Position)
+	}
+	h.keys[key{e.Topic, e.key}] = e.Position
 }
 
 // frame is the wire form of an event that is about to be appended. The event's offset
@@ -68,7 +158,7 @@ func (h *Hub) encode(topic string, e sse.Event) (f frame, err error) {
 	f.prefix = make([]byte, 0, size)
 	if !h.cfg.OwnIDs {
 		lead.Retry, lead.Comment = 0, ""
-		lead.ID = h.idPrefix
+		lead.ID = h.spans.last().prefix
 	}
 	if e == (sse.Event{}) { // it has empty data; with only an id, clients would not show it
 		f.prefix, err = event.AppendWith(f.prefix, lead, func(frame []byte) ([]byte, error) { return frame, nil })
@@ -99,9 +189,8 @@ func (h *Hub) checkSize(f frame, err error) error {
 	return err
 }
 
-// appendEvent gives the event the next position, appends it to the log, and evicts what is
-// then beyond the log's bounds. It returns sse.ErrShutdown if the hub is closed, or a
-// *DuplicateIDError.
+// appendEvent appends an event that encode has encoded. It returns sse.ErrShutdown if the hub
+// is closed, or a *DuplicateIDError.
 func (h *Hub) appendEvent(topic string, e sse.Event, f frame) (Position, error) {
 	ent := &entry{Message: Message{Topic: topic, Event: e, Time: time.Now()}}
 	h.mu.Lock()
@@ -109,20 +198,32 @@ func (h *Hub) appendEvent(topic string, e sse.Event, f frame) (Position, error) 
 	if h.closed.Load() {
 		return Position{}, sse.ErrShutdown
 	}
-	ent.Position = Position{h.epoch, h.head.Load() + 1}
 	if h.cfg.OwnIDs {
 		if err := h.checkDuplicateLocked(topic, e.ID); err != nil {
 			return Position{}, err
 		}
-	} else {
-		f.prefix = strconv.AppendUint(f.prefix, ent.Position.Offset, 10)
-		f.prefix = append(f.prefix, f.suffix...)
 	}
-	ent.frame = f.prefix
+	return h.appendEventLocked(ent, f), nil
+}
+
+// appendEventLocked gives ent the next position, appends it to the log, and evicts what is
+// then beyond the log's bounds. mu is held.
+func (h *Hub) appendEventLocked(ent *entry, f frame) Position {
+	ent.offset = h.head.Load() + 1
+	ent.Position = h.spans.position(ent.offset)
+	ent.frame = h.complete(f, ent.Position)
 	h.appendLocked(ent)
 	h.evictLocked(ent.Time)
 	h.stats.published.Add(1)
-	return ent.Position, nil
+	return ent.Position
+}
+
+// complete returns f with the id of an event at pos.
+func (h *Hub) complete(f frame, pos Position) []byte {
+	if h.cfg.OwnIDs {
+		return f.prefix
+	}
+	return append(strconv.AppendUint(f.prefix, pos.Offset, 10), f.suffix...)
 }
 
 // appendLocked makes e the newest entry, and enqueues the followers of its topic. mu is
@@ -131,17 +232,20 @@ func (h *Hub) appendLocked(e *entry) {
 	t := h.topicLocked(e.Topic)
 	e.topic = t
 	h.log.append(e)
+	if e.key != "" {
+		h.addKeyLocked(e)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.bytes += int64(len(e.frame))
 	e.bytes = t.bytes
-	t.entries.push(placed{e, e.Position.Offset})
-	if h.cfg.OwnIDs {
+	t.entries.push(placed{e, e.offset})
+	if h.cfg.OwnIDs && e.hole == "" {
 		t.own.add(e)
 	}
 	t.toAnnounce()
-	t.last.Store(e.Position.Offset)
-	h.head.Store(e.Position.Offset)
+	t.last.Store(e.offset)
+	h.head.Store(e.offset)
 	for _, p := range t.parts {
 		if !p.queued && len(p.links) > 0 {
 			p.queued = true
@@ -158,16 +262,7 @@ func (h *Hub) evictLocked(now time.Time) {
 		if !ok {
 			break
 		}
-		t := e.topic
-		t.mu.Lock()
-		t.entries.pop() // it is e: the topic has the same order
-		t.first++
-		t.floor = e.Position.Offset
-		if h.cfg.OwnIDs {
-			t.own.evict(e)
-		}
-		t.mu.Unlock()
-		h.dropUnusedLocked(t)
+		h.evictedLocked(e)
 	}
 	if h.log.entries.len() == 0 || h.log.maxAge == 1<<63-1 || h.closed.Load() {
 		return
@@ -175,6 +270,23 @@ func (h *Hub) evictLocked(now time.Time) {
 	if h.expiry == nil {
 		h.expiry = time.AfterFunc(h.log.entries.at(0).Time.Add(h.log.maxAge).Sub(now), h.expire)
 	}
+}
+
+// evictedLocked removes e, which the log has evicted, from its topic. mu is held.
+func (h *Hub) evictedLocked(e *entry) {
+	t := e.topic
+	t.mu.Lock()
+	t.entries.pop() // it is e: the topic has the same order
+	t.first++
+	t.floor = e.offset
+	if h.cfg.OwnIDs && e.hole == "" {
+		t.own.evict(e)
+	}
+	if e.key != "" {
+		delete(h.keys, key{e.Topic, e.key})
+	}
+	t.mu.Unlock()
+	h.dropUnusedLocked(t)
 }
 
 // expire is what the timer calls. It evicts events that are too old even if nothing is

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/stretchr/testify/assert"
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
@@ -94,10 +95,7 @@ func newRandomRun(t *testing.T, tr randomTransport) *randomRun {
 	t.Helper()
 	run := &randomRun{t: t, tr: tr, stop: make(chan struct{}), ends: make(map[string]uint64), offsets: make(map[string]uint64)}
 	quiet := slog.New(slog.DiscardHandler)
-	h, err := hub.New(hub.Config{LogEvents: randomLog, Detached: tr.detached, OwnIDs: tr.ownIDs, Logger: quiet})
-	if err != nil {
-		t.Fatal(err)
-	}
+	h := newHub(t, hub.Config{LogEvents: randomLog, Detached: tr.detached, OwnIDs: tr.ownIDs, Logger: quiet})
 	run.hub = h
 	r := sse.Install(chi.NewRouter(), sse.Config{
 		Heartbeat: sse.Heartbeat{Period: 20 * time.Millisecond}, WriteTimeout: 2 * time.Second, ShutdownSpread: -1, Logger: quiet,
@@ -229,7 +227,9 @@ func (run *randomRun) kick() {
 		}
 		topic := randomTopics[rand.IntN(len(randomTopics))]
 		if rand.IntN(20) == 0 {
-			run.kicks.Add(int64(run.hub.Kick(topic, nil)))
+			n, err := run.hub.Kick(context.Background(), topic, nil)
+			assert.NoError(run.t, err)
+			run.kicks.Add(int64(n))
 			continue
 		}
 		for m := range run.hub.Members(topic) {

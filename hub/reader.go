@@ -176,7 +176,7 @@ func (r *reader) encode(m *Member) (last uint64) {
 			continue
 		}
 		r.frames.Append(e.frame)
-		last = e.Position.Offset
+		last = e.offset
 	}
 	return last
 }

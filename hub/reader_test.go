@@ -100,12 +100,12 @@ func TestReaderAfterACatchUp(t *testing.T) {
 		require.NoError(t, err)
 	}
 	var shared reader
-	ids := []string{Position{h.epoch, 1}.String(), Position{h.epoch, 2}.String(), Position{h.epoch, 3}.String()}
+	ids := []string{Position{h.spans.last().epoch, 1}.String(), Position{h.spans.last().epoch, 2}.String(), Position{h.spans.last().epoch, 3}.String()}
 	s := new(readerSession)
 	m := newMember(h, s, Subscription{}) // the test has claimed it, so no worker sends to it
 	require.NoError(t, h.admit(m, nil))
 	m.placeCursor("", Now)
-	require.NoError(t, m.SubscribeFrom(After(Position{h.epoch, 1}), "a"))
+	require.NoError(t, m.SubscribeFrom(After(Position{h.spans.last().epoch, 1}), "a"))
 	require.Equal(t, statusDone, m.deliver(h.head.Load(), &shared))
 	require.Equal(t, []string{ids[1], ids[2], ids[2]}, s.ids)
 
@@ -138,7 +138,7 @@ func TestReadWhatIsPublished(t *testing.T) {
 		head = h.head.Load()
 		require.Equal(t, statusDone, m.deliver(head, r))
 		if n := len(s.ids); n > 0 { // the member follows all topics, so its nth id is n
-			require.Equal(t, Position{h.epoch, uint64(n)}.String(), s.ids[n-1])
+			require.Equal(t, Position{h.spans.last().epoch, uint64(n)}.String(), s.ids[n-1])
 		}
 		require.GreaterOrEqual(t, len(s.ids), int(head))
 	}

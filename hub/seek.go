@@ -9,9 +9,12 @@ package hub
 // cursor to where the stream can continue, and returns the gap. Otherwise it returns nil.
 func (m *Member) placeCursor(id string, start Start) *Gap {
 	h := m.hub
-	head := h.head.Load()
 	gap := Gap{LastEventID: id, Snapshot: m.snapshot != nil}
 	pos, known := m.resolveID(id)
+	if h.follower != nil {
+		h.follower.awaitAhead(m.server.Context(), pos)
+	}
+	span, head := h.spans.last(), h.head.Load()
 	switch {
 	case id == "" && (start.kind != atPosition || m.snapshot != nil):
 		m.seekStart(start, head)
@@ -23,12 +26,12 @@ func (m *Member) placeCursor(id string, start Start) *Gap {
 	}
 	switch {
 	case gap.Reason != "":
-	case pos.Epoch != h.epoch:
+	case pos.Epoch != span.epoch:
 		gap.Reason = GapEpoch
-	case pos.Offset > head:
+	case span.offset(pos) > head:
 		gap.Reason = GapAhead
 	default:
-		if gap.Reason = m.seekReplay(pos.Offset); gap.Reason == "" {
+		if gap.Reason = m.seekReplay(span.offset(pos)); gap.Reason == "" {
 			return nil
 		}
 		if m.snapshot == nil {
@@ -36,22 +39,23 @@ func (m *Member) placeCursor(id string, start Start) *Gap {
 			return &gap
 		}
 	}
-	gap.Position = Position{h.epoch, m.seekStart(start, head)}
+	gap.Position = h.spans.position(m.seekStart(start, head))
 	return &gap
 }
 
 // seekStart moves the cursor to where start says, or to head if there is a snapshot, but to
 // no more than a replay may be. It returns where the cursor is.
 func (m *Member) seekStart(start Start, head uint64) uint64 {
+	span := m.hub.spans.last()
 	switch {
 	case m.snapshot != nil:
 		m.seekFrom(head)
 	case start.kind == atBeginning:
-		m.seekFrom(m.hub.beforeOldest())
+		m.resumeAt(m.hub.beforeOldest())
 	case start.kind == atLatest:
 		m.seekLatest(head)
-	case start.kind == atPosition && start.after.Epoch == m.hub.epoch && start.after.Offset < head:
-		m.seekFrom(start.after.Offset)
+	case start.kind == atPosition && start.after.Epoch == span.epoch && span.offset(start.after) < head:
+		m.resumeAt(span.offset(start.after))
 	default:
 		m.seekFrom(head)
 	}
@@ -63,6 +67,9 @@ func (m *Member) seekStart(start Start, head uint64) uint64 {
 // are not all in the tails, or are more than a replay may be, it moves the cursor to the
 // first later offset from which the stream can continue, and returns the reason for the gap.
 func (m *Member) seekReplay(offset uint64) (gap GapReason) {
+	if m.hub.follower != nil {
+		return m.seekLog(offset)
+	}
 	if _, _, ok := m.seek(offset); !ok {
 		m.seekFrom(offset)
 		gap = GapExpired
@@ -89,7 +96,7 @@ func (m *Member) seek(offset uint64) (floor uint64, links int, ok bool) {
 		t := l.topic
 		t.mu.Lock()
 		floor = max(floor, t.floor)
-		next := t.after(offset)
+		next := t.after(max(offset, l.since))
 		if selected {
 			next = max(next, l.next) // what is before is in the selection
 		}
@@ -152,12 +159,15 @@ func (m *Member) seekLatest(head uint64) uint64 {
 // beforeOldest returns the offset just before the oldest event in the log, or the head if
 // the log is empty.
 func (h *Hub) beforeOldest() uint64 {
+	if h.follower != nil {
+		return h.follower.beforeFirst()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.log.entries.len() == 0 {
 		return h.head.Load()
 	}
-	return h.log.entries.at(0).Position.Offset - 1
+	return h.log.entries.at(0).offset - 1
 }
 
 // resolveID returns the position of the event with id. With OwnIDs it looks for the event in
@@ -165,7 +175,10 @@ func (h *Hub) beforeOldest() uint64 {
 func (m *Member) resolveID(id string) (pos Position, known bool) {
 	if m.hub.cfg.OwnIDs {
 		offset, ok := m.findID(id)
-		return Position{m.hub.epoch, offset}, ok
+		if !ok && id != "" {
+			offset, ok = m.findInLog(id)
+		}
+		return m.hub.spans.position(offset), ok
 	}
 	pos, err := ParsePosition(id)
 	return pos, err == nil

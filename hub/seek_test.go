@@ -60,7 +60,7 @@ func serveLastEventID(t *testing.T, id string, inQuery, ownIDs bool) {
 		gap = GapMalformed
 	case err != nil:
 		gap = GapMalformed
-	case pos.Epoch != h.epoch:
+	case pos.Epoch != h.spans.last().epoch:
 		gap = GapEpoch
 	case pos.Offset > events:
 		gap = GapAhead
@@ -88,7 +88,7 @@ func serveLastEventID(t *testing.T, id string, inQuery, ownIDs bool) {
 			require.Equal(t, Gap{Reason: gap, LastEventID: asJSON(t, id)}, g)
 			require.NotContains(t, s.w.body.String(), "\nid: ")
 		} else {
-			require.Equal(t, Gap{Reason: gap, LastEventID: asJSON(t, id), Position: Position{h.epoch, uint64(want)}}, g)
+			require.Equal(t, Gap{Reason: gap, LastEventID: asJSON(t, id), Position: Position{h.spans.last().epoch, uint64(want)}}, g)
 			require.Equal(t, g.Position.String(), got[0].ID)
 		}
 		got = got[1:]

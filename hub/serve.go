@@ -89,6 +89,7 @@ func lastEventID(s *sse.ServerSession) string {
 // client can resume whatever happens next; not so with OwnIDs. The caller has claimed m and
 // keeps the claim.
 func (m *Member) open(id string, start Start) error {
+	m.noID = id == ""
 	gap := m.placeCursor(id, start)
 	r := readers.Get().(*reader)
 	defer readers.Put(r)
@@ -111,8 +112,7 @@ func (m *Member) open(id string, start Start) error {
 				m.session.CutShort() // it may have been sent a part
 				return m.ending.Load().cause
 			}
-			m.server.Header().Set(GapHeader, string(GapExpired))
-			if err := m.resumeAfterGap(r, GapExpired, m.cursor.Load()); err != nil {
+			if err := m.resumeOpening(r); err != nil {
 				return err
 			}
 		case statusPending: // the session has its own socket already
@@ -133,4 +133,18 @@ func (m *Member) open(id string, start Start) error {
 			return err
 		}
 	}
+}
+
+// resumeOpening does what must be done, while the session opens, when a delivery has returned
+// statusGap.
+func (m *Member) resumeOpening(r *reader) error {
+	reason, offset := m.nextHole()
+	switch {
+	case reason == "" && m.hub.follower != nil:
+		return m.catchUpCold(r)
+	case reason == "": // the log has lost events since the cursor was placed
+		reason, offset = GapExpired, m.cursor.Load()
+	}
+	m.server.Header().Set(GapHeader, string(reason)) // has no effect if something was sent
+	return m.resumeAfterGap(r, reason, offset)
 }

@@ -43,7 +43,7 @@ func TestSessionsAreLimited(t *testing.T) {
 				a.publish("a", sse.Event{Data: "1"})
 				s2.expect("1")
 				s3.expect("1")
-				require.Equal(t, 2, a.Kick("a", nil))
+				require.Equal(t, 2, a.kick("a", nil))
 				testkit.Eventually(t, func() bool { return a.plugin.Len() == 0 }, "the session to end")
 			})
 		})

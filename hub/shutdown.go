@@ -25,6 +25,9 @@ import (
 // for the next, and a second in all. After that it cuts off the members that are left, and
 // returns an error that wraps the error of ctx. Their clients resume where they connect next.
 func (h *Hub) Shutdown(ctx context.Context) error {
+	if h.follower != nil {
+		h.follower.finish(ctx)
+	}
 	h.mu.Lock()
 	if !h.closed.Swap(true) {
 		if h.expiry != nil {
@@ -35,6 +38,10 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		}
 	}
 	h.mu.Unlock()
+	if h.follower != nil {
+		h.follower.stop()
+		h.follower.announce()
+	}
 	for _, sh := range h.shards {
 		for _, m := range sh.copyMembers() {
 			m.endSoon(sse.ErrShutdown)

@@ -51,10 +51,14 @@ func (m *Member) applySlowPolicy(r *reader) status {
 	}
 	h := m.hub
 	var err error
-	switch m.slow {
-	case SlowLatest:
+	switch reason, offset := m.nextHole(); {
+	case reason != "":
+		err = m.resumeAfterGap(r, reason, offset)
+	case h.follower != nil && m.slow != SlowLatest:
+		err = m.catchUpCold(r)
+	case m.slow == SlowLatest:
 		err = m.resumeAfterGap(r, GapSlow, h.beforeOldest())
-	case SlowSkip:
+	case m.slow == SlowSkip:
 		err = m.resumeAfterGap(r, GapSlow, h.head.Load())
 	default:
 		h.stats.ended.Add(1)

@@ -425,7 +425,7 @@ func TestSlowClientThatIsKicked(t *testing.T) {
 		s := a.connectSlow("/")
 		a.blockWrite("a", s)
 		a.publishN("a", 1, 3)
-		require.Equal(t, 1, a.Kick("a", errOwn))
+		require.Equal(t, 1, a.kick("a", errOwn))
 		require.Equal(t, "large", s.event().Name)
 		s.expectN(1, 3)
 		s.expectEnd()

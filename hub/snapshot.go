@@ -28,10 +28,14 @@ func (m *Member) sendSnapshot(r *reader) error {
 	if m.isKicked() {
 		return m.ending.Load().cause
 	}
-	if pos.Epoch != m.hub.epoch || pos.Offset > m.hub.head.Load() {
+	if m.hub.follower != nil { // the state may be of another node, which is ahead of this one
+		m.hub.follower.awaitAhead(m.server.Context(), pos)
+	}
+	span := m.hub.spans.last()
+	if pos.Epoch != span.epoch || span.offset(pos) > m.hub.head.Load() {
 		return &SnapshotError{pos}
 	}
-	if reason := m.seekReplay(pos.Offset); reason != "" { // the state was old
+	if reason := m.seekReplay(span.offset(pos)); reason != "" { // the state was old
 		return m.sendGap(r, Gap{Reason: reason, LastEventID: m.hub.clientID(pos), Position: m.position()})
 	}
 	if m.hub.cfg.OwnIDs {

@@ -15,11 +15,14 @@ type Stats struct {
 
 	Gaps  map[GapReason]uint64 // gaps that clients were told of
 	Ended uint64               // sessions that SlowEnd has ended
+
+	Invalid uint64 // records of Config.Log that could not be delivered; their clients were told of a gap
 }
 
 type counters struct {
 	published atomic.Uint64
 	ended     atomic.Uint64
+	invalid   atomic.Uint64
 	gaps      [len(gapReasons)]atomic.Uint64
 }
 
@@ -36,6 +39,7 @@ func (h *Hub) Stats() Stats {
 	h.mu.Unlock()
 	st.Published = h.stats.published.Load()
 	st.Ended = h.stats.ended.Load()
+	st.Invalid = h.stats.invalid.Load()
 	st.Gaps = make(map[GapReason]uint64)
 	for i, reason := range gapReasons {
 		if n := h.stats.gaps[i].Load(); n > 0 {

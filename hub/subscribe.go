@@ -75,16 +75,17 @@ func (e *GapError) Error() string {
 // there is one already, it sets m.rewound. Both m.mu and t.mu are held.
 func (m *Member) startOf(t *topic, start Start) (next uint64, err error) {
 	h := m.hub
+	span := h.spans.last()
 	next = t.end()
 	switch start.kind {
-	case atNow:
+	case atNow, atOpen:
 		return next, nil
 	case atBeginning:
 		next = t.first
 	case atLatest:
 		next = max(t.first, t.end()-min(1, t.end()))
 	case atPosition:
-		next = t.after(start.after.Offset)
+		next = t.after(span.offset(start.after))
 	}
 	fits := next
 	if h.cfg.MaxReplay > 0 && m.slow != SlowLatest {
@@ -93,11 +94,11 @@ func (m *Member) startOf(t *topic, start Start) (next uint64, err error) {
 	if start.kind == atPosition {
 		gap := GapError{Topic: t.name, After: start.after}
 		switch {
-		case start.after.Epoch != h.epoch:
+		case start.after.Epoch != span.epoch:
 			gap.Reason = GapEpoch
-		case start.after.Offset > h.head.Load():
+		case span.offset(start.after) > h.head.Load():
 			gap.Reason = GapAhead
-		case start.after.Offset < t.floor:
+		case span.offset(start.after) < t.floor:
 			gap.Reason = GapExpired
 		case next < fits:
 			gap.Reason = GapReplay
@@ -110,6 +111,17 @@ func (m *Member) startOf(t *topic, start Start) (next uint64, err error) {
 		m.rewound = true
 	}
 	return fits, nil
+}
+
+// sinceOf returns link.since for a topic that starts there.
+func (h *Hub) sinceOf(start Start) uint64 {
+	switch start.kind {
+	case atOpen, atBeginning:
+		return 0
+	case atPosition:
+		return h.spans.last().offset(start.after)
+	}
+	return h.head.Load()
 }
 
 // rewind moves m's cursor back to before the oldest unread entry, the first in hs, if it is

@@ -65,6 +65,7 @@ const (
 	atBeginning
 	atLatest
 	atPosition
+	atOpen
 )
 
 var (
@@ -73,6 +74,9 @@ var (
 
 	// Beginning starts with the oldest event in the log.
 	Beginning = Start{kind: atBeginning}
+
+	// atOpening is for the topics of a Subscription, before the cursor is placed.
+	atOpening = Start{kind: atOpen}
 
 	// Latest starts with the newest event of each topic that has one in the log.
 	Latest = Start{kind: atLatest}

@@ -88,6 +88,7 @@ type link struct {
 	topic *topic
 	m     *Member
 	next  uint64 // number of the entry to read next; the claimant's
+	since uint64 // offset after which the member follows the topic; 0 if from the beginning
 
 	i       int32 // index in its part's links; topic.mu guards this and the next three
 	present bool  // the member has joined the topic

@@ -1,0 +1,416 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/chi-sse/sse"
+)
+
+// With Config.Log, a publication only appends to the Log. One goroutine, the follower, reads
+// the Log and applies each record to the hub's tail, from where it is delivered as in a hub
+// without a Log. So all hubs of a Log have the same events in the same order, and a hub that
+// has lost its Log keeps its members and catches up later.
+
+// Open returns a hub of cfg.Log. The hub begins with what the Log has at that time, and the
+// newest cfg.LogEvents of it in memory if the Log's offsets have no holes; older events are
+// read from the Log when a client needs them. Open returns when it has them, or with the error
+// of ctx or of the Log, or an error about cfg as [New] does.
+//
+// The hub follows the Log until [Hub.Shutdown] is called. It does not close the Log.
+func Open(ctx context.Context, cfg Config) (*Hub, error) {
+	if cfg.Log == nil {
+		return nil, errors.New("hub: Config.Log must be set for Open; a hub without a Log is made by New")
+	}
+	if cfg.PublishTimeout < 0 {
+		return nil, errors.New("hub: Config.PublishTimeout must be positive, or zero for its default")
+	}
+	h, err := newHub(cfg)
+	if err != nil {
+		return nil, err
+	}
+	bounds, err := cfg.Log.Bounds(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("hub: open: %w", err)
+	}
+	if bounds.Epoch == 0 || bounds.First > bounds.Last+1 {
+		return nil, fmt.Errorf("hub: open: the log has the bounds %+v; its epoch must not be 0, and First must be at most Last+1", bounds)
+	}
+	f := &follower{hub: h, changed: make(chan struct{}), done: make(chan struct{})}
+	f.ctx, f.stop = context.WithCancel(context.WithoutCancel(ctx))
+	f.health.Store(&Health{Since: time.Now()})
+	f.cold.init(h, f)
+	h.follower = f
+	h.spans = spans{}
+	h.spans.begin(bounds.Epoch, 0)
+	after := max(bounds.First, bounds.Last-min(bounds.Last, uint64(h.cfg.LogEvents))+1) - 1
+	f.first.Store(bounds.First)
+	h.head.Store(after)
+	h.droppedFloor = after
+	f.orders = bounds.Last
+	go f.run()
+	if err := h.Wait(ctx, Position{bounds.Epoch, bounds.Last}); err != nil {
+		f.stop()
+		<-f.done
+		if health := h.Health(); health.Err != nil {
+			err = fmt.Errorf("%w: %w", err, health.Err)
+		}
+		return nil, fmt.Errorf("hub: open: %w", err)
+	}
+	return h, nil
+}
+
+// Health says how a hub stands to its Log.
+type Health struct {
+	Err   error     // why the hub cannot follow its Log, or nil if it can
+	Since time.Time // since when that has been so
+}
+
+// Health returns how the hub stands to Config.Log. A hub without a Log is always well.
+func (h *Hub) Health() Health {
+	if h.follower == nil {
+		return Health{}
+	}
+	return *h.follower.health.Load()
+}
+
+// Wait returns when the hub has applied the event at pos, so that its members are sent it and
+// a Snapshot can name it: a Log is shared, and a hub may lag. It returns an error that matches
+// [ErrEpoch] if pos has another epoch than the hub, that matches sse.ErrShutdown after
+// Shutdown, or the error of ctx.
+func (h *Hub) Wait(ctx context.Context, pos Position) error {
+	for {
+		var changed chan struct{}
+		if h.follower != nil {
+			changed = h.follower.change()
+		}
+		span := h.spans.last()
+		switch {
+		case pos.Epoch != span.epoch:
+			return fmt.Errorf("hub: wait for %v: %w", pos, ErrEpoch)
+		case span.offset(pos) <= h.head.Load():
+			return nil
+		case h.closed.Load():
+			return fmt.Errorf("hub: wait for %v: %w", pos, sse.ErrShutdown)
+		}
+		select {
+		case <-changed: // nil without a Log: nothing is ahead of such a hub
+		case <-ctx.Done():
+			return fmt.Errorf("hub: wait for %v: %w", pos, ctx.Err())
+		}
+	}
+}
+
+// follower is what a hub with a Log has in addition.
+type follower struct {
+	hub    *Hub
+	ctx    context.Context // done after Shutdown
+	stop   context.CancelFunc
+	done   chan struct{} // closed when run has returned
+	health atomic.Pointer[Health]
+	first  atomic.Uint64 // offset of the first record of the Log, as far as is known
+	orders uint64        // orders up to this offset were given before the hub was opened; the follower's
+	newest atomic.Uint64 // the hub's offset of the newest record that this hub has appended
+	cold   pages
+
+	mu      sync.Mutex
+	changed chan struct{} // closed when the head has moved
+}
+
+// The names of orders, which are in Event.Name of a ControlRecord.
+const orderKick = "kick"
+
+// change returns a channel that is closed when the head moves next.
+func (f *follower) change() chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}
+
+// announce says that the head has moved, or that the hub is closed.
+func (f *follower) announce() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// append appends records to the Log, within Config.PublishTimeout.
+func (f *follower) append(ctx context.Context, records []Record) ([]Position, error) {
+	h := f.hub
+	if h.closed.Load() {
+		return nil, sse.ErrShutdown
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.PublishTimeout)
+	defer cancel()
+	positions, err := h.cfg.Log.Append(ctx, records)
+	if err != nil {
+		return nil, err
+	}
+	span := h.spans.last()
+	if last := positions[len(positions)-1]; last.Epoch == span.epoch {
+		storeMax(&f.newest, span.offset(last))
+	}
+	return positions, nil
+}
+
+func storeMax(v *atomic.Uint64, to uint64) {
+	for {
+		old := v.Load()
+		if old >= to || v.CompareAndSwap(old, to) {
+			return
+		}
+	}
+}
+
+// The waits between two attempts to follow the Log.
+const (
+	minFollowWait = 20 * time.Millisecond
+	maxFollowWait = 2 * time.Second
+)
+
+// run follows the Log until the hub is shut down.
+func (f *follower) run() {
+	defer close(f.done)
+	wait := minFollowWait
+	for {
+		began := f.hub.head.Load()
+		err := f.hub.cfg.Log.Follow(f.ctx, f.hub.Position(), f.apply)
+		if f.ctx.Err() != nil {
+			return
+		}
+		if f.hub.head.Load() != began {
+			wait = minFollowWait
+		}
+		if err = f.recover(err); err != nil {
+			f.setHealth(err)
+		}
+		select {
+		case <-f.ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, maxFollowWait)
+	}
+}
+
+// recover does what makes it possible to go on after Follow has ended with err. It returns
+// the error that is left.
+func (f *follower) recover(err error) error {
+	h := f.hub
+	switch truncated, ok := errors.AsType[*TruncatedError](err); {
+	case ok:
+		if truncated.First > 0 {
+			f.first.Store(truncated.First)
+			f.skipTo(h.spans.last().offset(Position{Offset: truncated.First - 1}), GapLost)
+		}
+		return nil
+	case errors.Is(err, ErrEpoch):
+		bounds, err := h.cfg.Log.Bounds(f.ctx)
+		switch {
+		case err != nil:
+			return err
+		case bounds.Epoch == 0:
+			return errors.New("hub: the log has the epoch 0")
+		case bounds.Epoch != h.spans.last().epoch:
+			f.beginEpoch(bounds)
+		}
+		return nil
+	case err == nil:
+		return errors.New("hub: the log has ended to be followed")
+	}
+	return err
+}
+
+// setHealth reports that the Log cannot be followed because of err, or that it can.
+func (f *follower) setHealth(err error) {
+	if old := f.health.Load().Err; (old == nil) == (err == nil) {
+		return
+	}
+	health := &Health{Err: err, Since: time.Now()}
+	f.health.Store(health)
+	if err != nil {
+		f.hub.cfg.Logger.Warn("hub: the log cannot be followed; members stay, and get their events when it is back", "error", err)
+	} else {
+		f.hub.cfg.Logger.Info("hub: the log is followed again")
+	}
+	if on := f.hub.cfg.OnHealth; on != nil {
+		on(*health)
+	}
+}
+
+// apply applies what Follow has read.
+func (f *follower) apply(b Batch) error {
+	h := f.hub
+	span := h.spans.last()
+	for i := range b.Records {
+		rec := &b.Records[i]
+		offset := rec.Offset + span.base
+		if offset <= h.head.Load() {
+			continue // it was applied before
+		}
+		if err := f.applyRecord(rec, span, offset); err != nil {
+			return err
+		}
+	}
+	upTo := span.base + b.UpTo
+	if b.Hole {
+		f.skipTo(max(upTo, h.head.Load()), GapLost)
+	}
+	h.mu.Lock()
+	if !h.closed.Load() && upTo > h.head.Load() {
+		h.head.Store(upTo)
+	}
+	h.mu.Unlock()
+	f.announce()
+	f.setHealth(nil)
+	return f.ctx.Err()
+}
+
+// applyRecord applies a record that has the hub's offset.
+func (f *follower) applyRecord(rec *Record, span *span, offset uint64) error {
+	h := f.hub
+	ent := &entry{Message: Message{Topic: rec.Topic, Event: rec.Event, Time: rec.Time, Position: Position{span.epoch, rec.Offset}}, offset: offset}
+	switch rec.Kind {
+	case EventRecord:
+		frame, err := h.encode(rec.Topic, rec.Event)
+		if err == nil {
+			ent.frame = h.complete(frame, ent.Position)
+			break
+		}
+		f.reportInvalid(rec, err)
+		ent.hole, ent.Event = GapLost, sse.Event{}
+	case ControlRecord:
+		f.obey(rec, offset)
+		return nil
+	default:
+		f.reportInvalid(rec, errors.New("it cannot be decoded"))
+		ent.hole, ent.Event = GapLost, sse.Event{}
+	}
+	if rec.Topic == "" {
+		f.skipTo(offset, GapLost)
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed.Load() {
+		return sse.ErrShutdown
+	}
+	if ent.hole != "" && h.topics[rec.Topic] == nil {
+		h.droppedFloor = max(h.droppedFloor, offset) // nobody follows it; who comes later reads the Log
+		h.head.Store(offset)
+		return nil
+	}
+	h.appendLocked(ent)
+	h.evictLocked(time.Now())
+	h.stats.published.Add(1)
+	return nil
+}
+
+// reportInvalid counts and logs a record that is skipped.
+func (f *follower) reportInvalid(rec *Record, err error) {
+	f.hub.stats.invalid.Add(1)
+	f.hub.cfg.Logger.Error("hub: a record of the log is invalid; its clients are told of a gap", "topic", rec.Topic, "offset", rec.Offset, "error", err)
+}
+
+// obey carries out an order. Orders that are older than the hub have no sessions to concern.
+func (f *follower) obey(rec *Record, offset uint64) {
+	h := f.hub
+	h.mu.Lock()
+	if !h.closed.Load() {
+		h.head.Store(offset) // sessions that are admitted from now on are not concerned
+	}
+	h.mu.Unlock()
+	switch {
+	case rec.Offset <= f.orders && offset == rec.Offset:
+	case rec.Event.Name == orderKick:
+		var cause error
+		if rec.Event.Data != "" {
+			cause = errors.New(rec.Event.Data)
+		}
+		h.kickLocal(rec.Topic, cause, offset-1, offset)
+	default:
+		h.cfg.Logger.Warn("hub: an order in the log is unknown to this version", "order", rec.Event.Name, "topic", rec.Topic)
+	}
+}
+
+// skipTo moves the head to offset, and has all members told that what is before it and has
+// not been applied is missing.
+func (f *follower) skipTo(offset uint64, reason GapReason) {
+	h := f.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed.Load() {
+		return
+	}
+	f.addHolesLocked(offset, reason)
+	f.announce()
+}
+
+// addHolesLocked adds a hole at offset to each topic, and moves the head there. Hub.mu is
+// held.
+func (f *follower) addHolesLocked(offset uint64, reason GapReason) {
+	h := f.hub
+	h.droppedFloor = max(h.droppedFloor, offset)
+	now, pos := time.Now(), h.spans.position(offset)
+	for name, t := range h.topics {
+		if t.users > 0 || t.entries.len() > 0 {
+			h.appendLocked(&entry{Message: Message{Topic: name, Time: now, Position: pos}, offset: offset, hole: reason})
+		}
+	}
+	h.head.Store(offset)
+}
+
+// beginEpoch begins a span with the Log's new epoch. The tail is emptied, and all members are
+// told of a gap. They go on after the newest record that the Log has now.
+func (f *follower) beginEpoch(bounds Bounds) {
+	h := f.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed.Load() {
+		return
+	}
+	for h.log.entries.len() > 0 {
+		h.evictedLocked(h.log.pop())
+	}
+	base := h.head.Load() + 1
+	h.spans.begin(bounds.Epoch, base)
+	f.first.Store(bounds.First)
+	f.addHolesLocked(base+bounds.Last, GapEpoch)
+	f.announce()
+}
+
+// maxAhead is how long a client that is ahead of this hub waits for it, because it has got
+// its events from another one, before it is told of a gap.
+const maxAhead = 3 * time.Second
+
+// awaitAhead waits until the hub has applied what is before pos, but not long.
+func (f *follower) awaitAhead(ctx context.Context, pos Position) {
+	span := f.hub.spans.last()
+	if pos.Epoch != span.epoch || span.offset(pos) <= f.hub.head.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxAhead)
+	defer cancel()
+	_ = f.hub.Wait(ctx, pos) // placeCursor finds out how it went
+}
+
+// beforeFirst returns the hub's offset just before the first record of the Log.
+func (f *follower) beforeFirst() uint64 {
+	return f.hub.spans.last().offset(Position{Offset: max(1, f.first.Load()) - 1})
+}
+
+// maxFinish is how long Shutdown waits for what this hub has published to come back from the
+// Log.
+const maxFinish = time.Second
+
+// finish waits until the hub has applied all that it has published.
+func (f *follower) finish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, maxFinish)
+	defer cancel()
+	_ = f.hub.Wait(ctx, f.hub.spans.position(f.newest.Load())) // otherwise clients get it where they connect next
+}
