@@ -1,0 +1,173 @@
+package boltlog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/chi-sse/sse/hub"
+)
+
+// writing is a transaction that writes.
+type writing struct {
+	log                          *Log
+	tx                           *bbolt.Tx
+	states, records, index, keys *bbolt.Bucket
+	state                        state
+}
+
+// begin sets w's buckets. It makes those that a new file lacks.
+func (w *writing) begin() (err error) {
+	for _, b := range [...]struct {
+		name   []byte
+		bucket **bbolt.Bucket
+	}{{logBucket, &w.states}, {recordsBucket, &w.records}, {indexBucket, &w.index}, {keysBucket, &w.keys}} {
+		if *b.bucket = w.tx.Bucket(b.name); *b.bucket != nil {
+			continue
+		}
+		if *b.bucket, err = w.tx.CreateBucket(b.name); err != nil {
+			return err
+		}
+	}
+	w.records.FillPercent = 0.95 // offsets only rise
+	w.index.FillPercent = 0.8    // likewise in each topic
+	return nil
+}
+
+// update makes a transaction that f may write in, writes w.state, and commits. If its error
+// matches hub.ErrUnknown, it may have been committed; after any other one it was not.
+func (l *Log) update(f func(w *writing) error) error {
+	if l.broken != nil {
+		return l.broken
+	}
+	if info, err := os.Stat(l.path); err != nil || !os.SameFile(info, l.file) {
+		return &MovedError{l.path}
+	}
+	w := &writing{log: l, state: l.state}
+	id, changed, ended := 0, false, false
+	err := guard(l.path, func() (err error) {
+		if w.tx, err = l.db.Begin(true); err != nil {
+			ended = true
+			return err
+		}
+		id = w.tx.ID()
+		if err = w.begin(); err == nil {
+			err = f(w)
+		}
+		if err == nil {
+			err = w.states.Put(stateKey, w.state.encode())
+		}
+		if err != nil {
+			err = errors.Join(err, w.tx.Rollback())
+		} else {
+			changed = true
+			err = l.commit(w.tx)
+		}
+		ended = true
+		return err
+	})
+	switch {
+	case err == nil:
+		l.state = w.state
+		stored := w.state
+		l.newest.Store(&stored)
+		l.mark.last = stored.Last
+		_ = l.mark.write(l.marks, false) // if it cannot be written, the next reservation fails
+		l.announce()
+		return nil
+	case !ended: // a panic
+		l.stuck = true
+		l.broken = err
+		return fmt.Errorf("%w: %w", hub.ErrUnknown, err)
+	case changed && l.committed(id):
+		// bbolt has written its meta page and could not sync it. What is on the disk is
+		// known when the file is opened next.
+		l.broken = fmt.Errorf("an earlier transaction may be lost; close the log and open it again: %w", err)
+		return fmt.Errorf("%w: %w", hub.ErrUnknown, err)
+	}
+	return asFull(l.path, err)
+}
+
+// committed reports whether the transaction with the id, whose commit has failed, may have
+// been committed nevertheless.
+func (l *Log) committed(id int) bool {
+	newest := id
+	err := guard(l.path, func() error {
+		return l.db.View(func(tx *bbolt.Tx) error {
+			newest = tx.ID()
+			return nil
+		})
+	})
+	return err != nil || newest >= id
+}
+
+// append appends the items of r.
+func (w *writing) append(r *request, now time.Time) error {
+	s := &w.state
+	r.positions = make([]hub.Position, len(r.items))
+	for i := range r.items {
+		it := &r.items[i]
+		if it.flags&hasKey != 0 {
+			offset, err := w.log.lookUp(w.tx, it.key)
+			if err != nil {
+				return err
+			}
+			if offset != 0 {
+				r.positions[i] = hub.Position{Epoch: s.Epoch, Offset: offset}
+				continue
+			}
+		}
+		offset := max(s.Last+1, w.log.next)
+		if err := w.put(it, offset, uint64(now.UnixNano())); err != nil {
+			return err
+		}
+		r.positions[i] = hub.Position{Epoch: s.Epoch, Offset: offset}
+	}
+	return nil
+}
+
+// put puts it at the offset.
+func (w *writing) put(it *item, offset, now uint64) error {
+	s := &w.state
+	if s.Events == 0 {
+		s.First, s.FirstTime = offset, now
+	}
+	s.Last, s.LastTime = offset, now
+	s.Events++
+	s.Bytes += recordSize(it.value)
+	it.complete(offset, now)
+	at, index := keyOf(offset), indexKey(it.topic, offset)
+	if err := w.records.Put(at[:], it.value); err != nil {
+		return err
+	}
+	if err := w.index.Put(index[:], nil); err != nil {
+		return err
+	}
+	for _, sum := range it.sums() {
+		if w.keys.Get(sum[:]) == nil {
+			s.Keys++ // otherwise it replaces the entry of an event with the same own id
+		}
+		if err := w.keys.Put(sum[:], at[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sums returns the keys of h in the bucket keys.
+func (h *head) sums() []hash {
+	var sums [2]hash
+	n := 0
+	if h.flags&hasKey != 0 {
+		sums[n] = h.key
+		n++
+	}
+	if h.flags&hasID != 0 {
+		sums[n] = h.id
+		n++
+	}
+	return sums[:n]
+}
