@@ -27,6 +27,9 @@ func lock(f *os.File, timeout time.Duration) (bool, error) {
 	}
 }
 
+// unlock unlocks f. Closing it does not do that as long as it is mapped.
+func unlock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
+
 // syncDir makes the names in the folder dir durable.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

@@ -150,7 +150,7 @@ func (l *Log) begin(fresh bool, id identity, now func() time.Time) (err error) {
 func (l *Log) closeFiles() error {
 	err := l.marks.Close()
 	if l.stuck { // bbolt would wait for its own lock
-		return errors.Join(l.bolt.Close(), err)
+		return errors.Join(unlock(l.bolt), l.bolt.Close(), err)
 	}
 	return errors.Join(guard(l.path, l.db.Close), err)
 }

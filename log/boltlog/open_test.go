@@ -67,8 +67,10 @@ func TestOtherFilesAreRefused(t *testing.T) {
 		make func(t *testing.T, path string)
 		text string
 	}{
-		"text":  {func(t *testing.T, path string) { require.NoError(t, os.WriteFile(path, []byte("hello"), 0o600)) }, "is not a log"},
-		"large": {func(t *testing.T, path string) { require.NoError(t, os.WriteFile(path, make([]byte, maxBlank+1), 0o600)) }, "is not a log"},
+		"text": {func(t *testing.T, path string) { require.NoError(t, os.WriteFile(path, []byte("hello"), 0o600)) }, "is not a log"},
+		"large": {func(t *testing.T, path string) {
+			require.NoError(t, os.WriteFile(path, make([]byte, maxBlank+1), 0o600))
+		}, "is not a log"},
 		"other bolt file": {func(t *testing.T, path string) {
 			withBolt(t, path, func(tx *bbolt.Tx) error {
 				_, err := tx.CreateBucket([]byte("users"))
@@ -180,13 +182,16 @@ func TestEpochs(t *testing.T) {
 		do   func(t *testing.T, path, backup string)
 		same bool
 	}{
-		"nothing":              {func(*testing.T, string, string) {}, true},
-		"owner and mode":       {func(t *testing.T, path, _ string) { require.NoError(t, os.Chmod(path, 0o640)) }, true},
-		"moved with its mark":  {moveBoth, true},
-		"backup copied into":   {func(t *testing.T, path, backup string) { copyFile(t, backup, path) }, false},
-		"backup moved there":   {func(t *testing.T, path, backup string) { require.NoError(t, os.Rename(backup, path)) }, false},
-		"copy moved there":     {func(t *testing.T, path, backup string) { copyFile(t, path, backup); require.NoError(t, os.Rename(backup, path)) }, false},
-		"no mark file":         {func(t *testing.T, path, _ string) { require.NoError(t, os.Remove(path + markSuffix)) }, false},
+		"nothing":             {func(*testing.T, string, string) {}, true},
+		"owner and mode":      {func(t *testing.T, path, _ string) { require.NoError(t, os.Chmod(path, 0o640)) }, true},
+		"moved with its mark": {moveBoth, true},
+		"backup copied into":  {func(t *testing.T, path, backup string) { copyFile(t, backup, path) }, false},
+		"backup moved there":  {func(t *testing.T, path, backup string) { require.NoError(t, os.Rename(backup, path)) }, false},
+		"copy moved there": {func(t *testing.T, path, backup string) {
+			copyFile(t, path, backup)
+			require.NoError(t, os.Rename(backup, path))
+		}, false},
+		"no mark file":         {func(t *testing.T, path, _ string) { require.NoError(t, os.Remove(path+markSuffix)) }, false},
 		"damaged mark file":    {func(t *testing.T, path, _ string) { flip(t, path+markSuffix, 20) }, false},
 		"empty mark file":      {func(t *testing.T, path, _ string) { require.NoError(t, os.Truncate(path+markSuffix, 0)) }, false},
 		"deleted":              {func(t *testing.T, path, _ string) { require.NoError(t, os.Remove(path)) }, false},
@@ -306,8 +311,10 @@ func TestCrashBetweenTheFilesIsNoNewEpoch(t *testing.T) {
 func TestMovedFileTakesNoRecords(t *testing.T) {
 	t.Parallel()
 	for name, do := range map[string]func(path string) error{
-		"deleted":  os.Remove,
-		"replaced": func(path string) error { return exec.Command("cp", "--remove-destination", path+markSuffix, path).Run() },
+		"deleted": os.Remove,
+		"replaced": func(path string) error {
+			return exec.Command("cp", "--remove-destination", path+markSuffix, path).Run()
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := newPath(t)

@@ -38,10 +38,14 @@ func TestOldestEventsAreDropped(t *testing.T) {
 			path := newPath(t)
 			l := openLog(t, path, cfg)
 			epoch := epochOf(t, l)
+			var batch []hub.Record
 			for i := range 1000 {
 				r := rec(fmt.Sprint("t", i%7), strings.Repeat("d", 40))
 				r.Key, r.Event.ID = fmt.Sprint("k", i), fmt.Sprint("id", i%500)
-				add(t, l, r)
+				if batch = append(batch, r); len(batch) == 10 {
+					add(t, l, batch...)
+					batch = nil
+				}
 			}
 			n := counts(t, l)
 			require.InDelta(t, 100, n[0], 20)
