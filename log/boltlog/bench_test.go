@@ -54,6 +54,7 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 func benchmarkAppend(b *testing.B, cfg Config, publishers, batch, topics int, keys bool) {
+	cfg.indexEvery = indexEvery
 	l := openLog(b, newPath(b), cfg)
 	var next atomic.Int64
 	done := make(chan error, publishers)
@@ -93,7 +94,7 @@ const coldEvents = 100_000
 // coldLog returns a log of 100,000 events in 100 topics. Every second one is of topic 0.
 func coldLog(b *testing.B) *Log {
 	b.Helper()
-	l := openLog(b, newPath(b), Config{})
+	l := openLog(b, newPath(b), Config{indexEvery: indexEvery})
 	for i := 0; i < coldEvents; i += 1000 {
 		batch := make([]hub.Record, 1000)
 		for j := range batch {

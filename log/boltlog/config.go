@@ -19,13 +19,15 @@ const (
 // MaxEvents, MaxBytes and MaxAge say which events the Log drops, the oldest first. An event is
 // dropped with its key: the Log remembers a key as long as the event that has it.
 type Config struct {
-	// MaxEvents is the largest number of events in the Log, over all topics. Default:
-	// 1,000,000. A negative value means no bound.
+	// MaxEvents is the largest number of events in the Log, over all topics. The Log drops up
+	// to 1,024 at once, but not more than a sixteenth. Default: 1,000,000. A negative value
+	// means no bound.
 	MaxEvents int
 
 	// MaxBytes is how much the events may take, in bytes: their texts and about 100 bytes
-	// for each. The file can be twice as large, since its pages are not full. It is also the
-	// size of the largest Append. Open reads the whole file once to check it. Default:
+	// for each. The Log drops up to 1 MiB at once, but not more than a sixteenth. The file can
+	// be twice as large, since its pages are not full. MaxBytes, or 1 GiB if that is less, is
+	// also the size of the largest Append. Open reads the whole file once to check it. Default:
 	// 1 GiB. A negative value means no bound.
 	MaxBytes int64
 
@@ -43,6 +45,8 @@ type Config struct {
 	// Logger logs a new epoch with its reason, damaged records, and trouble with dropping
 	// old events. Default: slog.Default().
 	Logger *slog.Logger
+
+	indexEvery int // how many offsets may be without entries in the index; tests lower it
 }
 
 func (c Config) withDefaults() Config {
@@ -52,6 +56,9 @@ func (c Config) withDefaults() Config {
 	c.LockTimeout = bound(c.LockTimeout, DefaultLockTimeout, math.MaxInt64)
 	if c.LockTimeout == math.MaxInt64 { // it was negative
 		c.LockTimeout = 0
+	}
+	if c.indexEvery == 0 {
+		c.indexEvery = indexEvery
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -138,7 +138,7 @@ func readDamaged(t *testing.T, path string, epoch uint64, want map[uint64]hub.Re
 	check := func(got hub.Record, topic string) {
 		if got.Kind == hub.InvalidRecord {
 			invalid++
-			require.Equal(t, topic, got.Topic, round)
+			require.Contains(t, []string{topic, ""}, got.Topic, round)
 			return
 		}
 		if w, ok := want[got.Offset]; ok {
@@ -162,7 +162,7 @@ func readDamaged(t *testing.T, path string, epoch uint64, want map[uint64]hub.Re
 			check(r, name)
 		}
 	}
-	require.Equal(t, len(found), len(byTopic), "%s: the topics have all records", round)
+	require.Len(t, byTopic, len(found), "%s: the topics have all records", round)
 	for _, w := range want {
 		if w.Event.ID == "" || now != epoch {
 			continue
@@ -213,7 +213,7 @@ func TestRecordOfANewerForm(t *testing.T) {
 		return b.Put(at[:], v)
 	}))
 	require.NoError(t, db.Close())
-	l = openLog(t, path, Config{MaxEvents: 5})
+	l = openLog(t, path, Config{MaxEvents: 5, indexEvery: 2})
 	kinds := func(topics ...string) (kinds []hub.RecordKind) {
 		for _, r := range all(t, l, 0, topics...) {
 			kinds = append(kinds, r.Kind)
@@ -224,6 +224,8 @@ func TestRecordOfANewerForm(t *testing.T) {
 	require.Equal(t, []hub.RecordKind{hub.EventRecord, hub.InvalidRecord}, kinds("a"))
 	require.Equal(t, []hub.RecordKind{hub.EventRecord}, kinds("b"))
 	require.Equal(t, first[1], add(t, l, newer)[0], "its key is known")
+	add(t, l, rec("a", "3"))
+	require.Equal(t, []hub.RecordKind{hub.EventRecord, hub.InvalidRecord, hub.EventRecord}, kinds("a"), "now by the index")
 	add(t, l, recs("a", 0, 20)...)
 	require.Equal(t, [3]int{5, 5, 0}, counts(t, l))
 }

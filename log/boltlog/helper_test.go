@@ -22,8 +22,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// quiet is a Config that logs nothing.
+// quiet is a Config that logs nothing, and that has small steps.
 func quiet(cfg Config) Config {
+	if cfg.indexEvery == 0 {
+		cfg.indexEvery = 100
+	}
 	cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	return cfg
 }

@@ -26,11 +26,13 @@ type Log struct {
 	// The writer's; see write.go.
 	clock    *clock
 	mark     mark
-	state    state  // as of the last commit
-	next     uint64 // lowest offset that the next record may have
-	reserved uint64 // highest offset that may be used now
-	broken   error  // why nothing can be committed any longer
-	stuck    bool   // a panic has left bbolt's locks as they were
+	state    state           // as of the last commit
+	next     uint64          // lowest offset that the next record may have
+	reserved uint64          // highest offset that may be used now
+	recent   map[hash]uint64 // offsets of the records that are not in the bucket keys
+	burst    bool            // old records are being dropped
+	broken   error           // why nothing can be committed any longer
+	stuck    bool            // a panic has left bbolt's locks as they were
 	done     chan struct{}
 	closeErr error
 	commit   func(*bbolt.Tx) error // (*bbolt.Tx).Commit; tests replace it

@@ -130,6 +130,7 @@ func (l *Log) begin(fresh bool, id identity, now func() time.Time) (err error) {
 	s.Reserved += blockSize
 	l.mark = mark{file: id, mark: l.state.Mark, reserved: m.reserved} // until the session is in the bolt file
 	err = l.update(func(w *writing) error {
+		l.recent = recentKeys(w.tx, &s)
 		w.state = s
 		return nil
 	})

@@ -2,8 +2,8 @@ package boltlog
 
 import (
 	"bytes"
-	"container/heap"
-	"encoding/binary"
+	"cmp"
+	"math"
 	"slices"
 
 	"go.etcd.io/bbolt"
@@ -14,40 +14,37 @@ import (
 // page reads a page of records in a transaction.
 type page struct {
 	tx    *bbolt.Tx
-	after uint64
-	upTo  uint64 // at least after
-	limit int    // at most so many records, at least 1
+	upTo  uint64
+	limit int // at most so many records, at least 1
 
 	size int // of the records so far, in bytes
 }
 
-// all reads the records of the topics with the hashes, or of all if topics is nil, by going
-// through all records, but no more than visits of them.
-func (p *page) all(topics map[hash]string, visits int) (b hub.Batch) {
+// all adds the records of the topics with the hashes, or of all if topics is nil, to b, after
+// b.UpTo, by going through all records, but no more than visits of them.
+func (p *page) all(b *hub.Batch, topics map[hash]string, visits int) {
 	c := p.tx.Bucket(recordsBucket).Cursor()
-	first := keyOf(p.after + 1)
-	b.UpTo = p.after
+	first := keyOf(b.UpTo + 1)
 	for k, v := c.Seek(first[:]); k != nil; k, v = c.Next() {
 		offset := offsetIn(k)
 		switch {
 		case offset > p.upTo:
 			b.UpTo = p.upTo
-			return b
-		case visits == 0 || p.full(&b):
-			return b
+			return
+		case visits == 0 || p.full(b):
+			return
 		}
 		visits--
 		b.UpTo = offset
 		if topics == nil {
-			p.add(&b, offset, v, "")
+			p.add(b, offset, v, "")
 		} else if h, _, ok := open(offset, v); !ok {
-			p.add(&b, offset, v, "") // of one of the topics, perhaps
+			p.add(b, offset, v, "") // of one of the topics, perhaps
 		} else if topic, ok := topics[h.topic]; ok {
-			p.add(&b, offset, v, topic)
+			p.add(b, offset, v, topic)
 		}
 	}
 	b.UpTo = p.upTo
-	return b
 }
 
 // full reports whether b is as large as a page may be.
@@ -66,41 +63,45 @@ func (p *page) add(b *hub.Batch, offset uint64, value []byte, topic string) {
 // Looking into the index of a topic costs about as much as going through so many records.
 const visitsPerTopic = 4
 
-// of reads the records of the topics.
-func (p *page) of(topics []string) hub.Batch {
-	byHash := make(map[hash]string, len(topics))
+// of adds the records of the topics to b, after b.UpTo: by the index those up to the offset indexed, and the
+// rest by going through all.
+func (p *page) of(b *hub.Batch, topics []string, indexed uint64) {
+	byHash := make(map[hash]string, len(topics)+1)
 	for _, topic := range topics {
 		byHash[hashTopic(topic)] = topic
 	}
-	if few := 64; len(byHash) <= few {
-		return p.merged(byHash)
+	const few = 64
+	if len(byHash) > few {
+		// With many topics, most records may well be of one of them. If not, it has cost as
+		// much as the index will.
+		p.all(b, byHash, visitsPerTopic*len(byHash))
 	}
-	// With many topics, most records may well be of one of them. If not, it has cost as much
-	// as the index will.
-	b := p.all(byHash, visitsPerTopic*len(byHash))
-	if len(b.Records) > 0 || b.UpTo == p.upTo {
-		return b
+	if p.full(b) || len(byHash) > few && len(b.Records) > 0 {
+		return
 	}
-	p.after = b.UpTo
-	return p.merged(byHash)
+	if upTo := min(indexed, p.upTo); b.UpTo < upTo && !p.merged(b, byHash, upTo) {
+		return
+	}
+	p.all(b, byHash, math.MaxInt)
 }
 
-// merged reads the records of the topics by the index.
-func (p *page) merged(topics map[hash]string) (b hub.Batch) {
-	places, complete := p.places(topics)
+// merged adds records of the topics to b, after b.UpTo and up to upTo, by the index. It
+// reports whether b has them all.
+func (p *page) merged(b *hub.Batch, topics map[hash]string, upTo uint64) bool {
+	places, complete := p.places(topics, b.UpTo, upTo)
 	records := seeker{cursor: p.tx.Bucket(recordsBucket).Cursor()}
 	for i := range places {
-		if p.full(&b) {
-			return b
+		if p.full(b) {
+			return false
 		}
 		place := &places[i]
-		p.add(&b, place.offset, records.get(place.offset), topics[place.topic])
+		p.add(b, place.offset, records.get(place.offset), topics[place.topic])
 		b.UpTo = place.offset
 	}
 	if complete {
-		b.UpTo = p.upTo
+		b.UpTo = upTo
 	}
-	return b
+	return complete
 }
 
 // seeker gets records whose offsets rise.
@@ -136,10 +137,11 @@ type place struct {
 	topic  hash
 }
 
-// places returns the first records of the topics, in their order. complete reports that there
-// are no more.
-func (p *page) places(topics map[hash]string) (places []place, complete bool) {
-	hashes := make([]hash, 0, len(topics))
+// places returns the first records of the topics after the offset and up to upTo, and the
+// damaged ones, in their order. complete reports that there are no more.
+func (p *page) places(topics map[hash]string, after, upTo uint64) (places []place, complete bool) {
+	hashes := make([]hash, 0, len(topics)+1)
+	hashes = append(hashes, noTopic)
 	for h := range topics {
 		hashes = append(hashes, h)
 	}
@@ -147,48 +149,28 @@ func (p *page) places(topics map[hash]string) (places []place, complete bool) {
 	// choose makes each topic push out what the one before it had.
 	slices.SortFunc(hashes, func(a, b hash) int { return bytes.Compare(a[:], b[:]) })
 	c := p.tx.Bucket(indexBucket).Cursor()
-	found := newest{}
-	last, complete := p.upTo, true
-	for _, h := range hashes {
-		first := indexKey(h, p.after+1)
-		for k, _ := c.Seek(first[:]); len(k) == len(first) && bytes.HasPrefix(k, h[:]); k, _ = c.Next() {
-			offset := binary.BigEndian.Uint64(k[16:])
-			if offset > last {
-				break
-			}
-			if len(hashes) == 1 {
-				if len(found) == p.limit {
-					return found, false
-				}
-				found = append(found, place{offset, h})
-				continue
-			}
-			heap.Push(&found, place{offset, h})
-			if len(found) > p.limit {
-				heap.Pop(&found)
-				last, complete = found[0].offset, false
-			}
+	last, complete := upTo, true
+	shorten := func() {
+		slices.SortFunc(places, func(a, b place) int { return cmp.Compare(a.offset, b.offset) })
+		if len(places) > p.limit {
+			places = places[:p.limit]
+			last, complete = places[p.limit-1].offset, false
 		}
 	}
-	slices.SortFunc(found, func(a, b place) int {
-		if a.offset < b.offset {
-			return -1
+	for _, h := range hashes {
+		first, n := indexKey(h, after+1), 0
+		for k, _ := c.Seek(first[:]); len(k) == len(first) && bytes.HasPrefix(k, h[:]); k, _ = c.Next() {
+			offset := offsetOf(k)
+			if offset > last || n > p.limit {
+				break
+			}
+			n++
+			places = append(places, place{offset, h})
 		}
-		return 1
-	})
-	return found, complete
-}
-
-// newest is a heap with the newest place on top.
-type newest []place
-
-func (h newest) Len() int           { return len(h) }
-func (h newest) Less(i, j int) bool { return h[i].offset > h[j].offset }
-func (h newest) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *newest) Push(x any)        { *h = append(*h, x.(place)) }
-func (h *newest) Pop() any {
-	last := len(*h) - 1
-	p := (*h)[last]
-	*h = (*h)[:last]
-	return p
+		if len(places) >= 2*p.limit {
+			shorten()
+		}
+	}
+	shorten()
+	return places, complete
 }

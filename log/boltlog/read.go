@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
@@ -39,11 +40,12 @@ func (l *Log) read(ctx context.Context, topics []string, after, upTo hub.Positio
 		if s.lacks(after.Offset) {
 			return &hub.TruncatedError{First: s.First}
 		}
-		p := page{tx: tx, after: after.Offset, upTo: max(after.Offset, min(upTo.Offset, s.Last)), limit: max(1, limit)}
+		b.UpTo = after.Offset
+		p := page{tx: tx, upTo: max(after.Offset, min(upTo.Offset, s.Last)), limit: max(1, limit)}
 		if len(topics) == 0 {
-			b = p.all(nil, p.limit)
+			p.all(&b, nil, math.MaxInt)
 		} else {
-			b = p.of(topics)
+			p.of(&b, topics, s.Indexed)
 		}
 		return nil
 	})
@@ -103,9 +105,18 @@ const none = 1<<64 - 1
 func (l *Log) Find(ctx context.Context, topic, id string) (pos hub.Position, ok bool, err error) {
 	err = l.view(ctx, func(tx *bbolt.Tx, s *state) error {
 		for _, kind := range [...]byte{hasID, hasKey} {
-			offset, err := l.lookUp(tx, hashIn(kind, topic, id))
-			if err != nil {
-				return err
+			sum := hashIn(kind, topic, id)
+			var offset uint64
+			eachUnindexed(tx.Bucket(recordsBucket), s, func(at uint64, h *head, _ bool) {
+				if h.has(sum) {
+					offset = at
+				}
+			})
+			if offset == 0 {
+				var err error
+				if offset, err = l.lookUp(tx, sum); err != nil {
+					return err
+				}
 			}
 			if offset == 0 {
 				continue
@@ -125,8 +136,8 @@ func (l *Log) Find(ctx context.Context, topic, id string) (pos hub.Position, ok 
 	return pos, ok, err
 }
 
-// lookUp returns the offset of the record that has the hash as that of its key or own id, or
-// 0 if there is none.
+// lookUp returns the offset of the record that has the hash as that of its key or own id
+// according to the bucket keys, or 0 if there is none.
 func (l *Log) lookUp(tx *bbolt.Tx, sum hash) (uint64, error) {
 	v := tx.Bucket(keysBucket).Get(sum[:])
 	if v == nil {

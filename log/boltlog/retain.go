@@ -1,38 +1,47 @@
 package boltlog
 
 import (
-	"bytes"
+	"math"
 	"time"
-
-	"go.etcd.io/bbolt"
 )
 
-// Each transaction that appends drops about twice as many old records as it appends, if so
-// many are beyond a bound. So the bounds hold under load without transactions of their own.
-// Those are made only when there is nothing to append: when records have become too old, or
-// when the file was opened with lower bounds.
+// Records are dropped in bursts: dropping changes pages all over the file, so many at once cost
+// little more than a few. A burst begins when a bound is passed, and ends when there is some
+// room. Meanwhile each transaction that appends also drops at least twice as many records; so
+// the bounds hold under load. If there is nothing to append, transactions drop only.
 
-// dropAtOnce is how many records a transaction drops that does nothing else. Appends wait for
-// it.
-const dropAtOnce = 1000
+const (
+	dropAtOnce = 1000 // how many records a transaction drops that does nothing else
+	dropLeast  = 500  // how many one drops that also appends, at the least
+)
 
-// over reports whether s is beyond a bound.
+// over reports whether s is beyond a bound. In a burst, the bounds are lower.
 func (l *Log) over(s *state, now time.Time) bool {
 	if s.Events == 0 || l.broken != nil {
 		return false
 	}
-	return s.Events > uint64(l.cfg.MaxEvents) || s.Bytes > uint64(l.cfg.MaxBytes) ||
-		now.UnixNano()-int64(s.FirstTime) > int64(l.cfg.MaxAge)
+	events, size, age := uint64(l.cfg.MaxEvents), uint64(l.cfg.MaxBytes), int64(l.cfg.MaxAge)
+	if l.burst {
+		events -= min(1024, events/16)
+		size -= min(1<<20, size/16)
+	} else if age < math.MaxInt64-int64(time.Minute) {
+		age += int64(l.lateness())
+	}
+	return s.Events > events || s.Bytes > size || now.UnixNano()-int64(s.FirstTime) > age
+}
+
+// lateness returns how much longer than Config.MaxAge a record may stay.
+func (l *Log) lateness() time.Duration {
+	return max(time.Second, min(time.Minute, l.cfg.MaxAge/100))
 }
 
 // untilDrop returns how long the writer may wait before it looks for records that are too old.
 func (l *Log) untilDrop() time.Duration {
-	wait := min(time.Minute, l.cfg.MaxAge/100)
-	if l.state.Events > 0 {
-		oldest := time.Unix(0, int64(l.state.FirstTime))
-		wait = max(wait, min(time.Hour, l.cfg.MaxAge-l.clock.tell().Sub(oldest)))
+	if l.state.Events == 0 || l.broken != nil || l.cfg.MaxAge == math.MaxInt64 {
+		return time.Hour
 	}
-	return max(time.Second, wait)
+	age := l.clock.tell().Sub(time.Unix(0, int64(l.state.FirstTime)))
+	return max(l.lateness()/8, min(time.Hour, l.cfg.MaxAge+l.lateness()-age))
 }
 
 // dropSome drops some records that are beyond a bound, if there are any.
@@ -53,6 +62,10 @@ func (w *writing) drop(now time.Time, limit int) error {
 	}
 	var olds []old
 	s := &w.state
+	w.log.burst = w.log.over(s, now)
+	if !w.log.burst && s.Events > 0 {
+		return nil
+	}
 	c := w.records.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
 		offset := offsetIn(k)
@@ -61,7 +74,7 @@ func (w *writing) drop(now time.Time, limit int) error {
 		if ok {
 			s.FirstTime = h.time
 		}
-		if len(olds) == limit || !w.log.over(s, now) {
+		if w.log.burst = w.log.over(s, now); len(olds) == limit || !w.log.burst {
 			break
 		}
 		olds = append(olds, old{offset, h, ok})
@@ -71,6 +84,7 @@ func (w *writing) drop(now time.Time, limit int) error {
 	}
 	if s.Events == 0 {
 		s.First = s.Last + 1
+		w.log.burst = false
 	}
 	for i := range olds {
 		if err := w.remove(olds[i].offset, &olds[i].head, olds[i].ok); err != nil {
@@ -80,56 +94,14 @@ func (w *writing) drop(now time.Time, limit int) error {
 	return nil
 }
 
-// remove removes the record at the offset from all buckets. If not ok, it is damaged.
+// remove removes the record at the offset and its entries. If not ok, it is damaged.
 func (w *writing) remove(offset uint64, h *head, ok bool) error {
 	at := keyOf(offset)
 	if err := w.records.Delete(at[:]); err != nil {
 		return err
 	}
-	if !ok {
-		return w.removeEverywhere(offset)
+	if offset > w.state.Indexed {
+		return nil // its keys are in Log.recent, which lookUp compares with state.Dropped
 	}
-	index := indexKey(h.topic, offset)
-	if err := w.index.Delete(index[:]); err != nil {
-		return err
-	}
-	for _, sum := range h.sums() {
-		if bytes.Equal(w.keys.Get(sum[:]), at[:]) { // otherwise it is that of a later event
-			w.state.Keys--
-			if err := w.keys.Delete(sum[:]); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// removeEverywhere searches for what points to the record at the offset, and removes it. It
-// reads both buckets, which takes long and happens once for each damaged record.
-func (w *writing) removeEverywhere(offset uint64) error {
-	at := keyOf(offset)
-	n, err := removeIf(w.index, func(k, _ []byte) bool { return bytes.HasSuffix(k, at[:]) })
-	if err != nil || n == 0 {
-		return err
-	}
-	n, err = removeIf(w.keys, func(_, v []byte) bool { return bytes.Equal(v, at[:]) })
-	w.state.Keys -= uint64(n)
-	return err
-}
-
-// removeIf removes those entries of b for which f returns true, and returns their number.
-func removeIf(b *bbolt.Bucket, f func(k, v []byte) bool) (n int, err error) {
-	var found [][]byte
-	err = b.ForEach(func(k, v []byte) error {
-		if f(k, v) {
-			found = append(found, bytes.Clone(k))
-		}
-		return nil
-	})
-	for _, k := range found {
-		if err == nil {
-			err = b.Delete(k)
-		}
-	}
-	return len(found), err
+	return w.unindex(offset, h, ok)
 }

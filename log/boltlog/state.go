@@ -13,6 +13,8 @@ import (
 //	records  offset (8 bytes) → a record; see record.go
 //	index    hash of the topic (16 bytes), offset (8 bytes) → nothing
 //	keys     hash of topic and key, or of topic and own id (16 bytes) → offset (8 bytes)
+//
+// Only the records up to state.Indexed are in index and keys; see index.go.
 var (
 	logBucket     = []byte("log")
 	recordsBucket = []byte("records")
@@ -34,7 +36,9 @@ type state struct {
 	Reserved  uint64 // offsets up to this one may have been used; see reserve
 	Events    uint64 // number of records
 	Bytes     uint64 // sum of their sizes; see recordSize
+	Indexed   uint64 // offset up to which the records are in the buckets index and keys
 	Keys      uint64 // number of entries in the bucket keys
+	Sum       uint64 // sum of entrySum of all entries in the buckets index and keys
 	FirstTime uint64 // of the first record, in nanoseconds since 1970
 	LastTime  uint64 // of the newest record that there has been
 	Mark      uint64 // made when the file was opened or closed last; see mark.go
@@ -42,14 +46,14 @@ type state struct {
 }
 
 // numbers returns s's fields in their order in the file.
-func (s *state) numbers() [12]*uint64 {
+func (s *state) numbers() [14]*uint64 {
 	return [...]*uint64{
-		&s.Epoch, &s.First, &s.Dropped, &s.Last, &s.Reserved, &s.Events, &s.Bytes, &s.Keys,
+		&s.Epoch, &s.First, &s.Dropped, &s.Last, &s.Reserved, &s.Events, &s.Bytes, &s.Indexed, &s.Keys, &s.Sum,
 		&s.FirstTime, &s.LastTime, &s.Mark, &s.OldMark,
 	}
 }
 
-const stateSize = 8 + 12*8 + 4
+const stateSize = 8 + 14*8 + 4
 
 func (s state) encode() []byte {
 	b := binary.BigEndian.AppendUint64(make([]byte, 0, stateSize), formatVersion)

@@ -3,6 +3,7 @@ package boltlog
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"time"
 
@@ -17,6 +18,9 @@ type writing struct {
 	tx                           *bbolt.Tx
 	states, records, index, keys *bbolt.Bucket
 	state                        state
+
+	keyed   map[hash]uint64 // what the transaction adds to Log.recent
+	flushed bool            // it has emptied Log.recent instead
 }
 
 // begin sets w's buckets. It makes those that a new file lacks.
@@ -46,7 +50,7 @@ func (l *Log) update(f func(w *writing) error) error {
 	if info, err := os.Stat(l.path); err != nil || !os.SameFile(info, l.file) {
 		return &MovedError{l.path}
 	}
-	w := &writing{log: l, state: l.state}
+	w := &writing{log: l, state: l.state, keyed: make(map[hash]uint64)}
 	id, changed, ended := 0, false, false
 	err := guard(l.path, func() (err error) {
 		if w.tx, err = l.db.Begin(true); err != nil {
@@ -72,6 +76,11 @@ func (l *Log) update(f func(w *writing) error) error {
 	switch {
 	case err == nil:
 		l.state = w.state
+		if w.flushed {
+			clear(l.recent)
+		} else {
+			maps.Copy(l.recent, w.keyed)
+		}
 		stored := w.state
 		l.newest.Store(&stored)
 		l.mark.last = stored.Last
@@ -111,7 +120,7 @@ func (w *writing) append(r *request, now time.Time) error {
 	for i := range r.items {
 		it := &r.items[i]
 		if it.flags&hasKey != 0 {
-			offset, err := w.log.lookUp(w.tx, it.key)
+			offset, err := w.lookUp(it.key)
 			if err != nil {
 				return err
 			}
@@ -139,22 +148,22 @@ func (w *writing) put(it *item, offset, now uint64) error {
 	s.Events++
 	s.Bytes += recordSize(it.value)
 	it.complete(offset, now)
-	at, index := keyOf(offset), indexKey(it.topic, offset)
-	if err := w.records.Put(at[:], it.value); err != nil {
-		return err
-	}
-	if err := w.index.Put(index[:], nil); err != nil {
-		return err
-	}
 	for _, sum := range it.sums() {
-		if w.keys.Get(sum[:]) == nil {
-			s.Keys++ // otherwise it replaces the entry of an event with the same own id
-		}
-		if err := w.keys.Put(sum[:], at[:]); err != nil {
-			return err
+		w.keyed[sum] = offset
+	}
+	at := keyOf(offset)
+	return w.records.Put(at[:], it.value)
+}
+
+// lookUp returns the offset of the record that has the hash as that of its key or own id, or
+// 0 if there is none.
+func (w *writing) lookUp(sum hash) (uint64, error) {
+	for _, recent := range [...]map[hash]uint64{w.keyed, w.log.recent} {
+		if offset := recent[sum]; offset > w.state.Dropped {
+			return offset, nil
 		}
 	}
-	return nil
+	return w.log.lookUp(w.tx, sum)
 }
 
 // sums returns the keys of h in the bucket keys.

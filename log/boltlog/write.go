@@ -102,7 +102,12 @@ func (l *Log) appendGroup(group []*request) {
 			if w.state.Reserved < w.state.Last+blockSize/2 {
 				w.state.Reserved = w.state.Last + blockSize // for later groups
 			}
-			return w.drop(now, 2*int(count)+16)
+			if w.state.Last-w.state.Indexed >= uint64(l.cfg.indexEvery) {
+				if err := w.flush(); err != nil {
+					return err
+				}
+			}
+			return w.drop(now, max(2*int(count), dropLeast))
 		})
 	}
 	if errors.Is(err, errNothing) {
