@@ -11,6 +11,9 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
+// guessedRecords is for how many records a page has room at first.
+const guessedRecords = 1024
+
 // page reads a page of records in a transaction.
 type page struct {
 	tx    *bbolt.Tx
@@ -25,6 +28,9 @@ type page struct {
 func (p *page) all(b *hub.Batch, topics map[hash]string, visits int) {
 	c := p.tx.Bucket(recordsBucket).Cursor()
 	first := keyOf(b.UpTo + 1)
+	if topics == nil {
+		b.Records = slices.Grow(b.Records, int(min(uint64(p.limit), p.upTo-b.UpTo, guessedRecords)))
+	}
 	for k, v := c.Seek(first[:]); k != nil; k, v = c.Next() {
 		offset := offsetIn(k)
 		switch {
@@ -36,12 +42,13 @@ func (p *page) all(b *hub.Batch, topics map[hash]string, visits int) {
 		}
 		visits--
 		b.UpTo = offset
-		if topics == nil {
-			p.add(b, offset, v, "")
-		} else if h, _, ok := open(offset, v); !ok {
-			p.add(b, offset, v, "") // of one of the topics, perhaps
-		} else if topic, ok := topics[h.topic]; ok {
-			p.add(b, offset, v, topic)
+		h, rest, ok := open(offset, v)
+		topic, wanted := topics[h.topic]
+		switch {
+		case !ok: // of one of the topics, perhaps
+			p.add(b, hub.Record{Kind: hub.InvalidRecord, Offset: offset}, "", len(v))
+		case wanted || topics == nil:
+			p.add(b, decodeRest(offset, &h, rest), topic, len(v))
 		}
 	}
 	b.UpTo = p.upTo
@@ -50,14 +57,13 @@ func (p *page) all(b *hub.Batch, topics map[hash]string, visits int) {
 // full reports whether b is as large as a page may be.
 func (p *page) full(b *hub.Batch) bool { return len(b.Records) >= p.limit || p.size >= pageSize }
 
-// add adds a record, which belongs to topic if that is not empty.
-func (p *page) add(b *hub.Batch, offset uint64, value []byte, topic string) {
-	rec := decode(offset, value)
+// add adds a record of the size in bytes, which belongs to topic if that is not empty.
+func (p *page) add(b *hub.Batch, rec hub.Record, topic string, size int) {
 	if topic != "" && rec.Topic != topic {
-		rec = hub.Record{Kind: hub.InvalidRecord, Topic: topic, Offset: offset, Time: rec.Time}
+		rec = hub.Record{Kind: hub.InvalidRecord, Topic: topic, Offset: rec.Offset, Time: rec.Time}
 	}
 	b.Records = append(b.Records, rec)
-	p.size += len(value)
+	p.size += size
 }
 
 // Looking into the index of a topic costs about as much as going through so many records.
@@ -89,13 +95,15 @@ func (p *page) of(b *hub.Batch, topics []string, indexed uint64) {
 // reports whether b has them all.
 func (p *page) merged(b *hub.Batch, topics map[hash]string, upTo uint64) bool {
 	places, complete := p.places(topics, b.UpTo, upTo)
+	b.Records = slices.Grow(b.Records, len(places))
 	records := seeker{cursor: p.tx.Bucket(recordsBucket).Cursor()}
 	for i := range places {
 		if p.full(b) {
 			return false
 		}
 		place := &places[i]
-		p.add(b, place.offset, records.get(place.offset), topics[place.topic])
+		value := records.get(place.offset)
+		p.add(b, decode(place.offset, value), topics[place.topic], len(value))
 		b.UpTo = place.offset
 	}
 	if complete {

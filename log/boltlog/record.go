@@ -161,13 +161,17 @@ func open(offset uint64, value []byte) (h head, rest []byte, ok bool) {
 
 // decode returns the record, which shares no memory with value. A damaged one, or one of a
 // form that this program does not know, is an InvalidRecord.
-func decode(offset uint64, value []byte) (rec hub.Record) {
-	rec.Offset = offset
+func decode(offset uint64, value []byte) hub.Record {
 	h, rest, ok := open(offset, value)
 	if !ok {
-		rec.Kind = hub.InvalidRecord
-		return rec
+		return hub.Record{Kind: hub.InvalidRecord, Offset: offset}
 	}
+	return decodeRest(offset, &h, rest)
+}
+
+// decodeRest returns the record with the head that rest follows.
+func decodeRest(offset uint64, h *head, rest []byte) hub.Record {
+	rec := hub.Record{Offset: offset}
 	_ = rec.UnmarshalBinary(rest) // if it fails, rec is an InvalidRecord
 	rec.Time = time.Unix(0, int64(h.time))
 	return rec

@@ -58,6 +58,7 @@ func (l *Log) update(f func(w *writing) error) error {
 			return err
 		}
 		id = w.tx.ID()
+		l.makeRoom(w.tx.Size())
 		if err = w.begin(); err == nil {
 			err = f(w)
 		}
@@ -98,6 +99,24 @@ func (l *Log) update(f func(w *writing) error) error {
 		return fmt.Errorf("%w: %w", hub.ErrUnknown, err)
 	}
 	return asFull(l.path, err)
+}
+
+// makeRoom makes the file longer before bbolt needs it, if it uses most of it: used bytes.
+//
+// bbolt only sets the length. Then each commit gives the file blocks of the disk, and a sync
+// also writes the file system's journal, which takes about as long as the rest. So the room is
+// written here once, with zeros.
+func (l *Log) makeRoom(used int64) {
+	const least, most = 256 << 10, 16 << 20
+	info, err := l.bolt.Stat()
+	if err != nil || info.Size()-used > min(info.Size(), most)/8 {
+		return
+	}
+	size := min(max(info.Size(), least), most)
+	zeros := make([]byte, size)
+	if _, err = l.bolt.WriteAt(zeros, info.Size()); err == nil {
+		_ = l.bolt.Sync() // bbolt syncs again, and finds out about errors
+	}
 }
 
 // committed reports whether the transaction with the id, whose commit has failed, may have
