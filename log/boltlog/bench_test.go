@@ -10,7 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
-	"golang.org/x/sys/unix"
 
 	"github.com/chi-sse/sse/hub"
 )
@@ -30,7 +29,7 @@ func BenchmarkSync(b *testing.B) {
 	for b.Loop() {
 		_, err := f.WriteAt(page, 0)
 		require.NoError(b, err)
-		require.NoError(b, unix.Fdatasync(int(f.Fd())))
+		require.NoError(b, f.Sync())
 	}
 }
 
@@ -54,6 +53,7 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 func benchmarkAppend(b *testing.B, cfg Config, publishers, batch, topics int, keys bool) {
+	b.Helper()
 	cfg.indexEvery = indexEvery
 	l := openLog(b, newPath(b), cfg)
 	var next atomic.Int64

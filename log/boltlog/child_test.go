@@ -1,6 +1,9 @@
+//go:build unix
+
 package boltlog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -19,6 +22,16 @@ import (
 // Some tests need a process that may be killed, or limited. It is this test binary, with the
 // work and the file in the environment.
 const childEnv = "SSE_BOLTLOG_CHILD"
+
+// ctxForever is for processes that have no test.
+var ctxForever = context.Background()
+
+func TestMain(m *testing.M) {
+	if work := os.Getenv(childEnv); work != "" {
+		os.Exit(runChild(work))
+	}
+	os.Exit(m.Run())
+}
 
 // child returns a command that does the work with the file.
 func child(t testing.TB, work, path string) *exec.Cmd {

@@ -33,15 +33,11 @@
 //		if err != nil {
 //			log.Fatal(err)
 //		}
-//		router := chi.NewRouter()
-//		r, err := sse.Install(router, sse.Config{})
-//		if err != nil {
-//			log.Fatal(err)
-//		}
+//		r := sse.Install(chi.NewRouter(), sse.Config{})
 //		r.SSE("/chat", func(s *sse.ServerSession) error {
 //			return h.Serve(s, hub.Subscription{Topics: []string{"chat"}, Start: hub.Beginning})
 //		})
-//		router.Post("/chat", func(w http.ResponseWriter, req *http.Request) {
+//		r.Post("/chat", func(w http.ResponseWriter, req *http.Request) {
 //			text, err := io.ReadAll(http.MaxBytesReader(w, req.Body, 4096))
 //			if err == nil {
 //				_, err = h.Publish(req.Context(), "chat", sse.Event{Data: string(text)})
@@ -50,7 +46,7 @@
 //				http.Error(w, err.Error(), http.StatusServiceUnavailable)
 //			}
 //		})
-//		server := &http.Server{Addr: "localhost:8080", Handler: router}
+//		server := &http.Server{Addr: "localhost:8080", Handler: r}
 //		go server.ListenAndServe()
 //		<-ctx.Done()
 //		end, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -6,6 +6,7 @@ replace github.com/chi-sse/sse => ../../
 
 require (
 	github.com/chi-sse/sse v0.0.0-00010101000000-000000000000
+	github.com/go-chi/chi/v5 v5.5.0
 	github.com/stretchr/testify v1.12.1
 	go.etcd.io/bbolt v1.4.3
 	golang.org/x/sys v0.45.0
@@ -13,7 +14,6 @@ require (
 
 require (
 	github.com/ajg/form v1.5.1 // indirect
-	github.com/go-chi/chi/v5 v5.5.0 // indirect
 	github.com/go-chi/render v1.0.3 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 )

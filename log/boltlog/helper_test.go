@@ -3,7 +3,6 @@ package boltlog
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,19 +14,12 @@ import (
 	"github.com/chi-sse/sse/hub"
 )
 
-func TestMain(m *testing.M) {
-	if work := os.Getenv(childEnv); work != "" {
-		os.Exit(runChild(work))
-	}
-	os.Exit(m.Run())
-}
-
 // quiet is a Config that logs nothing, and that has small steps.
 func quiet(cfg Config) Config {
 	if cfg.indexEvery == 0 {
 		cfg.indexEvery = 100
 	}
-	cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	cfg.Logger = slog.New(slog.DiscardHandler)
 	return cfg
 }
 

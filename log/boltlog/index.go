@@ -56,11 +56,19 @@ func compareKeys(a, b entry) int { return bytes.Compare(a.key, b.key) }
 // flush makes the entries of all records that have none.
 func (w *writing) flush() error {
 	var index, keys []entry
+	var texts []byte // of the entries: few allocations
+	keep := func(b []byte) []byte {
+		if len(texts)+len(b) > cap(texts) {
+			texts = make([]byte, 0, 1<<16)
+		}
+		texts = append(texts, b...)
+		return texts[len(texts)-len(b):]
+	}
 	eachUnindexed(w.records, &w.state, func(offset uint64, h *head, _ bool) {
 		key, at := indexKey(h.topic, offset), keyOf(offset)
-		index = append(index, entry{key: key[:]})
+		index = append(index, entry{key: keep(key[:])})
 		for _, sum := range h.sums() {
-			keys = append(keys, entry{sum[:], at[:]})
+			keys = append(keys, entry{keep(sum[:]), keep(at[:])})
 		}
 	})
 	slices.SortFunc(index, compareKeys) // so that each page is looked for once

@@ -1,8 +1,9 @@
+//go:build unix
+
 package boltlog
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,9 +14,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 )
-
-// ctxForever is for processes that have no test.
-var ctxForever = context.Background()
 
 // A process is killed while it publishes, again and again. Whatever it had acknowledged is in
 // the file, in order, and no offset comes twice. SSE_BOLTLOG_KILLS says how often; 20 times

@@ -47,7 +47,7 @@ func (m *mark) encode() []byte {
 // readMark returns what the mark file f says. ok is false if it is new or damaged.
 func readMark(f *os.File) (m mark, ok bool) {
 	b := make([]byte, markSize+1)
-	if n, err := f.ReadAt(b, 0); n != markSize || err != io.EOF { //nolint:errorlint // ReadAt returns it bare
+	if n, err := f.ReadAt(b, 0); n != markSize || err != io.EOF {
 		return m, false
 	}
 	b = b[:markSize]

@@ -39,16 +39,14 @@ func openAt(path string, cfg Config, now func() time.Time) (_ *Log, err error) {
 		l.file, err = f.Stat()
 	}
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("boltlog: open: %w", err)
+		return nil, errors.Join(fmt.Errorf("boltlog: open: %w", err), f.Close())
 	}
 	if err := l.openBolt(f); err != nil {
-		f.Close() // perhaps once more
+		_ = f.Close() // bbolt may have closed it
 		return nil, err
 	}
 	if err := l.begin(fresh, id, now); err != nil {
-		l.closeFiles()
-		return nil, err
+		return nil, errors.Join(err, l.closeFiles())
 	}
 	go l.write()
 	return l, nil
@@ -78,8 +76,7 @@ func (l *Log) openFile() (f *os.File, fresh bool, err error) {
 		}
 	}
 	if err != nil {
-		f.Close()
-		return nil, false, err
+		return nil, false, errors.Join(err, f.Close())
 	}
 	return f, fresh, nil
 }
@@ -149,7 +146,10 @@ func (l *Log) begin(fresh bool, id identity, now func() time.Time) (err error) {
 
 // closeFiles closes both files.
 func (l *Log) closeFiles() error {
-	err := l.marks.Close()
+	var err error
+	if l.marks != nil {
+		err = l.marks.Close()
+	}
 	if l.stuck { // bbolt would wait for its own lock
 		return errors.Join(unlock(l.bolt), l.bolt.Close(), err)
 	}

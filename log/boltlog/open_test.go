@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -67,17 +66,23 @@ func TestOtherFilesAreRefused(t *testing.T) {
 		make func(t *testing.T, path string)
 		text string
 	}{
-		"text": {func(t *testing.T, path string) { require.NoError(t, os.WriteFile(path, []byte("hello"), 0o600)) }, "is not a log"},
+		"text": {func(t *testing.T, path string) {
+			t.Helper()
+			require.NoError(t, os.WriteFile(path, []byte("hello"), 0o600))
+		}, "is not a log"},
 		"large": {func(t *testing.T, path string) {
+			t.Helper()
 			require.NoError(t, os.WriteFile(path, make([]byte, maxBlank+1), 0o600))
 		}, "is not a log"},
 		"other bolt file": {func(t *testing.T, path string) {
+			t.Helper()
 			withBolt(t, path, func(tx *bbolt.Tx) error {
 				_, err := tx.CreateBucket([]byte("users"))
 				return err
 			})
 		}, "is not a log"},
 		"newer format": {func(t *testing.T, path string) {
+			t.Helper()
 			require.NoError(t, openLog(t, path, Config{}).Close())
 			withBolt(t, path, func(tx *bbolt.Tx) error {
 				b := tx.Bucket(logBucket)
@@ -87,12 +92,14 @@ func TestOtherFilesAreRefused(t *testing.T) {
 			})
 		}, "has the format 2, and this program knows 1"},
 		"cut": {func(t *testing.T, path string) {
+			t.Helper()
 			l := openLog(t, path, Config{})
 			add(t, l, recs("a", 0, 1000)...)
 			require.NoError(t, l.Close())
 			require.NoError(t, os.Truncate(path, 50_000))
 		}, "is damaged: it has been cut"},
 		"no meta pages": {func(t *testing.T, path string) {
+			t.Helper()
 			require.NoError(t, openLog(t, path, Config{}).Close())
 			b, err := os.ReadFile(path)
 			require.NoError(t, err)
@@ -128,7 +135,7 @@ func TestOtherFilesAreRefused(t *testing.T) {
 // A process may have crashed while it made the file.
 func TestFileThatWasHardlyMade(t *testing.T) {
 	t.Parallel()
-	for name, make := range map[string]func(path string) error{
+	for name, create := range map[string]func(path string) error{
 		"empty": func(path string) error { return os.WriteFile(path, nil, 0o600) },
 		"zeros": func(path string) error { return os.WriteFile(path, make([]byte, 16384), 0o600) },
 		"bolt": func(path string) error {
@@ -140,7 +147,7 @@ func TestFileThatWasHardlyMade(t *testing.T) {
 		},
 	} {
 		path := newPath(t)
-		require.NoError(t, make(path))
+		require.NoError(t, create(path))
 		l := openLog(t, path, Config{})
 		add(t, l, rec("a", name))
 		require.NoError(t, l.Close())
@@ -183,20 +190,21 @@ func TestEpochs(t *testing.T) {
 		same bool
 	}{
 		"nothing":             {func(*testing.T, string, string) {}, true},
-		"owner and mode":      {func(t *testing.T, path, _ string) { require.NoError(t, os.Chmod(path, 0o640)) }, true},
+		"owner and mode":      {func(t *testing.T, path, _ string) { t.Helper(); require.NoError(t, os.Chmod(path, 0o640)) }, true},
 		"moved with its mark": {moveBoth, true},
-		"backup copied into":  {func(t *testing.T, path, backup string) { copyFile(t, backup, path) }, false},
-		"backup moved there":  {func(t *testing.T, path, backup string) { require.NoError(t, os.Rename(backup, path)) }, false},
+		"backup copied into":  {func(t *testing.T, path, backup string) { t.Helper(); copyFile(t, backup, path) }, false},
+		"backup moved there":  {func(t *testing.T, path, backup string) { t.Helper(); require.NoError(t, os.Rename(backup, path)) }, false},
 		"copy moved there": {func(t *testing.T, path, backup string) {
+			t.Helper()
 			copyFile(t, path, backup)
 			require.NoError(t, os.Rename(backup, path))
 		}, false},
-		"no mark file":         {func(t *testing.T, path, _ string) { require.NoError(t, os.Remove(path+markSuffix)) }, false},
-		"damaged mark file":    {func(t *testing.T, path, _ string) { flip(t, path+markSuffix, 20) }, false},
-		"empty mark file":      {func(t *testing.T, path, _ string) { require.NoError(t, os.Truncate(path+markSuffix, 0)) }, false},
-		"deleted":              {func(t *testing.T, path, _ string) { require.NoError(t, os.Remove(path)) }, false},
+		"no mark file":         {func(t *testing.T, path, _ string) { t.Helper(); require.NoError(t, os.Remove(path+markSuffix)) }, false},
+		"damaged mark file":    {func(t *testing.T, path, _ string) { t.Helper(); flip(t, path+markSuffix, 20) }, false},
+		"empty mark file":      {func(t *testing.T, path, _ string) { t.Helper(); require.NoError(t, os.Truncate(path+markSuffix, 0)) }, false},
+		"deleted":              {func(t *testing.T, path, _ string) { t.Helper(); require.NoError(t, os.Remove(path)) }, false},
 		"both copied with cp":  {copyBoth, false},
-		"newer meta page lost": {func(t *testing.T, path, _ string) { flip(t, path, newerMeta(t, path)+40) }, false},
+		"newer meta page lost": {func(t *testing.T, path, _ string) { t.Helper(); flip(t, path, newerMeta(t, path)+40) }, false},
 	}
 	for name, c := range cases {
 		for _, killed := range []bool{false, true} {
@@ -325,7 +333,7 @@ func TestMovedFileTakesNoRecords(t *testing.T) {
 			_, ok := errors.AsType[*MovedError](err)
 			require.True(t, ok, err)
 			require.Len(t, all(t, l, 0), 1, "it can be read")
-			require.True(t, strings.Contains(l.Close().Error(), "has been deleted"))
+			require.ErrorContains(t, l.Close(), "has been deleted")
 		})
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
@@ -251,13 +250,13 @@ func TestEndedContextsAndClosedLogs(t *testing.T) {
 	ended, cancel := context.WithDeadline(t.Context(), time.Now())
 	defer cancel()
 	for name, call := range calls {
-		assert.ErrorIs(t, call(ended), context.DeadlineExceeded, name)
+		require.ErrorIs(t, call(ended), context.DeadlineExceeded, name)
 	}
 	require.Empty(t, all(t, l, 0))
 	require.NoError(t, l.Close())
 	require.NoError(t, l.Close())
 	for name, call := range calls {
-		assert.ErrorIs(t, call(t.Context()), ErrClosed, name)
+		require.ErrorIs(t, call(t.Context()), ErrClosed, name)
 	}
 	_, err := os.Stat(l.path)
 	require.NoError(t, err)
