@@ -48,10 +48,10 @@ func makeFile(t testing.TB, path string) (epoch uint64, records map[uint64]hub.R
 
 // Bytes are flipped, or zeroed by the page, or the file is cut, at random places. Whatever can
 // still be read is right: a record is as it was, or told to be invalid, or the whole file is
-// refused, or it is another epoch. SSE_BOLTLOG_DAMAGES says how often; 300 times without it.
+// refused, or it is another epoch. SSE_BOLTLOG_DAMAGES says how often; 150 times without it.
 func TestDamagedFiles(t *testing.T) {
 	t.Parallel()
-	rounds := 300
+	rounds := 150
 	if n, err := strconv.Atoi(os.Getenv("SSE_BOLTLOG_DAMAGES")); err == nil {
 		rounds = n
 	}
@@ -176,8 +176,8 @@ func readDamaged(t *testing.T, path string, epoch uint64, want map[uint64]hub.Re
 		require.True(t, !ok || pos.Offset == w.Offset, round)
 		_ = ok
 	}
-	for range 30 { // it goes on, and drops damaged records
-		if _, err := l.Append(t.Context(), recs("topic1", 0, 30)); err != nil {
+	for range 6 { // it goes on, and drops damaged records
+		if _, err := l.Append(t.Context(), recs("topic1", 0, 150)); err != nil {
 			_, isCorrupt := errors.AsType[*CorruptError](err)
 			require.True(t, isCorrupt, "%s: %v", round, err)
 			return "refused later"

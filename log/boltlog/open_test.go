@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -342,18 +343,19 @@ func TestMovedFileTakesNoRecords(t *testing.T) {
 func TestClockSetBack(t *testing.T) {
 	t.Parallel()
 	path := newPath(t)
-	machine := time.Now().Round(0) // without Go's monotonic reading
-	now := func() time.Time { return machine }
+	var machine atomic.Int64 // without Go's monotonic reading
+	machine.Store(time.Now().UnixNano())
+	now := func() time.Time { return time.Unix(0, machine.Load()) }
 	cfg := quiet(Config{MaxAge: 10 * time.Minute})
 	l, err := openAt(path, cfg, now)
 	require.NoError(t, err)
 	add(t, l, rec("a", "1"))
-	machine = machine.Add(-time.Hour)
+	machine.Add(-int64(time.Hour))
 	add(t, l, rec("a", "2"))
-	machine = machine.Add(5 * time.Minute)
+	machine.Add(int64(5 * time.Minute))
 	add(t, l, rec("a", "3"))
 	require.NoError(t, l.Close())
-	machine = machine.Add(-time.Hour)
+	machine.Add(-int64(time.Hour))
 	l, err = openAt(path, cfg, now)
 	require.NoError(t, err)
 	defer func() { l.Close() }()
@@ -364,7 +366,7 @@ func TestClockSetBack(t *testing.T) {
 		require.False(t, r.Time.Before(records[i].Time))
 		require.Equal(t, records[i].Offset+1, r.Offset)
 	}
-	machine = machine.Add(6 * time.Minute)
+	machine.Add(int64(6 * time.Minute))
 	add(t, l, rec("a", "5"))
 	require.Equal(t, []string{"3", "4", "5"}, texts(all(t, l, l.newest.Load().Dropped)), "11 minutes have passed since the first two")
 }
