@@ -82,7 +82,7 @@ func (p *page) of(b *hub.Batch, topics []string, indexed uint64) {
 		// much as the index will.
 		p.all(b, byHash, visitsPerTopic*len(byHash))
 	}
-	if p.full(b) || len(byHash) > few && len(b.Records) > 0 {
+	if len(byHash) > few && len(b.Records) > 0 {
 		return
 	}
 	if upTo := min(indexed, p.upTo); b.UpTo < upTo && !p.merged(b, byHash, upTo) {
