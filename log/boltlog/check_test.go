@@ -97,6 +97,16 @@ func TestDamagedRecordIsTold(t *testing.T) {
 	openLog(t, path, cfg) // it is dropped, with all that pointed to it
 }
 
+func TestRecordInAnothersPlaceIsDamaged(t *testing.T) {
+	t.Parallel()
+	r := rec("a", "1")
+	it, err := encode(&r)
+	require.NoError(t, err)
+	it.complete(7, 1)
+	require.Equal(t, hub.EventRecord, decode(7, it.value).Kind)
+	require.Equal(t, hub.InvalidRecord, decode(8, it.value).Kind)
+}
+
 // What tells the mark file that the bolt file is an older state.
 func TestMisfit(t *testing.T) {
 	t.Parallel()

@@ -19,7 +19,8 @@ import (
 // indexEvery is how many offsets may be without entries, unless a test says less.
 const indexEvery = 4096
 
-// noTopic stands in the index for the topic of damaged records. They may be of any topic.
+// noTopic stands in the index for the topic of damaged records, whose head is zero. They may
+// be of any topic.
 var noTopic hash
 
 // recentKeys returns the keys of the records without entries.
@@ -34,16 +35,13 @@ func recentKeys(tx *bbolt.Tx, s *state) map[hash]uint64 {
 }
 
 // eachUnindexed calls f with all records that are not in the index. If not ok, the record is
-// damaged.
+// damaged, and its head is zero.
 func eachUnindexed(records *bbolt.Bucket, s *state, f func(offset uint64, h *head, ok bool)) {
 	c := records.Cursor()
 	first := keyOf(s.Indexed + 1)
 	for k, v := c.Seek(first[:]); k != nil; k, v = c.Next() {
 		offset := offsetIn(k)
 		h, _, ok := open(offset, v)
-		if !ok {
-			h = head{topic: noTopic}
-		}
 		f(offset, &h, ok)
 	}
 }

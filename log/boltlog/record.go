@@ -134,7 +134,7 @@ func offsetIn(b []byte) uint64 {
 }
 
 // open checks the checksum of a record, and returns its head and what follows it. ok is false
-// if the record is damaged.
+// if the record is damaged; the head is then zero.
 func open(offset uint64, value []byte) (h head, rest []byte, ok bool) {
 	if len(value) < headSize || binary.BigEndian.Uint32(value) != checksum(offset, value) {
 		return h, nil, false
@@ -151,7 +151,7 @@ func open(offset uint64, value []byte) (h head, rest []byte, ok bool) {
 			continue
 		}
 		if len(rest) < len(part.hash) {
-			return h, nil, false
+			return head{}, nil, false
 		}
 		*part.hash = hash(rest)
 		rest = rest[len(part.hash):]
