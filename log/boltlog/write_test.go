@@ -68,7 +68,7 @@ func TestConcurrentAppendsShareATransaction(t *testing.T) {
 	testkit.Eventually(t, func() bool { return l.queued() == 99 }, "the appends to wait")
 	close(goOn)
 	appends.Wait()
-	require.Empty(t, l.queue)
+	require.Zero(t, l.queued())
 	require.Len(t, begun, 1, "99 appends are one transaction")
 	records := all(t, l, 0)
 	require.Len(t, records, 300)
