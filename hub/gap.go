@@ -78,6 +78,9 @@ func (g Gap) event() (event.Event, error) {
 // is one; the cursor then moves to the head first, since a snapshot is of the present. The
 // caller has claimed m.
 func (m *Member) resumeAfterGap(r *reader, reason GapReason, offset uint64) error {
+	if m.opening {
+		m.server.Header().Set(GapHeader, string(reason)) // has no effect if something was sent
+	}
 	gap := Gap{Reason: reason, LastEventID: m.hub.clientID(m.position()), Snapshot: m.snapshot != nil}
 	if m.snapshot != nil {
 		offset = m.hub.head.Load()

@@ -99,6 +99,7 @@ func TestWhatTheLogHasDroppedIsAGap(t *testing.T) {
 		a.publishN("a", 1, 1000)
 		log.Truncate(501)
 		s := a.resume("/", first.String())
+		require.Equal(t, string(hub.GapExpired), s.Header.Get(hub.GapHeader))
 		gap := s.expectGap()
 		require.Equal(t, hub.GapExpired, gap.Reason)
 		require.Equal(t, uint64(500), gap.Position.Offset)

@@ -89,7 +89,8 @@ func lastEventID(s *sse.ServerSession) string {
 // client can resume whatever happens next; not so with OwnIDs. The caller has claimed m and
 // keeps the claim.
 func (m *Member) open(id string, start Start) error {
-	m.noID = id == ""
+	m.noID, m.opening = id == "", true
+	defer func() { m.opening = false }()
 	gap := m.placeCursor(id, start)
 	r := readers.Get().(*reader)
 	defer readers.Put(r)
@@ -145,6 +146,5 @@ func (m *Member) resumeOpening(r *reader) error {
 	case reason == "": // the log has lost events since the cursor was placed
 		reason, offset = GapExpired, m.cursor.Load()
 	}
-	m.server.Header().Set(GapHeader, string(reason)) // has no effect if something was sent
 	return m.resumeAfterGap(r, reason, offset)
 }
