@@ -2,6 +2,7 @@ package logtest
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -15,11 +16,12 @@ type Memory struct {
 	mu      sync.Mutex
 	epoch   uint64
 	records []hub.Record // in order
-	first   uint64       // offset of the first record that is left, or of the next one
+	dropped uint64       // offset of the last record that was dropped, or 0
 	next    uint64       // offset of the next record
 	step    uint64       // between two offsets
 	keys    map[[2]string]uint64
 	trouble error         // what every call returns, or nil
+	silent  bool          // the next Append returns ErrUnknown
 	changed chan struct{} // closed when something changes
 	reads   int
 	keep    int
@@ -27,7 +29,7 @@ type Memory struct {
 
 // NewMemory returns an empty log, whose offsets rise by step, which must be positive.
 func NewMemory(step uint64) *Memory {
-	return &Memory{epoch: 1, first: step, next: step, step: step, keys: make(map[[2]string]uint64), changed: make(chan struct{})}
+	return &Memory{epoch: 1, next: step, step: step, keys: make(map[[2]string]uint64), changed: make(chan struct{})}
 }
 
 // Reads returns how often Read was called.
@@ -45,9 +47,36 @@ func (l *Memory) Trouble(err error) {
 // Truncate drops the records before the offset.
 func (l *Memory) Truncate(first uint64) {
 	l.change(func() {
-		l.records = slices.DeleteFunc(l.records, func(r hub.Record) bool { return r.Offset < first })
-		l.first = max(l.first, min(first, l.next))
+		n := 0
+		for n < len(l.records) && l.records[n].Offset < first {
+			n++
+		}
+		l.drop(n)
 	})
+}
+
+// drop drops the oldest n records.
+func (l *Memory) drop(n int) {
+	if n > 0 {
+		l.dropped = l.records[n-1].Offset
+		l.records = slices.Delete(l.records, 0, n)
+	}
+}
+
+// first returns the offset of the first record, or just after the last one if there is none.
+func (l *Memory) first() uint64 {
+	if len(l.records) > 0 {
+		return l.records[0].Offset
+	}
+	return l.last() + 1
+}
+
+func (l *Memory) last() uint64 { return l.next - l.step }
+
+// LoseAnswer makes the next Append append its records and return an error that matches
+// [hub.ErrUnknown].
+func (l *Memory) LoseAnswer() {
+	l.change(func() { l.silent = true })
 }
 
 // Keep makes the log drop all but the newest n events. Zero keeps all.
@@ -59,7 +88,7 @@ func (l *Memory) Keep(n int) {
 func (l *Memory) Renew() {
 	l.change(func() {
 		l.epoch++
-		l.records, l.first, l.next, l.keys = nil, l.step, l.step, make(map[[2]string]uint64)
+		l.records, l.dropped, l.next, l.keys = nil, 0, l.step, make(map[[2]string]uint64)
 	})
 }
 
@@ -82,9 +111,8 @@ func (l *Memory) append(rec hub.Record) hub.Position {
 	rec.Offset, rec.Time = l.next, time.Now()
 	l.records = append(l.records, rec)
 	l.next += l.step
-	if extra := len(l.records) - l.keep; l.keep > 0 && extra > 0 {
-		l.records = slices.Delete(l.records, 0, extra)
-		l.first = l.records[0].Offset
+	if l.keep > 0 {
+		l.drop(max(0, len(l.records)-l.keep))
 	}
 	if rec.Key != "" {
 		l.keys[[2]string{rec.Topic, rec.Key}] = rec.Offset
@@ -99,8 +127,7 @@ func (l *Memory) Bounds(ctx context.Context) (hub.Bounds, error) {
 	if err := l.check(ctx); err != nil {
 		return hub.Bounds{}, err
 	}
-	last := l.next - l.step
-	return hub.Bounds{Epoch: l.epoch, First: min(l.first, last+1), Last: last}, nil
+	return hub.Bounds{Epoch: l.epoch, First: l.first(), Last: l.last()}, nil
 }
 
 func (l *Memory) check(ctx context.Context) error {
@@ -124,6 +151,9 @@ func (l *Memory) Append(ctx context.Context, records []hub.Record) ([]hub.Positi
 				continue
 			}
 			positions = append(positions, l.append(rec))
+		}
+		if l.silent {
+			l.silent, positions, err = false, nil, fmt.Errorf("the answer is lost: %w", hub.ErrUnknown)
 		}
 	})
 	return positions, err
@@ -176,8 +206,8 @@ func (l *Memory) read(ctx context.Context, topics []string, after hub.Position, 
 	if after.Epoch != l.epoch {
 		return hub.Batch{}, hub.ErrEpoch
 	}
-	if after.Offset+l.step < l.first {
-		return hub.Batch{}, &hub.TruncatedError{First: l.first}
+	if after.Offset < l.dropped {
+		return hub.Batch{}, &hub.TruncatedError{First: l.first()}
 	}
 	var b hub.Batch
 	i, _ := slices.BinarySearchFunc(l.records, after.Offset+1, func(r hub.Record, offset uint64) int {
@@ -186,7 +216,7 @@ func (l *Memory) read(ctx context.Context, topics []string, after hub.Position, 
 		}
 		return 1
 	})
-	b.UpTo = max(after.Offset, min(upTo, l.next-l.step))
+	b.UpTo = max(after.Offset, min(upTo, l.last()))
 	for ; i < len(l.records) && l.records[i].Offset <= upTo; i++ {
 		rec := l.records[i]
 		if len(topics) > 0 && !slices.Contains(topics, rec.Topic) {
