@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/chi-sse/sse"
 )
 
 // What has left a hub's tail is cold, not lost, as long as the Log has it. A member that needs
@@ -69,10 +73,8 @@ func (m *Member) nextHole() (reason GapReason, offset uint64) {
 // session lives. The caller has claimed m, and delivers afterwards.
 func (m *Member) catchUpCold(r *reader) error {
 	h := m.hub
-	topics := m.sortedTopics()
-	most := h.cfg.MaxReplay
-	if most > 0 {
-		if fits, err := m.coldFits(topics, most); err != nil || !fits {
+	if most := h.cfg.MaxReplay; most > 0 && r.opening != nil && m.slow != SlowLatest {
+		if fits, err := m.coldFits(most); err != nil || !fits {
 			if err == nil {
 				err = m.skipCold(r, GapReplay)
 			}
@@ -90,10 +92,18 @@ func (m *Member) catchUpCold(r *reader) error {
 			return nil
 		}
 		m.cold = true
+		// m may follow another topic by now. It follows it from an offset on that is not
+		// before floor, and the page is used only up to there.
+		topics := m.sortedTopics()
+		if len(topics) == 0 {
+			continue // m has unsubscribed; without topics, Read would return those of all
+		}
 		p, err := h.follower.cold.read(m.server.Context(), topics, m.cursor.Load(), floor)
 		if err != nil {
 			truncated, ok := errors.AsType[*TruncatedError](err)
 			switch {
+			case ok && r.opening == nil:
+				return m.missTruncated(r, truncated.First)
 			case ok:
 				return m.resumeTruncated(r, truncated.First)
 			case errors.Is(err, ErrEpoch):
@@ -101,15 +111,35 @@ func (m *Member) catchUpCold(r *reader) error {
 			}
 			return err
 		}
-		if err := m.sendPage(r, p); err != nil {
+		if err := m.sendPage(r, p, topics, floor); err != nil {
 			return err
 		}
 	}
 }
 
+// missTruncated does what m's SlowPolicy says when the Log has dropped events before they
+// could be sent to m, whose session is open.
+func (m *Member) missTruncated(r *reader, first uint64) error {
+	storeMax(&m.hub.follower.first, first)
+	switch m.slow {
+	case SlowLatest:
+		return m.resumeAfterGap(r, GapSlow, m.afterTruncation(first))
+	case SlowSkip:
+		return m.resumeAfterGap(r, GapSlow, m.hub.head.Load())
+	}
+	m.hub.stats.ended.Add(1)
+	return m.slowError()
+}
+
+// afterTruncation returns the offset where m can continue when first is the first record that
+// the Log has.
+func (m *Member) afterTruncation(first uint64) uint64 {
+	return max(m.cursor.Load(), m.hub.spans.last().offset(Position{Offset: max(1, first) - 1}))
+}
+
 // resumeTruncated continues with the first record that the Log has.
 func (m *Member) resumeTruncated(r *reader, first uint64) error {
-	offset := max(m.cursor.Load(), m.hub.spans.last().offset(Position{Offset: max(1, first) - 1}))
+	offset := m.afterTruncation(first)
 	storeMax(&m.hub.follower.first, first)
 	if m.isNew() {
 		m.resumeAt(offset)
@@ -137,8 +167,8 @@ func (m *Member) skipCold(r *reader, reason GapReason) error {
 }
 
 // coldFits reports whether all that m is to be sent, cold or not, is at most most bytes.
-func (m *Member) coldFits(topics []string, most int64) (bool, error) {
-	cursor := m.cursor.Load()
+func (m *Member) coldFits(most int64) (bool, error) {
+	cursor, topics := m.cursor.Load(), m.sortedTopics()
 	floor, _, _ := m.seek(cursor)
 	sum := int64(0)
 	m.mu.Lock()
@@ -146,7 +176,7 @@ func (m *Member) coldFits(topics []string, most int64) (bool, error) {
 		sum += l.unsentBytes(floor)
 	}
 	m.mu.Unlock()
-	for at := cursor; at < floor && sum <= most; {
+	for at := cursor; at < floor && sum <= most && len(topics) > 0; {
 		p, err := m.hub.follower.cold.read(m.server.Context(), topics, at, floor)
 		if err != nil {
 			if _, ok := errors.AsType[*TruncatedError](err); ok || errors.Is(err, ErrEpoch) {
@@ -154,34 +184,27 @@ func (m *Member) coldFits(topics []string, most int64) (bool, error) {
 			}
 			return false, err
 		}
-		sum += p.size
+		for _, e := range p.entries {
+			if e.offset <= floor { // what is after it is counted already
+				sum += int64(len(e.frame))
+			}
+		}
 		at = p.upTo
 	}
 	return sum <= most, nil
 }
 
-// sendPage sends those events of p that are for m, and moves the cursor to its end.
-func (m *Member) sendPage(r *reader, p *page) error {
+// sendPage sends those events of p up to the offset upTo that are for m, which follows topics,
+// and moves the cursor to where it has come.
+func (m *Member) sendPage(r *reader, p *page, topics []string, upTo uint64) error {
 	r.cached = cache{}
 	r.frames.Reset(keptSize)
-	limit := uint64(none)
+	limit := min(upTo, p.upTo)
 	if e := m.ending.Load(); e != nil && e.kind == endKick {
-		limit = e.limit
+		limit = min(limit, e.limit)
 	}
-	since := m.sinceByTopic()
-	for _, e := range p.entries {
-		if e.offset <= m.cursor.Load() || e.offset > limit || e.offset <= since[e.Topic] {
-			continue
-		}
-		if e.hole != "" {
-			if err := m.flushPage(r, e.offset); err != nil {
-				return err
-			}
-			return m.resumeAfterGap(r, e.hole, e.offset)
-		}
-		if m.filter != nil && !m.filter(&e.Message) {
-			continue
-		}
+	entries, hole := m.selectFrom(p, topics, limit)
+	for _, e := range entries {
 		if r.frames.Events > 0 && r.frames.Len()+len(e.frame) > batchSize {
 			if err := m.flushPage(r, m.last); err != nil {
 				return err
@@ -190,7 +213,47 @@ func (m *Member) sendPage(r *reader, p *page) error {
 		r.frames.Append(e.frame)
 		m.last = e.offset
 	}
-	return m.flushPage(r, min(p.upTo, limit))
+	if hole != nil {
+		if err := m.flushPage(r, hole.offset); err != nil {
+			return err
+		}
+		return m.resumeAfterGap(r, hole.hole, hole.offset)
+	}
+	return m.flushPage(r, limit)
+}
+
+// selectFrom returns the entries of p up to the offset limit that m is to be sent, and the
+// hole that ends them, if there is one. With SlowLatest they are the newest with their keys.
+func (m *Member) selectFrom(p *page, topics []string, limit uint64) (entries []*entry, hole *entry) {
+	cursor, since := m.cursor.Load(), m.sinceByTopic()
+	byKey := make(map[string]int)
+	for _, e := range p.entries {
+		if e.offset <= cursor || e.offset > limit || e.offset <= since[e.Topic] {
+			continue
+		}
+		if _, ok := slices.BinarySearch(topics, e.Topic); !ok && e.Topic != "" {
+			continue
+		}
+		if e.hole != "" {
+			hole = e
+			break
+		}
+		if m.filter != nil && !m.filter(&e.Message) {
+			continue
+		}
+		if m.latest != nil {
+			key := e.Topic
+			if m.latest.key != nil {
+				key = m.latest.key(&e.Message)
+			}
+			if i, ok := byKey[key]; ok {
+				entries[i] = nil
+			}
+			byKey[key] = len(entries)
+		}
+		entries = append(entries, e)
+	}
+	return slices.DeleteFunc(entries, func(e *entry) bool { return e == nil }), hole
 }
 
 // flushPage writes the frames, and moves the cursor to offset.
@@ -205,6 +268,7 @@ func (m *Member) flushPage(r *reader, offset uint64) error {
 		}
 		m.shard.delivered.Add(uint64(r.frames.Events))
 		m.lastID.Store(m.last)
+		m.old = false
 		r.frames.Reset(keptSize)
 	}
 	m.cursor.Store(max(offset, m.cursor.Load()))
@@ -244,7 +308,7 @@ func (m *Member) sinceByTopic() map[string]uint64 {
 type page struct {
 	entries []*entry
 	upTo    uint64 // the hub's offset up to which it is complete
-	size    int64  // of the frames, in bytes
+	size    int64  // of the entries in memory, in bytes
 
 	key  pageKey
 	done chan struct{} // closed when it is read
@@ -258,6 +322,7 @@ type pageKey struct {
 
 const (
 	pageEvents = 512              // how many records a page has at the most
+	pageSize   = 1 << 20          // what a page should take in memory, in bytes
 	coldReads  = 4                // how many pages are read at the same time
 	keptPages  = 64               // how many pages are kept
 	keptBytes  = 16 << 20         // and of what size together
@@ -269,6 +334,9 @@ type pages struct {
 	hub   *Hub
 	f     *follower
 	turns chan struct{} // has room for those who may read
+	ctx   context.Context
+	stop  context.CancelFunc // ends all reads: no member is left that could use them
+	most  atomic.Int64       // how many records the next page may have
 
 	mu    sync.Mutex
 	byKey map[pageKey]*page
@@ -280,15 +348,17 @@ type pages struct {
 
 func (c *pages) init(h *Hub, f *follower) {
 	c.hub, c.f = h, f
+	c.ctx, c.stop = context.WithCancel(context.WithoutCancel(f.ctx))
+	c.most.Store(pageEvents)
 	c.turns = make(chan struct{}, coldReads)
 	c.byKey = make(map[pageKey]*page)
 }
 
 // read returns the page of topics, which are sorted, after the hub's offset. It need not go
-// further than upTo. While the Log is out of reach, read waits. The error is that of ctx, or
-// one that matches ErrEpoch or is a [*TruncatedError].
+// further than upTo. While the Log is out of reach, read waits. The error is that of ctx, one
+// that matches ErrEpoch or, when a shutdown is over, sse.ErrShutdown, or a [*TruncatedError].
 func (c *pages) read(ctx context.Context, topics []string, after, upTo uint64) (*page, error) {
-	k := pageKey{strings.Join(topics, "\x00"), after}
+	k := pageKey{joinTopics(topics), after}
 	for wait := minFollowWait; ; wait = min(2*wait, maxFollowWait) {
 		p, mine := c.claim(k)
 		if mine {
@@ -307,10 +377,23 @@ func (c *pages) read(ctx context.Context, topics []string, after, upTo uint64) (
 		}
 		select {
 		case <-time.After(wait):
+		case <-c.ctx.Done():
+			return nil, sse.ErrShutdown
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// joinTopics returns a text that only these topics have. Their names may contain any byte.
+func joinTopics(topics []string) string {
+	var b strings.Builder
+	for _, name := range topics {
+		b.WriteString(strconv.Itoa(len(name)))
+		b.WriteByte(':')
+		b.WriteString(name)
+	}
+	return b.String()
 }
 
 // claim returns the page with k. If mine, the caller must have it fetched.
@@ -331,8 +414,8 @@ func (c *pages) fetch(p *page, topics []string, upTo uint64) {
 	case c.turns <- struct{}{}:
 		p.err = c.load(p, topics, upTo)
 		<-c.turns
-	case <-c.f.ctx.Done():
-		p.err = c.f.ctx.Err()
+	case <-c.ctx.Done():
+		p.err = c.ctx.Err()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -376,9 +459,9 @@ func (c *pages) load(p *page, topics []string, upTo uint64) error {
 	if p.key.after < s.from {
 		return ErrEpoch
 	}
-	ctx, cancel := context.WithTimeout(c.f.ctx, h.cfg.PublishTimeout)
+	ctx, cancel := context.WithTimeout(c.ctx, h.cfg.PublishTimeout)
 	defer cancel()
-	b, err := h.cfg.Log.Read(ctx, topics, Position{s.epoch, p.key.after - s.base}, Position{s.epoch, upTo - s.base}, pageEvents)
+	b, err := h.cfg.Log.Read(ctx, topics, Position{s.epoch, p.key.after - s.base}, Position{s.epoch, upTo - s.base}, int(c.most.Load()))
 	if err != nil {
 		return err
 	}
@@ -397,12 +480,25 @@ func (c *pages) load(p *page, topics []string, upTo uint64) error {
 			e.hole = GapLost
 		} else {
 			e.frame = h.complete(frame, e.Position)
-			p.size += int64(len(e.frame))
 		}
+		p.size += e.size()
 		p.entries = append(p.entries, e)
 	}
+	if h.spans.last() != s {
+		return ErrEpoch // the frames may have ids of the next one
+	}
+	c.most.Store(nextMost(len(b.Records), p.size))
 	if b.Hole {
 		p.entries = append(p.entries, &entry{offset: p.upTo, hole: GapLost})
 	}
 	return nil
+}
+
+// nextMost returns how many records the next page may have, if the last one had so many, which
+// took size bytes in memory.
+func nextMost(records int, size int64) int64 {
+	if size == 0 {
+		return pageEvents
+	}
+	return max(1, min(pageEvents, pageSize*int64(records)/size))
 }

@@ -55,6 +55,7 @@ func Open(ctx context.Context, cfg Config) (*Hub, error) {
 	go f.run()
 	if err := h.Wait(ctx, Position{bounds.Epoch, bounds.Last}); err != nil {
 		f.stop()
+		f.cold.stop()
 		<-f.done
 		if health := h.Health(); health.Err != nil {
 			err = fmt.Errorf("%w: %w", err, health.Err)
@@ -151,6 +152,9 @@ func (f *follower) append(ctx context.Context, records []Record) ([]Position, er
 	if err != nil {
 		return nil, err
 	}
+	if len(positions) != len(records) {
+		return nil, fmt.Errorf("the log has returned %d positions for %d records: %w", len(positions), len(records), ErrUnknown)
+	}
 	span := h.spans.last()
 	if last := positions[len(positions)-1]; last.Epoch == span.epoch {
 		storeMax(&f.newest, span.offset(last))
@@ -180,7 +184,7 @@ func (f *follower) run() {
 	for {
 		began := f.hub.head.Load()
 		err := f.hub.cfg.Log.Follow(f.ctx, f.hub.Position(), f.apply)
-		if f.ctx.Err() != nil {
+		if f.ctx.Err() != nil || f.hub.closed.Load() {
 			return
 		}
 		if f.hub.head.Load() != began {
@@ -204,10 +208,12 @@ func (f *follower) recover(err error) error {
 	h := f.hub
 	switch truncated, ok := errors.AsType[*TruncatedError](err); {
 	case ok:
-		if truncated.First > 0 {
-			f.first.Store(truncated.First)
-			f.skipTo(h.spans.last().offset(Position{Offset: truncated.First - 1}), GapLost)
+		offset := h.spans.last().offset(Position{Offset: max(1, truncated.First) - 1})
+		if offset <= h.head.Load() {
+			return fmt.Errorf("hub: after offset %d, %w", h.Position().Offset, err)
 		}
+		f.first.Store(truncated.First)
+		f.skipTo(offset, GapLost)
 		return nil
 	case errors.Is(err, ErrEpoch):
 		bounds, err := h.cfg.Log.Bounds(f.ctx)
@@ -247,20 +253,21 @@ func (f *follower) setHealth(err error) {
 func (f *follower) apply(b Batch) error {
 	h := f.hub
 	span := h.spans.last()
-	for i := range b.Records {
-		rec := &b.Records[i]
-		offset := rec.Offset + span.base
-		if offset <= h.head.Load() {
-			continue // it was applied before
-		}
-		if err := f.applyRecord(rec, span, offset); err != nil {
-			return err
-		}
+	whole := len(b.Records)
+	hole := b.UpTo
+	for b.Hole && whole > 0 && b.Records[whole-1].Offset == hole { // nothing is missing among these
+		whole, hole = whole-1, hole-1
+	}
+	if err := f.applyAll(b.Records[:whole], span); err != nil {
+		return err
+	}
+	if offset := span.base + hole; b.Hole && offset > h.head.Load() {
+		f.skipTo(offset, GapLost)
+	}
+	if err := f.applyAll(b.Records[whole:], span); err != nil {
+		return err
 	}
 	upTo := span.base + b.UpTo
-	if b.Hole {
-		f.skipTo(max(upTo, h.head.Load()), GapLost)
-	}
 	h.mu.Lock()
 	if !h.closed.Load() && upTo > h.head.Load() {
 		h.head.Store(upTo)
@@ -269,6 +276,19 @@ func (f *follower) apply(b Batch) error {
 	f.announce()
 	f.setHealth(nil)
 	return f.ctx.Err()
+}
+
+// applyAll applies records, without those that were applied before.
+func (f *follower) applyAll(records []Record, span *span) error {
+	for i := range records {
+		rec := &records[i]
+		if offset := rec.Offset + span.base; offset > f.hub.head.Load() {
+			if err := f.applyRecord(rec, span, offset); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // applyRecord applies a record that has the hub's offset.

@@ -75,21 +75,25 @@ func (g Gap) event() (event.Event, error) {
 
 // resumeAfterGap moves m's cursor to offset, or to the lowest later one after which every
 // topic's tail is complete. It tells the client of the gap, and sends the snapshot if there
-// is one; the cursor then moves to the head first, since a snapshot is of the present. The
-// caller has claimed m.
+// is one; the cursor then moves to the head first, since a snapshot is of the present. If the
+// gap follows a snapshot that was old, it is not sent again. The caller has claimed m.
 func (m *Member) resumeAfterGap(r *reader, reason GapReason, offset uint64) error {
-	if m.opening {
+	gap := Gap{Reason: reason, LastEventID: m.hub.clientID(m.position()), Snapshot: m.snapshot != nil && !m.old}
+	m.old = false
+	if r.opening != nil {
+		if m.hub.cfg.OwnIDs && m.lastID.Load() == 0 {
+			gap.LastEventID = r.opening.id
+		}
 		m.server.Header().Set(GapHeader, string(reason)) // has no effect if something was sent
 	}
-	gap := Gap{Reason: reason, LastEventID: m.hub.clientID(m.position()), Snapshot: m.snapshot != nil}
-	if m.snapshot != nil {
+	if gap.Snapshot {
 		offset = m.hub.head.Load()
 	}
 	gap.Position = m.hub.spans.position(m.resumeAt(offset))
 	if err := m.sendGap(r, gap); err != nil {
 		return err
 	}
-	if m.snapshot == nil {
+	if !gap.Snapshot {
 		return nil
 	}
 	return m.sendSnapshot(r)

@@ -132,6 +132,32 @@ func TestNewEpochIsToldToEverybody(t *testing.T) {
 	})
 }
 
+// A hole that all topics have is told once to a member with several topics.
+func TestNewEpochIsToldOnceToAMemberWithManyTopics(t *testing.T) {
+	forEach(t, func(t *test) {
+		log := logtest.NewMemory(1)
+		a := t.start(plan{hub: hub.Config{Log: log}})
+		many := "/?topic=a"
+		for i := range 40 {
+			many += "&topic=t" + strconv.Itoa(i)
+		}
+		for _, path := range []string{"/?topic=a&topic=b", "/?topic=a&topic=b&topic=c", many} {
+			s := a.connect(path)
+			a.joined("a", 1)
+			a.publish("a", sse.Event{Data: "old"})
+			s.expect("old")
+			log.Renew()
+			require.Equal(t, hub.GapEpoch, s.expectGap().Reason)
+			log.Insert(hub.Record{Kind: hub.InvalidRecord})
+			require.Equal(t, hub.GapLost, s.expectGap().Reason)
+			a.publish("a", sse.Event{Data: "new"})
+			s.expect("new")
+			s.leave()
+			a.joined("a", 0)
+		}
+	})
+}
+
 func TestInvalidRecordIsAGapAndStopsNothing(t *testing.T) {
 	forEach(t, func(t *test) {
 		log := logtest.NewMemory(1)

@@ -39,8 +39,8 @@ type Member struct {
 	cut  uint64 // where the cursor belongs after that write; the claimant's
 
 	cold     bool   // the tails do not hold every event after the cursor, but the Log does; the claimant's
-	opening  bool   // Serve is opening the session; the claimant's
 	noID     bool   // the client came without a last event id; the claimant's
+	old      bool   // the cursor is where an old snapshot was taken; the claimant's
 	admitted uint64 // Hub.head when m was admitted
 
 	catchUp uint64 // offset at which m has caught up, or 0; the claimant's; see subscribe.go

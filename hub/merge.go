@@ -76,7 +76,8 @@ func (hs *heads) update(offset uint64) {
 }
 
 // turn returns the offset up to which the first link is the one to read from, which is
-// upTo or less.
+// upTo or less. Holes of several topics may have the same offset, so it is at least the first
+// link's own.
 func (hs heads) turn(upTo uint64) uint64 {
 	second := uint64(none)
 	switch {
@@ -85,7 +86,7 @@ func (hs heads) turn(upTo uint64) uint64 {
 	case len(hs) == 2:
 		second = hs[1].offset
 	}
-	return min(upTo, second-1)
+	return min(upTo, max(hs[0].offset, second-1))
 }
 
 // read appends to r.entries m's unread entries up to the offset upTo, in the hub's order,

@@ -27,6 +27,7 @@ type reader struct {
 	heads   heads         // memory for members that are not wide
 	spare   selection     // memory for SlowLatest
 	looked  uint64        // how many links and entries it has looked at; for tests
+	opening *opening      // the session is still opening, or nil
 
 	cached cache // what frames holds
 }

@@ -12,7 +12,11 @@ func (m *Member) placeCursor(id string, start Start) *Gap {
 	gap := Gap{LastEventID: id, Snapshot: m.snapshot != nil}
 	pos, known := m.resolveID(id)
 	if h.follower != nil {
-		h.follower.awaitAhead(m.server.Context(), pos)
+		ahead := pos
+		if id == "" && start.kind == atPosition {
+			ahead = start.after
+		}
+		h.follower.awaitAhead(m.server.Context(), ahead)
 	}
 	span, head := h.spans.last(), h.head.Load()
 	switch {

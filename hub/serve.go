@@ -83,17 +83,23 @@ func lastEventID(s *sse.ServerSession) string {
 	return lasteventid.FromQuery(s.Call().URL.RawQuery)
 }
 
+// opening is what a delivery must know while a session opens.
+type opening struct{ id string } // the client's last event id, or ""
+
 // open opens m's session. id is the client's last event id, or "". open places the cursor,
 // tells the client of a gap, sends the snapshot, and delivers the unsent events. If none of
 // that has sent an id to a client without one, it sends the cursor as an id, so that the
 // client can resume whatever happens next; not so with OwnIDs. The caller has claimed m and
 // keeps the claim.
 func (m *Member) open(id string, start Start) error {
-	m.noID, m.opening = id == "", true
-	defer func() { m.opening = false }()
+	m.noID = id == "" && (start.kind != atPosition || m.snapshot != nil)
 	gap := m.placeCursor(id, start)
 	r := readers.Get().(*reader)
-	defer readers.Put(r)
+	r.opening = &opening{id}
+	defer func() {
+		r.opening = nil
+		readers.Put(r)
+	}()
 	if gap != nil {
 		m.server.Header().Set(GapHeader, string(gap.Reason))
 		if err := m.sendGap(r, *gap); err != nil {
@@ -142,7 +148,12 @@ func (m *Member) resumeOpening(r *reader) error {
 	reason, offset := m.nextHole()
 	switch {
 	case reason == "" && m.hub.follower != nil:
-		return m.catchUpCold(r)
+		var err error
+		if p := catch(func() { err = m.catchUpCold(r) }); p != nil { // from a Filter
+			m.session.End(p)
+			return context.Cause(m.server.Context())
+		}
+		return err
 	case reason == "": // the log has lost events since the cursor was placed
 		reason, offset = GapExpired, m.cursor.Load()
 	}

@@ -47,6 +47,9 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 			m.endSoon(sse.ErrShutdown)
 		}
 	}
+	if h.follower != nil {
+		defer h.follower.cold.stop() // until then members may still need pages
+	}
 	select {
 	case <-h.gone:
 		return nil

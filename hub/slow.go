@@ -54,7 +54,7 @@ func (m *Member) applySlowPolicy(r *reader) status {
 	switch reason, offset := m.nextHole(); {
 	case reason != "":
 		err = m.resumeAfterGap(r, reason, offset)
-	case h.follower != nil && m.slow != SlowLatest:
+	case h.follower != nil:
 		err = m.catchUpCold(r)
 	case m.slow == SlowLatest:
 		err = m.resumeAfterGap(r, GapSlow, h.beforeOldest())

@@ -38,6 +38,7 @@ func (m *Member) sendSnapshot(r *reader) error {
 	if reason := m.seekReplay(span.offset(pos)); reason != "" { // the state was old
 		return m.sendGap(r, Gap{Reason: reason, LastEventID: m.hub.clientID(pos), Position: m.position()})
 	}
+	m.old = m.cold
 	if m.hub.cfg.OwnIDs {
 		return nil
 	}

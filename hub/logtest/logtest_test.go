@@ -32,7 +32,7 @@ func memoryConfig(step uint64) Config {
 		LoseAnswer: func(_ testing.TB, log hub.Log) { memory(log).LoseAnswer() },
 		Insert: func(_ testing.TB, log hub.Log, topic string, data []byte) {
 			var rec hub.Record
-			if err := rec.UnmarshalBinary(data); err != nil && rec.Topic == "" {
+			if err := rec.UnmarshalBinary(data); err != nil && rec.Topic == "" && len(data) > 1 {
 				rec.Topic = topic
 			}
 			memory(log).Insert(rec)

@@ -219,7 +219,8 @@ func (l *Memory) read(ctx context.Context, topics []string, after hub.Position, 
 	b.UpTo = max(after.Offset, min(upTo, l.last()))
 	for ; i < len(l.records) && l.records[i].Offset <= upTo; i++ {
 		rec := l.records[i]
-		if len(topics) > 0 && !slices.Contains(topics, rec.Topic) {
+		everywhere := rec.Kind == hub.InvalidRecord && rec.Topic == ""
+		if len(topics) > 0 && !everywhere && !slices.Contains(topics, rec.Topic) {
 			continue
 		}
 		if len(b.Records) == limit {
