@@ -128,7 +128,7 @@ func (m *Member) missTruncated(r *reader, first uint64) error {
 		return m.resumeAfterGap(r, GapSlow, m.hub.head.Load())
 	}
 	m.hub.stats.ended.Add(1)
-	return m.slowError()
+	return &SlowError{}
 }
 
 // afterTruncation returns the offset where m can continue when first is the first record that
@@ -139,11 +139,16 @@ func (m *Member) afterTruncation(first uint64) uint64 {
 
 // resumeTruncated continues with the first record that the Log has.
 func (m *Member) resumeTruncated(r *reader, first uint64) error {
-	offset := m.afterTruncation(first)
+	offset, cursor := m.afterTruncation(first), m.cursor.Load()
 	storeMax(&m.hub.follower.first, first)
 	if m.isNew() {
 		m.resumeAt(offset)
 		return nil
+	}
+	if _, ok := m.seek(offset); ok {
+		m.cold = false
+		m.limitReplay()
+		offset = m.cursor.Swap(cursor) // the client is told where it was
 	}
 	return m.resumeAfterGap(r, GapExpired, offset)
 }
@@ -176,7 +181,7 @@ func (m *Member) coldFits(most int64) (bool, error) {
 		sum += l.unsentBytes(floor)
 	}
 	m.mu.Unlock()
-	for at := cursor; at < floor && sum <= most && len(topics) > 0; {
+	for at := cursor; at < floor && (sum <= most || at == cursor) && len(topics) > 0; {
 		p, err := m.hub.follower.cold.read(m.server.Context(), topics, at, floor)
 		if err != nil {
 			if _, ok := errors.AsType[*TruncatedError](err); ok || errors.Is(err, ErrEpoch) {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/chi-sse/sse/client"
@@ -28,10 +29,12 @@ type randomClient struct {
 	slow   bool
 	http   *http.Client
 	line   testkit.Line
+	at     *randomHub  // where it connects
+	calm   atomic.Bool // it is slow no longer
 }
 
 func (run *randomRun) newClient(i int) *randomClient {
-	c := &randomClient{run: run, name: fmt.Sprint("client ", i), odd: rand.IntN(4) == 0, skip: rand.IntN(2) == 0, slow: i%6 == 0}
+	c := &randomClient{run: run, at: run.some(), name: fmt.Sprint("client ", i), odd: rand.IntN(4) == 0, skip: rand.IntN(2) == 0, slow: i%6 == 0}
 	c.line.Small = c.slow
 	c.topics = slices.Clone(randomTopics)
 	rand.Shuffle(len(c.topics), func(i, j int) { c.topics[i], c.topics[j] = c.topics[j], c.topics[i] })
@@ -44,7 +47,7 @@ func (run *randomRun) newClient(i int) *randomClient {
 func (c *randomClient) transport() *http.Transport {
 	tr := &http.Transport{Protocols: c.run.tr.protocol.Protocols(), DialContext: c.line.DialContext}
 	if c.run.tr.protocol.TLS {
-		tr.TLSClientConfig = c.run.srv.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+		tr.TLSClientConfig = c.run.hubs[0].srv.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	}
 	return tr
 }
@@ -64,14 +67,15 @@ func (c *randomClient) url() string {
 	if c.skip {
 		q.Set("skip", "")
 	}
-	return c.run.srv.URL + "/?" + q.Encode()
+	return c.at.srv.URL + "/?" + q.Encode()
 }
 
 // live connects again and again, until the client has seen the last event.
 func (c *randomClient) live(ctx context.Context) {
 	id := ""
 	for ctx.Err() == nil {
-		cn := &randomConn{ownIDs: c.run.tr.ownIDs, who: c.name, topics: c.topics, odd: c.odd, skip: c.skip, exact: id != "", from: id, before: c.run.hub.Position().Offset}
+		c.at = c.run.some()
+		cn := &randomConn{run: c.run, ownIDs: c.run.tr.ownIDs, who: c.name, topics: c.topics, odd: c.odd, skip: c.skip, exact: id != "", from: id, before: c.at.Position().Offset}
 		next, done, err := c.connect(ctx, cn)
 		if err != nil && ctx.Err() == nil {
 			c.run.t.Errorf("%s: %v", c.name, err)
@@ -109,7 +113,7 @@ func (c *randomClient) connect(ctx context.Context, cn *randomConn) (id string, 
 	}
 	defer resp.Body.Close()
 	c.run.conns.Add(1)
-	cn.after = c.run.hub.Position().Offset
+	cn.after = c.at.Position().Offset
 	if _, known := c.run.end(c.topics); known && cn.from == "" {
 		return "", true, nil // it starts after the last event
 	}
@@ -152,7 +156,7 @@ func (c *randomClient) get(ctx context.Context, id string) (*http.Response, erro
 
 // take records an event in cn, and reports whether it is the last.
 func (c *randomClient) take(cn *randomConn, e event.Event) bool {
-	item := randomItem{id: e.ID, sum: randomSum(e.ID, e.Data), evicted: c.run.hub.Stats().Evicted}
+	item := randomItem{id: e.ID, sum: randomSum(e.ID, e.Data), evicted: c.run.evicted(c.at)}
 	c.run.seen.Add(1)
 	if e.Name == hub.GapEvent {
 		c.run.gaps.Add(1)
@@ -182,6 +186,11 @@ type randomReader struct {
 func (r *randomReader) Read(p []byte) (int, error) {
 	select {
 	case <-r.client.run.stop: // from now on it reads fast, so that the run ends
+		if r.client.slow && r.client.run.tr.log && !r.client.calm.Swap(true) {
+			r.client.line.Small = false // from the next connection on
+			r.client.cut() // its small buffer would take a minute for all that the log has
+			return 0, io.ErrUnexpectedEOF
+		}
 	default:
 		if r.client.slow && rand.IntN(4) == 0 {
 			time.Sleep(rand.N(40 * time.Millisecond))
@@ -204,7 +213,7 @@ func (r *randomReader) Read(p []byte) (int, error) {
 
 // liveByClient is live with package client, which reconnects by itself.
 func (c *randomClient) liveByClient(ctx context.Context) {
-	cn := &randomConn{ownIDs: c.run.tr.ownIDs, who: c.name, topics: c.topics, odd: c.odd, skip: c.skip, exact: true, from: c.run.hub.Position().String()}
+	cn := &randomConn{run: c.run, ownIDs: c.run.tr.ownIDs, who: c.name, topics: c.topics, odd: c.odd, skip: c.skip, exact: true, from: c.at.Position().String()}
 	if c.run.tr.ownIDs {
 		cn.from = "first " + c.topics[0]
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/hub/logtest"
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
@@ -30,6 +31,9 @@ import (
 // compares what each client has seen with what was published: no event is lost, sent twice
 // or out of order, unless the client was told of a gap, and the missing events had left the
 // log.
+//
+// With a Log, two hubs have it, which hold only a few events in memory. The clients go to
+// either, and no client may be told of a gap.
 //
 // With SSE_HUB_SOAK=5m it runs for 5 minutes.
 func TestRandom(t *testing.T) {
@@ -41,36 +45,46 @@ func TestRandom(t *testing.T) {
 type randomTransport struct {
 	transport
 	ownIDs bool
+	log    bool // two hubs of one Log that keeps all
 }
 
 var randomTransports = []randomTransport{
-	{http1, false},
-	{http2, false},
-	{h2c, false},
-	{detached, false},
-	{detachedTLS, false},
-	{http1, true},
-	{detached, true},
+	{http1, false, false},
+	{http2, false, false},
+	{h2c, false, false},
+	{detached, false, false},
+	{detachedTLS, false, false},
+	{http1, true, false},
+	{detached, true, false},
+	{http1, false, true},
+	{h2c, false, true},
+	{detached, false, true},
+	{detached, true, true},
 }
 
 // String returns the name of tr for its test.
 func (tr randomTransport) String() string {
+	name := tr.name
 	if tr.ownIDs {
-		return tr.name + "-own-ids"
+		name += "-own-ids"
 	}
-	return tr.name
+	if tr.log {
+		name += "-log"
+	}
+	return name
 }
 
 const (
 	randomLog      = 1500 // events in the log
+	randomTail     = 8    // events in the memory of a hub of a Log
 	randomPatience = 60 * time.Second
 )
 
 type randomRun struct {
 	t    *testing.T
 	tr   randomTransport
-	hub  *hub.Hub
-	srv  *httptest.Server
+	log  *logtest.Memory // of the hubs, or nil
+	hubs []*randomHub
 	stop chan struct{} // closed before the last events are published
 
 	mu      sync.Mutex
@@ -78,10 +92,20 @@ type randomRun struct {
 	ends    map[string]uint64 // by topic
 	offsets map[string]uint64 // by id
 	seenBy  []*randomConn
+	ranks   []uint64 // the offsets by rank; see verify
 	errors  int
 
 	conns, cuts, gaps, kicks, seen, slowEnds atomic.Int64
 }
+
+// randomHub is a hub and its server.
+type randomHub struct {
+	*hub.Hub
+	srv *httptest.Server
+}
+
+// some returns one of the hubs.
+func (run *randomRun) some() *randomHub { return run.hubs[rand.IntN(len(run.hubs))] }
 
 type randomEvent struct {
 	offset          uint64
@@ -94,9 +118,22 @@ var randomTopics = []string{"a", "b", "c", "d"}
 func newRandomRun(t *testing.T, tr randomTransport) *randomRun {
 	t.Helper()
 	run := &randomRun{t: t, tr: tr, stop: make(chan struct{}), ends: make(map[string]uint64), offsets: make(map[string]uint64)}
-	quiet := slog.New(slog.DiscardHandler)
-	h := newHub(t, hub.Config{LogEvents: randomLog, Detached: tr.detached, OwnIDs: tr.ownIDs, Logger: quiet})
-	run.hub = h
+	cfg := hub.Config{LogEvents: randomLog, Detached: tr.detached, OwnIDs: tr.ownIDs, Logger: slog.New(slog.DiscardHandler)}
+	if tr.log {
+		run.log = logtest.NewMemory(3)
+		cfg.Log, cfg.LogEvents = run.log, randomTail
+		run.start(cfg)
+	}
+	run.start(cfg)
+	return run
+}
+
+// start starts a hub.
+func (run *randomRun) start(cfg hub.Config) {
+	t, tr, quiet := run.t, run.tr, cfg.Logger
+	t.Helper()
+	h, log := newHubAndLog(t, cfg)
+	run.log = log
 	r := sse.Install(chi.NewRouter(), sse.Config{
 		Heartbeat: sse.Heartbeat{Period: 20 * time.Millisecond}, WriteTimeout: 2 * time.Second, ShutdownSpread: -1, Logger: quiet,
 		OpenDelay: -1, // on a busy machine, the head would tell the client of a start before the hub has chosen it
@@ -130,8 +167,7 @@ func newRandomRun(t *testing.T, tr randomTransport) *randomRun {
 			t.Errorf("%d sessions, %d members are left", n, m)
 		}
 	})
-	run.srv = testkit.Serve(t, r, tr.protocol.Setup, testkit.SendBuffer(8<<10))
-	return run
+	run.hubs = append(run.hubs, &randomHub{h, testkit.Serve(t, r, tr.protocol.Setup, testkit.SendBuffer(8<<10))})
 }
 
 func (run *randomRun) run() {
@@ -166,7 +202,9 @@ func (run *randomRun) run() {
 	select {
 	case <-done:
 	case <-time.After(randomPatience):
-		t.Errorf("clients still wait for their last events: %+v", run.hub.Stats())
+		for _, h := range run.hubs {
+			t.Errorf("clients still wait for their last events: %+v", h.Stats())
+		}
 		cancel()
 		<-done
 	}
@@ -174,8 +212,10 @@ func (run *randomRun) run() {
 	dead.Wait()
 	shutdown, cancelShutdown := context.WithTimeout(context.Background(), randomPatience)
 	defer cancelShutdown()
-	if err := run.hub.Shutdown(shutdown); err != nil {
-		t.Error(err)
+	for _, h := range run.hubs {
+		if err := h.Shutdown(shutdown); err != nil {
+			t.Error(err)
+		}
 	}
 	run.verify()
 	t.Logf("%d published, %d connections, %d cut off, %d kicked, %d seen, %d gaps, %d ended for being slow, %v", len(run.events), run.conns.Load(),
@@ -216,7 +256,6 @@ func (run *randomRun) publish(by int) {
 	}
 }
 
-// mustPublish publishes e, without its ID unless the hub has OwnIDs.
 // kick ends sessions at random until run.stop is closed. Their clients come back.
 func (run *randomRun) kick() {
 	for {
@@ -227,12 +266,12 @@ func (run *randomRun) kick() {
 		}
 		topic := randomTopics[rand.IntN(len(randomTopics))]
 		if rand.IntN(20) == 0 {
-			n, err := run.hub.Kick(context.Background(), topic, nil)
+			n, err := run.some().Kick(context.Background(), topic, nil)
 			assert.NoError(run.t, err)
 			run.kicks.Add(int64(n))
 			continue
 		}
-		for m := range run.hub.Members(topic) {
+		for m := range run.some().Members(topic) {
 			m.Kick(nil)
 			run.kicks.Add(1)
 			break
@@ -240,6 +279,7 @@ func (run *randomRun) kick() {
 	}
 }
 
+// mustPublish publishes e, without its ID unless the hub has OwnIDs.
 func (run *randomRun) mustPublish(topic string, e sse.Event) {
 	pos := run.send(topic, &e)
 	run.mu.Lock()
@@ -257,7 +297,7 @@ func (run *randomRun) send(topic string, e *sse.Event) hub.Position {
 	if !run.tr.ownIDs {
 		e.ID = ""
 	}
-	pos, err := run.hub.Publish(context.Background(), topic, *e)
+	pos, err := run.some().Publish(context.Background(), topic, *e)
 	if err != nil {
 		run.t.Error(err)
 	}
@@ -280,11 +320,23 @@ func (run *randomRun) publishEnds() {
 	}
 	slices.SortFunc(run.events, func(a, b randomEvent) int { return cmp.Compare(a.offset, b.offset) })
 	for i, e := range run.events {
-		if e.offset != uint64(i+1) {
-			run.t.Errorf("event %d is missing", i+1)
+		if run.log == nil && e.offset != uint64(i+1) || i > 0 && e.offset == run.events[i-1].offset {
+			run.t.Errorf("event %d has the offset %d", i+1, e.offset)
 			break
 		}
 	}
+}
+
+// evicted returns the offset up to which events may have left the log.
+func (run *randomRun) evicted(h *randomHub) uint64 {
+	if run.log == nil {
+		return h.Stats().Evicted
+	}
+	b, err := run.log.Bounds(context.Background())
+	if err != nil {
+		run.t.Error(err)
+	}
+	return b.First - 1
 }
 
 func (run *randomRun) keep(cn *randomConn) {

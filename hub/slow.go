@@ -29,11 +29,14 @@ const (
 // SlowError reports that a session has ended because its client was too slow, under
 // [SlowEnd]. It matches sse.ErrSlow.
 type SlowError struct {
-	Topic  string // the topic that lost events
-	Missed uint64 // how many of its events left the log before they could be sent
+	Topic  string // the topic that lost events; "" with Config.Log, where that is not known
+	Missed uint64 // how many of its events left the log before they could be sent; 0 if not known
 }
 
 func (e *SlowError) Error() string {
+	if e.Topic == "" {
+		return "hub: events left the log before they could be sent"
+	}
 	return fmt.Sprintf("hub: %d events of topic %q left the log before they could be sent", e.Missed, e.Topic)
 }
 

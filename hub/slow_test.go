@@ -55,7 +55,9 @@ func TestSlowEnd(t *testing.T) {
 		require.ErrorIs(t, e.Err, sse.ErrSlow)
 		var slow *hub.SlowError
 		require.ErrorAs(t, e.Err, &slow)
-		require.Equal(t, &hub.SlowError{Topic: "a", Missed: 7}, slow)
+		if !a.usesLog { // which topics have lost how many is not known
+			require.Equal(t, &hub.SlowError{Topic: "a", Missed: 7}, slow)
+		}
 		require.EqualValues(t, 1, a.Stats().Ended)
 		require.Empty(t, a.Stats().Gaps)
 		require.Contains(t, a.log.String(), "level=WARN")

@@ -195,9 +195,10 @@ var faults = map[string]func(l *broken){
 		}
 	},
 	"keeps its epoch": func(l *broken) {
+		epoch := l.now()
 		l.bounds = func(ctx context.Context) (hub.Bounds, error) {
 			b, err := l.Memory.Bounds(ctx)
-			b.Epoch = 1
+			b.Epoch = epoch
 			return b, err
 		}
 	},

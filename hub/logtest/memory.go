@@ -3,6 +3,7 @@ package logtest
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -29,7 +30,7 @@ type Memory struct {
 
 // NewMemory returns an empty log, whose offsets rise by step, which must be positive.
 func NewMemory(step uint64) *Memory {
-	return &Memory{epoch: 1, next: step, step: step, keys: make(map[[2]string]uint64), changed: make(chan struct{})}
+	return &Memory{epoch: 100_000_000_000 + rand.Uint64N(1e12), next: step, step: step, keys: make(map[[2]string]uint64), changed: make(chan struct{})}
 }
 
 // Reads returns how often Read was called.
@@ -184,6 +185,21 @@ func (l *Memory) Follow(ctx context.Context, after hub.Position, apply func(hub.
 			return ctx.Err()
 		}
 	}
+}
+
+// Find implements [hub.Finder].
+func (l *Memory) Find(ctx context.Context, topic, id string) (hub.Position, bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.check(ctx); err != nil {
+		return hub.Position{}, false, err
+	}
+	for _, r := range slices.Backward(l.records) {
+		if r.Topic == topic && r.Event.ID == id {
+			return hub.Position{Epoch: l.epoch, Offset: r.Offset}, true, nil
+		}
+	}
+	return hub.Position{}, false, nil
 }
 
 const none = 1<<64 - 1
