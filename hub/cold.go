@@ -143,6 +143,7 @@ func (m *Member) resumeTruncated(r *reader, first uint64) error {
 	storeMax(&m.hub.follower.first, first)
 	if m.isNew() {
 		m.resumeAt(offset)
+		m.limitReplay()
 		return nil
 	}
 	if _, ok := m.seek(offset); ok {

@@ -175,6 +175,17 @@ func (c *randomClient) take(cn *randomConn, e event.Event) bool {
 	return c.run.offsetOf(e.ID) >= end
 }
 
+// hurry cuts a slow client off that has a Log, once, and reports whether it has. The client
+// comes back with usual buffers; with small ones it would take a minute for all of the Log.
+func (c *randomClient) hurry() bool {
+	if !c.slow || !c.run.tr.log || c.calm.Swap(true) {
+		return false
+	}
+	c.line.Small = false // from the next connection on
+	c.line.Cut(true)
+	return true
+}
+
 // randomReader reads slowly if its client is slow, and cuts the connection after rest
 // bytes.
 type randomReader struct {
@@ -186,9 +197,7 @@ type randomReader struct {
 func (r *randomReader) Read(p []byte) (int, error) {
 	select {
 	case <-r.client.run.stop: // from now on it reads fast, so that the run ends
-		if r.client.slow && r.client.run.tr.log && !r.client.calm.Swap(true) {
-			r.client.line.Small = false // from the next connection on
-			r.client.cut() // its small buffer would take a minute for all that the log has
+		if r.client.hurry() {
 			return 0, io.ErrUnexpectedEOF
 		}
 	default:
@@ -243,6 +252,7 @@ func (c *randomClient) liveByClient(ctx context.Context) {
 			if c.slow && rand.IntN(20) == 0 {
 				select {
 				case <-c.run.stop:
+					c.hurry()
 				case <-time.After(rand.N(40 * time.Millisecond)):
 				}
 			}
