@@ -74,7 +74,7 @@ func (n *node) connect(id string) *reader {
 	}
 	resp, err := http.DefaultClient.Do(r)
 	n.s.must(err, "a request")
-	n.s.Cleanup(func() { resp.Body.Close() })
+	n.s.Cleanup(func() { _ = resp.Body.Close() })
 	d := event.NewDecoder(nil)
 	d.Reset(resp.Body, id)
 	return &reader{n.s, d, resp.Body}
@@ -89,14 +89,6 @@ func (r *reader) expect(data ...string) {
 		if e.Name == hub.GapEvent || e.Data != want {
 			r.s.Fatalf("a client of a hub got the event %+v, want %q", e, want)
 		}
-	}
-}
-
-// expectN is expect for the numbers from first to last.
-func (r *reader) expectN(first, last int) {
-	r.s.Helper()
-	for i := first; i <= last; i++ {
-		r.expect(strconv.Itoa(i))
 	}
 }
 
@@ -141,7 +133,7 @@ func oneHub(s *suite) {
 	middle := one.connect("")
 	middle.expect("0", "1", "3")
 	id := middle.d.LastEventID()
-	middle.body.Close()
+	_ = middle.body.Close()
 	wanted(one.connect(id), 4)
 	if s.Renew != nil {
 		s.Renew(s, s.log)
@@ -182,8 +174,8 @@ func (s *suite) twoHubs(logOfOne, logOfTwo hub.Log) {
 			s.Fatalf("two hubs of one Log have different events at index %d: %+v and %+v", i, want, got)
 		}
 		if i%50 == 20 {
-			first.body.Close()
-			second.body.Close()
+			_ = first.body.Close()
+			_ = second.body.Close()
 			first, second = two.connect(got.ID), one.connect(want.ID)
 		}
 	}

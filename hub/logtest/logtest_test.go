@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -431,8 +432,8 @@ func fails(t *testing.T, cfg Config, c testCase) string {
 		defer close(done)
 		defer func() {
 			cancel()
-			for i := len(r.cleanups) - 1; i >= 0; i-- {
-				r.cleanups[i]()
+			for _, f := range slices.Backward(r.cleanups) {
+				f()
 			}
 		}()
 		cfg.run(r, c)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -143,7 +144,7 @@ func goroutines(s *suite) {
 			f := s.follow(s.log, start, nil)
 			f.await(100)
 			f.stop()
-			f.end()
+			_ = f.end()
 			_, _ = s.log.Read(ctx, nil, start, hub.Position{Epoch: start.Epoch, Offset: want[99].Offset}, 10)
 			cancel()
 			_, _ = s.log.Append(ctx, []hub.Record{record("a", "canceled")})
@@ -235,9 +236,9 @@ func epochChange(s *suite) {
 	}
 }
 
-// truncated checks that err is a *hub.TruncatedError, and returns where the log goes on. want
-// are the records that there were.
-func (s *suite) truncated(log hub.Log, epoch uint64, err error, want []hub.Record, doing string) hub.Position {
+// truncated checks that err is a *hub.TruncatedError, and that the log goes on where it says.
+// want are the records that there were.
+func (s *suite) truncated(log hub.Log, epoch uint64, err error, want []hub.Record, doing string) {
 	s.Helper()
 	e, ok := errors.AsType[*hub.TruncatedError](err)
 	if !ok {
@@ -260,7 +261,6 @@ func (s *suite) truncated(log hub.Log, epoch uint64, err error, want []hub.Recor
 	f := s.follow(log, after, nil)
 	defer f.stop()
 	s.same(f.await(len(left)), left, doing+", and then from TruncatedError.First on")
-	return after
 }
 
 // requireFirstOf checks that a *hub.TruncatedError has the First of Bounds.
@@ -446,7 +446,7 @@ func invalidRecords(s *suite) {
 	form, _ := hub.Record{Topic: "a", Event: sse.Event{Data: "of the future"}}.AppendBinary(nil) // its error is always nil
 	future := append([]byte{form[0] + 1}, form[1:]...)
 	var want []hub.Record
-	for i, data := range [][]byte{future, {}, {1}, []byte("not a record"), form[:len(form)-1], append(form[:len(form):len(form)], 0)} {
+	for i, data := range [][]byte{future, {}, {1}, []byte("not a record"), form[:len(form)-1], append(slices.Clip(form), 0)} {
 		want = append(want, s.append(s.log, record("a", strconv.Itoa(i)))...)
 		s.Insert(s, s.log, "a", data)
 		want = append(want, hub.Record{Kind: hub.InvalidRecord})
