@@ -73,6 +73,8 @@ func start(t *testing.T, file string, cfg hub.Config) *node {
 		require.NoError(t, r.Plugin().Shutdown(ctx))
 		srv.Close()
 		require.NoError(t, s.close())
+		// The hub's last look at the table may end a moment after the hub.
+		require.Eventually(t, func() bool { return s.db.Stats().OpenConnections == 0 }, patience, time.Millisecond)
 	}
 	t.Cleanup(n.stop)
 	return n

@@ -94,12 +94,14 @@ func TestFollowAndReadRefuse(t *testing.T) {
 	o, start := newOutbox(t, "a")
 	none := func(hub.Batch) error { return errors.New("there is nothing to apply") }
 	require.ErrorIs(t, o.Follow(t.Context(), hub.Position{Epoch: start.Epoch + 1}, none), hub.ErrEpoch)
+	_, err := o.Read(t.Context(), nil, hub.Position{Epoch: start.Epoch + 1}, start, 1)
+	require.ErrorIs(t, err, hub.ErrEpoch)
 	require.ErrorContains(t, o.Follow(t.Context(), at(start, 2), none), "row 2 was sent, but the outbox ends at row 1")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(2*pollEvery, cancel)
 	require.ErrorIs(t, o.Follow(ctx, start, func(hub.Batch) error { return nil }), context.Canceled)
-	_, err := o.Read(ctx, nil, start, start, 1)
+	_, err = o.Read(ctx, nil, start, start, 1)
 	require.ErrorIs(t, err, context.Canceled)
 }
 
@@ -123,7 +125,12 @@ func TestFollow(t *testing.T) {
 	assert.Equal(t, hub.Batch{UpTo: 3}, <-batches)
 	_, err = o.db.Exec(afterRestore)
 	require.NoError(t, err)
-	require.ErrorIs(t, <-ended, hub.ErrEpoch)
+	select {
+	case err = <-ended:
+		require.ErrorIs(t, err, hub.ErrEpoch)
+	case <-time.After(patience):
+		require.Fail(t, "Follow goes on")
+	}
 }
 
 func TestFind(t *testing.T) {

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
+	"github.com/go-chi/chi/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -190,6 +194,9 @@ func TestRestoredBackup(t *testing.T) {
 	epoch := before.hub.Position().Epoch
 	before.stop()
 
+	for _, suffix := range []string{"-wal", "-shm"} {
+		_ = os.Remove(file + suffix)
+	}
 	require.NoError(t, os.WriteFile(file, backup, 0o600))
 	s, err := openStore(t.Context(), file)
 	require.NoError(t, err)
@@ -204,6 +211,56 @@ func TestRestoredBackup(t *testing.T) {
 	ev, _ := client.next()
 	require.Equal(t, hub.GapEvent, ev.Name)
 	assert.Equal(t, []int{1, 2, 3, 4}, client.quantities(4))
+}
+
+// A snapshot that is read with the last row number in one statement fits the events after it
+// exactly, and a client can resume from it.
+func TestSnapshotFitsTheEvents(t *testing.T) {
+	const total = 60
+	n := start(t, newFile(t), hub.Config{})
+	snapshot := func(s *sse.ServerSession, _ hub.Position) (pos hub.Position, err error) {
+		var placed string
+		err = n.store.db.QueryRow(`SELECT epoch, (SELECT max(id) FROM outbox WHERE topic = ?), (SELECT count(*) FROM orders) FROM outbox_epoch`,
+			ordersTopic).Scan(&pos.Epoch, &pos.Offset, &placed)
+		if err != nil {
+			return pos, err
+		}
+		return pos, s.Send(sse.Event{ID: strconv.FormatUint(pos.Offset, 10), Name: "state", Data: placed})
+	}
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	r.SSE("/orders/events", func(s *sse.ServerSession) error {
+		return n.hub.Serve(s, hub.Subscription{Topics: []string{ordersTopic}, Snapshot: snapshot})
+	})
+	srv := httptest.NewServer(r)
+	t.Cleanup(srv.Close)
+	t.Cleanup(func() { _ = r.Plugin().Shutdown(context.Background()) })
+
+	n.place(t, "tea", 1, 1)
+	placed := make(chan error, 1)
+	go func() {
+		var err error
+		for q := 2; q <= total && err == nil; q++ {
+			err = n.store.place(t.Context(), &order{Item: "tea", Quantity: q})
+		}
+		placed <- err
+	}()
+	for again := true; again; {
+		client := dial(t, srv.URL, "")
+		ev, ok := client.next()
+		require.True(t, ok)
+		require.Equal(t, "state", ev.Name)
+		seen, err := strconv.Atoi(ev.Data)
+		require.NoError(t, err)
+		again = seen < total
+		resumed := dial(t, srv.URL, ev.ID)
+		for q := seen + 1; q <= total; q++ {
+			require.Equal(t, []int{q}, client.quantities(1))
+			require.Equal(t, []int{q}, resumed.quantities(1))
+		}
+		client.close()
+		resumed.close()
+	}
+	require.NoError(t, <-placed)
 }
 
 // afterRestore is in the guide too.

@@ -93,16 +93,6 @@ func (s *store) change(ctx context.Context, f func(tx *sql.Tx) error) error {
 	return nil
 }
 
-// addEvent adds an event to the outbox. It takes place if and only if tx is committed.
-func addEvent(ctx context.Context, tx *sql.Tx, topic, name string, v any) error {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO outbox (topic, name, data) VALUES (?, ?, ?)`, topic, name, string(data))
-	return err
-}
-
 // place adds an order, and the event that tells of it.
 func (s *store) place(ctx context.Context, o *order) error {
 	return s.change(ctx, func(tx *sql.Tx) error { return place(ctx, tx, o) })
@@ -117,4 +107,14 @@ func place(ctx context.Context, tx *sql.Tx, o *order) error {
 		return err
 	}
 	return addEvent(ctx, tx, ordersTopic, "placed", o)
+}
+
+// addEvent adds an event to the outbox. It takes place if and only if tx is committed.
+func addEvent(ctx context.Context, tx *sql.Tx, topic, name string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO outbox (topic, name, data) VALUES (?, ?, ?)`, topic, name, string(data))
+	return err
 }
