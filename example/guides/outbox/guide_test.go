@@ -15,8 +15,10 @@ func TestGuideShowsTheProgram(t *testing.T) {
 	guide := read(t, "../../../docs/guides/outbox.md")
 	log := read(t, "log.go")
 	assert.Less(t, strings.Count(log, "\n"), 100)
-	assert.True(t, strings.Contains(guide, "```go\n"+log+"```\n"), "the guide does not show log.go as it is")
-	assert.True(t, strings.Contains(guide, "```sql\n"+afterRestore+"```\n"), "the guide does not show afterRestore")
+	shows := strings.Contains(guide, "```go\n"+log+"```\n")
+	assert.True(t, shows, "the guide must show log.go as it is")
+	shows = strings.Contains(guide, "```sql\n"+afterRestore+"```\n")
+	assert.True(t, shows, "the guide must show afterRestore as it is")
 
 	var program strings.Builder
 	for _, file := range []string{"log.go", "main.go", "server.go", "store.go", "outbox_test.go"} {
@@ -26,7 +28,8 @@ func TestGuideShowsTheProgram(t *testing.T) {
 	require.Len(t, blocks, 7)
 	for _, block := range blocks {
 		if !strings.HasPrefix(block[1], "DELETE") { // the tests delete all but fewer rows
-			assert.True(t, strings.Contains(program.String(), unindent(block[1])), block[1])
+			has := strings.Contains(program.String(), unindent(block[1]))
+			assert.True(t, has, "the program does not have:\n%s", block[1])
 		}
 	}
 }

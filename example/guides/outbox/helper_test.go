@@ -34,10 +34,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// newFile returns the path of a file that does not exist. Its name must be escaped in a URL.
+// newFile returns the path of a new file, whose row numbers begin with 1. Its name must be
+// escaped in a URL.
 func newFile(t *testing.T) string {
 	t.Helper()
-	return filepath.Join(t.TempDir(), "100 % orders?.db")
+	file := filepath.Join(t.TempDir(), "100 % orders?.db")
+	s, err := openStore(t.Context(), file)
+	require.NoError(t, err)
+	_, err = s.db.Exec(`UPDATE sqlite_sequence SET seq = 0 WHERE name = 'outbox'`)
+	require.NoError(t, err)
+	require.NoError(t, s.close())
+	return file
 }
 
 // node is a hub of a file, with a server of its streams. It stands for a process.

@@ -23,8 +23,8 @@ func (o *outbox) Append(context.Context, []hub.Record) ([]hub.Position, error) {
 	return nil, hub.ErrReadOnly
 }
 
-const selectBounds = `SELECT epoch, coalesce((SELECT min(id) FROM outbox), last + 1), last FROM outbox_epoch,
-	(SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0) AS last)`
+const selectBounds = `SELECT epoch, coalesce((SELECT min(id) FROM outbox), seq + 1), seq
+	FROM outbox_epoch, sqlite_sequence WHERE sqlite_sequence.name = 'outbox'`
 
 func (o *outbox) Bounds(ctx context.Context) (b hub.Bounds, err error) {
 	err = o.db.QueryRowContext(ctx, selectBounds).Scan(&b.Epoch, &b.First, &b.Last)
@@ -58,7 +58,7 @@ func (o *outbox) Read(ctx context.Context, topics []string, after, upTo hub.Posi
 	if err != nil {
 		return page, err
 	}
-	defer tx.Rollback()
+	defer func() { _ = tx.Rollback() }()
 	var b hub.Bounds
 	err = tx.QueryRowContext(ctx, selectBounds).Scan(&b.Epoch, &b.First, &b.Last)
 	switch {
@@ -93,7 +93,7 @@ func (o *outbox) Read(ctx context.Context, topics []string, after, upTo hub.Posi
 }
 
 func (o *outbox) Find(ctx context.Context, topic, id string) (pos hub.Position, found bool, err error) {
-	err = o.db.QueryRowContext(ctx, `SELECT epoch, coalesce((SELECT id FROM outbox WHERE id = ? AND topic = ?), 0) FROM outbox_epoch`,
-		id, topic).Scan(&pos.Epoch, &pos.Offset)
+	const query = `SELECT epoch, coalesce((SELECT id FROM outbox WHERE id = ? AND topic = ?), 0) FROM outbox_epoch`
+	err = o.db.QueryRowContext(ctx, query, id, topic).Scan(&pos.Epoch, &pos.Offset)
 	return pos, pos.Offset > 0, err
 }

@@ -139,8 +139,14 @@ func TestFind(t *testing.T) {
 		topic, id string
 		found     bool
 	}{
-		{"a", "1", true}, {"b", "2", true}, {"b", "1", false}, {"a", "3", false},
-		{"a", "", false}, {"a", "x", false}, {"a", "-1", false}, {"a", "99999999999999999999", false},
+		{"a", "1", true},
+		{"b", "2", true},
+		{"b", "1", false},
+		{"a", "3", false},
+		{"a", "", false},
+		{"a", "x", false},
+		{"a", "-1", false},
+		{"a", "99999999999999999999", false},
 	} {
 		pos, found, err := o.Find(t.Context(), tt.topic, tt.id)
 		require.NoError(t, err)
@@ -155,7 +161,7 @@ func TestFind(t *testing.T) {
 func TestCommitWakes(t *testing.T) {
 	s, err := openStore(t.Context(), newFile(t))
 	require.NoError(t, err)
-	defer s.close()
+	t.Cleanup(func() { _ = s.close() })
 	<-s.outbox.wake // the tables were made
 	require.Error(t, s.place(t.Context(), &order{Item: "tea", Quantity: 0}))
 	require.Empty(t, s.outbox.wake)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -213,6 +214,26 @@ func TestRestoredBackup(t *testing.T) {
 	assert.Equal(t, []int{1, 2, 3, 4}, client.quantities(4))
 }
 
+// The file was deleted, and another one was made in its place. A client of the old one is told
+// of a gap, even when there are as many events again.
+func TestFileMadeAnew(t *testing.T) {
+	dir := t.TempDir()
+	old := start(t, filepath.Join(dir, "old.db"), hub.Config{})
+	client := dial(t, old.url, "")
+	old.place(t, "tea", 1, 3)
+	require.Equal(t, []int{1, 2, 3}, client.quantities(3))
+	id := client.lastID
+	old.stop()
+
+	anew := start(t, filepath.Join(dir, "new.db"), hub.Config{})
+	anew.place(t, "tea", 11, 5)
+	client = dial(t, anew.url, id)
+	ev, _ := client.next()
+	require.Equal(t, hub.GapEvent, ev.Name)
+	assert.Equal(t, []int{11, 12, 13, 14, 15}, client.quantities(5))
+	assert.Greater(t, client.lastID, id)
+}
+
 // A snapshot that is read with the last row number in one statement fits the events after it
 // exactly, and a client can resume from it.
 func TestSnapshotFitsTheEvents(t *testing.T) {
@@ -265,5 +286,5 @@ func TestSnapshotFitsTheEvents(t *testing.T) {
 
 // afterRestore is in the guide too.
 const afterRestore = `UPDATE outbox_epoch SET epoch = 1 + abs(random() % 1000000000000000000);
-UPDATE sqlite_sequence SET seq = seq + 1000000 WHERE name = 'outbox';
+UPDATE sqlite_sequence SET seq = max(seq, CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)) WHERE name = 'outbox';
 `

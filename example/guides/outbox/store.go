@@ -12,7 +12,9 @@ import (
 )
 
 // schema makes the tables. AUTOINCREMENT keeps the numbers of deleted rows from being used
-// again. The epoch is a random number that is made with the table, and never 0.
+// again. The numbers begin after the time at which the table is made, in microseconds, so that
+// a table that is made anew does not use those of the old one. The epoch is a random number
+// that is made with the table, and never 0.
 const schema = `
 CREATE TABLE IF NOT EXISTS orders (
 	id       INTEGER PRIMARY KEY,
@@ -31,6 +33,8 @@ CREATE TABLE IF NOT EXISTS outbox_epoch (
 	epoch INTEGER NOT NULL
 );
 INSERT OR IGNORE INTO outbox_epoch VALUES (1, 1 + abs(random() % 1000000000000000000));
+INSERT INTO sqlite_sequence SELECT 'outbox', CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)
+	WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'outbox');
 `
 
 // settings are those of each connection. With a write-ahead log, readers and the writer do
@@ -79,7 +83,7 @@ func (s *store) change(ctx context.Context, f func(tx *sql.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback()
+	defer func() { _ = tx.Rollback() }()
 	if err := f(tx); err != nil {
 		return err
 	}
