@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 // escaped in a URL.
 func newFile(t *testing.T) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "100 % orders?.db")
+	file := filepath.Join(t.TempDir(), "100 % orders#1.db")
 	s, err := openStore(t.Context(), file)
 	require.NoError(t, err)
 	_, err = s.db.Exec(`UPDATE sqlite_sequence SET seq = 0 WHERE name = 'outbox'`)

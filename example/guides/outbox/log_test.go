@@ -162,7 +162,8 @@ func TestCommitWakes(t *testing.T) {
 	s, err := openStore(t.Context(), newFile(t))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.close() })
-	<-s.outbox.wake // the tables were made
+	require.Len(t, s.outbox.wake, 1, "the tables were made")
+	<-s.outbox.wake
 	require.Error(t, s.place(t.Context(), &order{Item: "tea", Quantity: 0}))
 	require.Empty(t, s.outbox.wake)
 	require.NoError(t, s.place(t.Context(), &order{Item: "tea", Quantity: 1}))
