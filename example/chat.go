@@ -47,13 +47,20 @@ func windowTopic(key string) string { return "window/" + key }
 // state, as an event "snapshot", and then each event. A client that lost its connection
 // is sent the events that it missed, and so reaches the same state. This includes the
 // list of people, because every arrival and departure is an event.
+//
+// The hub's log is in a file or in memory. In a file, the chat continues after a restart;
+// see chatfile.go.
 type chat struct {
-	hub *hub.Hub
+	hub    *hub.Hub
+	kept   bool // the log is in a file
+	logger *slog.Logger
 
 	// mu is held while the state changes and the change is published. So a snapshot that
 	// is taken under mu matches one position of the hub's log, and exactly the changes
-	// that it lacks come after that position.
+	// that it lacks come after that position. A change is published in a millisecond or
+	// so, also if the log is in a file. A busier room would publish several at once.
 	mu     sync.Mutex
+	at     hub.Position // of the last change of the state
 	people map[*person]struct{}
 	issued int       // the last ID of a person
 	said   int       // the last number of a message
@@ -84,18 +91,32 @@ type state struct {
 	Messages []message `json:"messages"`
 }
 
-// newChat returns an empty room. If detached is true, its streams live without a
-// goroutine each where that is possible; see hub.Config.Detached.
-func newChat(detached bool, logger *slog.Logger) (*chat, error) {
-	c := &chat{people: make(map[*person]struct{})}
-	var err error
-	c.hub, err = hub.New(hub.Config{
+// newChat returns the room whose events are in log, or an empty room in memory if log is
+// nil. If detached is true, its streams live without a goroutine each where that is
+// possible; see hub.Config.Detached.
+func newChat(ctx context.Context, log hub.Log, detached bool, logger *slog.Logger) (*chat, error) {
+	c := &chat{kept: log != nil, logger: logger, people: make(map[*person]struct{})}
+	cfg := hub.Config{
+		Log:      log,
 		Detached: detached,
 		OnJoin:   c.joined,
 		OnLeave:  c.left,
 		Logger:   logger,
-	})
-	return c, err
+	}
+	var err error
+	if log == nil {
+		if c.hub, err = hub.New(cfg); err == nil {
+			c.at = c.hub.Position()
+		}
+		return c, err
+	}
+	if c.hub, err = hub.Open(ctx, cfg); err != nil {
+		return nil, err
+	}
+	if err := c.restore(ctx, log); err != nil {
+		return nil, errors.Join(err, c.hub.Shutdown(ctx))
+	}
+	return c, nil
 }
 
 // events serves the stream. The hub does most of it: it reads from the request what the
@@ -127,7 +148,7 @@ func (c *chat) snapshot(s *sse.ServerSession, _ hub.Position) (hub.Position, err
 		st.People = append(st.People, p) // it does not change while it is in the map
 	}
 	st.Messages = append(st.Messages, c.recent...)
-	at := c.hub.Position()
+	at := c.at
 	c.mu.Unlock()
 
 	// Sending may take a while. It happens after the lock is released, so a slow client
@@ -157,14 +178,16 @@ func (c *chat) joined(m *hub.Member, topic string) {
 	_ = m.Session().SendTyped(sse.TypedEvent{Name: "live", Data: l}) // if this fails, the hub calls left next
 }
 
-// enter gives p an ID, adds it to the people, and publishes that it joined.
+// enter gives p an ID, adds it to the people, and publishes that it joined. If that fails, p
+// is not among the people.
 func (c *chat) enter(p *person) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.issued++
 	p.ID = c.issued
-	c.people[p] = struct{}{}
-	_, _ = c.publish("joined", p) // fails only after the hub's shutdown
+	if c.publish("joined", p) == nil {
+		c.people[p] = struct{}{}
+	}
 }
 
 // left removes a client from the room. The hub calls it once for each call of joined, for
@@ -176,18 +199,35 @@ func (c *chat) left(m *hub.Member, topic string, _ error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.people, p)
-	_, _ = c.publish("left", p) // fails only after the hub's shutdown
+	if _, ok := c.people[p]; ok {
+		delete(c.people, p)
+		_ = c.publish("left", p) // if this fails, publish has logged it
+	}
 }
 
-// publish appends an event with data as JSON to the hub's log, and returns its position.
-// The caller must hold c.mu.
-func (c *chat) publish(name string, data any) (hub.Position, error) {
+// publish appends an event with data as JSON to the hub's log, and makes its position that
+// of the state. It logs its error, unless that is the hub's shutdown. The caller must hold
+// c.mu.
+func (c *chat) publish(name string, data any) error {
 	text, err := json.Marshal(data)
 	if err != nil {
-		return hub.Position{}, err
+		return err
 	}
-	return c.hub.Publish(context.Background(), room, sse.Event{Name: name, Data: string(text)})
+	// The key is for an event that may or may not be in the log, because the disk was slow.
+	// With the key, publishing it again does not publish it twice.
+	p := []hub.Publication{{Topic: room, Event: sse.Event{Name: name, Data: string(text)}, Key: rand.Text()}}
+	positions, err := c.hub.PublishAll(context.Background(), p)
+	if errors.Is(err, hub.ErrUnknown) {
+		positions, err = c.hub.PublishAll(context.Background(), p)
+	}
+	if err != nil {
+		if !errors.Is(err, sse.ErrShutdown) {
+			c.logger.Error("an event of the chat could not be published", "event", name, "error", err)
+		}
+		return err
+	}
+	c.at = positions[0]
+	return nil
 }
 
 // say publishes a message from a form with the fields "name" and "text". It answers with
@@ -205,7 +245,11 @@ func (c *chat) say(w http.ResponseWriter, r *http.Request) {
 	}
 	pos, err := c.add(name, text)
 	if err != nil {
-		http.Error(w, "the server is about to restart; try again in a moment", http.StatusServiceUnavailable)
+		reason := "the message could not be written to the chat's file"
+		if errors.Is(err, sse.ErrShutdown) {
+			reason = "the server is about to restart"
+		}
+		http.Error(w, reason+"; try again in a moment", http.StatusServiceUnavailable)
 		return
 	}
 	w.WriteHeader(http.StatusCreated)
@@ -217,16 +261,20 @@ func (c *chat) add(name, text string) (hub.Position, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	msg := message{Number: c.said + 1, Time: time.Now().UTC().Truncate(time.Millisecond), Name: name, Text: text}
-	pos, err := c.publish("message", msg)
-	if err != nil {
-		return pos, err // nobody was sent the message, so it is not in the state either
+	if err := c.publish("message", msg); err != nil {
+		return hub.Position{}, err // nobody is sent the message, so it is not in the state either
 	}
-	c.said++
+	c.remember(msg)
+	return c.at, nil
+}
+
+// remember adds a message to the state. The caller must hold c.mu.
+func (c *chat) remember(msg message) {
+	c.said = msg.Number
 	if len(c.recent) == recentMessages {
 		c.recent = slices.Delete(c.recent, 0, 1)
 	}
 	c.recent = append(c.recent, msg)
-	return pos, nil
 }
 
 // errCut is the error of a session that cut has ended. It appears in the server's log.

@@ -26,7 +26,7 @@ var bothWays = map[string]bool{"detached": true, "attached": false}
 func chatSite(t *testing.T, detached bool) (site string, c *chat) {
 	t.Helper()
 	logger := slog.New(slog.DiscardHandler)
-	c, err := newChat(detached, logger)
+	c, err := newChat(t.Context(), nil, detached, logger)
 	require.NoError(t, err)
 	site = serve(t, routes(newLog(t, ""), newMonitor(noReading), c, &hosts{}, logger))
 	t.Cleanup(func() {

@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/chi-sse/sse v0.0.0
+	github.com/chi-sse/sse/log/boltlog v0.0.0
 	github.com/chromedp/cdproto v0.159.0
 	github.com/chromedp/chromedp v0.23.0
 	github.com/go-chi/chi/v5 v5.5.0
@@ -28,6 +29,7 @@ require (
 	github.com/tklauser/go-sysconf v0.4.0 // indirect
 	github.com/tklauser/numcpus v0.12.0 // indirect
 	github.com/yusufpapurcu/wmi v1.2.4 // indirect
+	go.etcd.io/bbolt v1.4.3 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	modernc.org/libc v1.80.1 // indirect
@@ -36,3 +38,5 @@ require (
 )
 
 replace github.com/chi-sse/sse => ../
+
+replace github.com/chi-sse/sse/log/boltlog => ../log/boltlog

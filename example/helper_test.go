@@ -112,7 +112,7 @@ func site(t *testing.T, log *logFile, read func() reading) string {
 	vitals := newMonitor(read)
 	t.Cleanup(start(vitals.sampleWhileWatched))
 	logger := slog.New(slog.DiscardHandler)
-	chat, err := newChat(true, logger)
+	chat, err := newChat(t.Context(), nil, true, logger)
 	require.NoError(t, err)
 	return serve(t, routes(log, vitals, chat, &hosts{}, logger))
 }

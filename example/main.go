@@ -19,7 +19,8 @@
 //   - vitals.go is the stream /vitals, and machine.go reads the machine's counters.
 //   - tail.go is the stream /log. It follows the file that logfile.go keeps, and to which
 //     accesslog.go adds a line for each request.
-//   - chat.go is the chat. Its stream is broadcast by package hub.
+//   - chat.go is the chat. Its stream is broadcast by package hub. chatfile.go keeps its
+//     events in a file, with package boltlog.
 package main
 
 import (
@@ -38,6 +39,7 @@ import (
 	"time"
 
 	"github.com/chi-sse/sse/example/internal/elapsed"
+	"github.com/chi-sse/sse/hub"
 )
 
 func main() {
@@ -46,7 +48,9 @@ func main() {
 	flag.Var(&o.hosts, "host", "answer requests for this `host` too, written as in a URL, such as mybox:8080;\n"+
 		"can be repeated. The server always answers for localhost, 127.0.0.1, [::1],\n"+
 		"the host in -addr, and the address that a client has connected to")
-	flag.StringVar(&o.logPath, "log", defaultLogPath(), "append the access log to this `file`")
+	flag.StringVar(&o.logPath, "log", defaultPath("access.log"), "append the access log to this `file`")
+	flag.StringVar(&o.chatPath, "chat", defaultPath("chat.db"), "keep the chat in this `file`, so that it continues after a restart;\n"+
+		"with -chat= it is kept in memory")
 	flag.BoolVar(&o.detached, "detached", true, "let the chat's streams over HTTP/1.1 live without a goroutine each, as\n"+
 		"hub.Config.Detached describes; with -detached=false their handlers keep running")
 	flag.Parse()
@@ -67,6 +71,7 @@ type options struct {
 	addr     string
 	hosts    hosts
 	logPath  string
+	chatPath string // "" for memory
 	detached bool
 }
 
@@ -92,7 +97,17 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	stopVitals := start(vitals.sampleWhileWatched)
 	defer stopVitals()
 
-	chat, err := newChat(o.detached, logger)
+	var chatLog hub.Log // nil for memory
+	if o.chatPath != "" {
+		file, err := openChatFile(o.chatPath, logger)
+		if err != nil {
+			return err
+		}
+		// The hub has been shut down by then, unless this function returns an error.
+		defer func() { err = errors.Join(err, file.Close()) }()
+		chatLog = file
+	}
+	chat, err := newChat(ctx, chatLog, o.detached, logger)
 	if err != nil {
 		return err
 	}
@@ -102,7 +117,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	r.Plugin().Attach(srv) // so that clients whose network has vanished are noticed in time
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(listener) }()
-	printAddresses(out, o.addr, listener, log.path())
+	printAddresses(out, o, listener, log.path())
 	select {
 	case err := <-served:
 		return err
@@ -142,14 +157,19 @@ func newLogger(out io.Writer) *slog.Logger {
 	}))
 }
 
-// printAddresses prints the URLs of the pages and streams, and where the access log is.
-func printAddresses(out io.Writer, addr string, listener net.Listener, logPath string) {
-	host, _, _ := net.SplitHostPort(addr) // listen has accepted it
+// printAddresses prints the URLs of the pages and streams, and where the access log and the
+// chat are.
+func printAddresses(out io.Writer, o options, listener net.Listener, logPath string) {
+	host, _, _ := net.SplitHostPort(o.addr) // listen has accepted it
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
 		host = "localhost"
 	}
 	site := "http://" + net.JoinHostPort(host, port)
+	chat := "in " + o.chatPath + ", and continues after a restart"
+	if o.chatPath == "" {
+		chat = "in memory, and is lost when the server stops"
+	}
 	_, _ = fmt.Fprintf(out, `
 Open  %s/
 and   %[1]s/chat in two windows
@@ -158,17 +178,19 @@ and   curl -N %[1]s/log
 and   curl -N %[1]s/chat/events
 
 The access log is kept in %s.
+The chat is kept %s.
 Press Ctrl-C to stop the server, twice to kill it.
 
-`, site, logPath)
+`, site, logPath, chat)
 }
 
-// defaultLogPath returns the same path in each run, so that clients can resume the
-// access log after the server restarts.
-func defaultLogPath() string {
+// defaultPath returns the path of a file in the user's cache directory, or in the directory
+// for temporary files if there is none. It is the same in each run, so that clients can
+// resume after the server restarts.
+func defaultPath(name string) string {
 	dir, err := os.UserCacheDir()
 	if err != nil {
 		dir = os.TempDir()
 	}
-	return filepath.Join(dir, "chi-sse-example", "access.log")
+	return filepath.Join(dir, "chi-sse-example", name)
 }

@@ -27,7 +27,7 @@ func TestInterrupt(t *testing.T) {
 	}
 	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		t.Run(signal.String(), func(t *testing.T) {
-			cmd := exec.Command(os.Args[0], "-addr", "127.0.0.1:0", "-log", t.TempDir()+"/access.log")
+			cmd := exec.Command(os.Args[0], "-addr", "127.0.0.1:0", "-log", t.TempDir()+"/access.log", "-chat", t.TempDir()+"/chat.db")
 			// A program that is built with -race sleeps for a second before it exits. GORACE
 			// turns that off.
 			cmd.Env = append(os.Environ(), "EXAMPLE_RUN_MAIN=1", "GORACE=atexit_sleep_ms=0")

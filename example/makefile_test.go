@@ -24,7 +24,8 @@ func TestMakeRun(t *testing.T) {
 		}
 		t.Skip("make is not installed")
 	}
-	cmd := exec.Command("make", "-C", "..", "--no-print-directory", "run", "RUNFLAGS=-addr 127.0.0.1:0 -log "+t.TempDir()+"/access.log")
+	dir := t.TempDir()
+	cmd := exec.Command("make", "-C", "..", "--no-print-directory", "run", "RUNFLAGS=-addr 127.0.0.1:0 -log "+dir+"/access.log -chat "+dir+"/chat.db")
 	cmd.Env = append(os.Environ(), "MAKEFLAGS=", "MAKELEVEL=")
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

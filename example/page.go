@@ -12,7 +12,7 @@ import (
 )
 
 // pageFiles holds the pages, their scripts, and their styles, as the browser gets them.
-// Only index.html is a template.
+// index.html and chat.html are templates.
 //
 //go:embed page
 var pageFiles embed.FS
@@ -24,24 +24,26 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // pages adds the routes of the pages and their files. The page of the machine tells
-// where the access log is.
-func pages(r chi.Router, logPath string) {
+// where the access log is. That of the chat tells whether the chat is kept in a file.
+func pages(r chi.Router, logPath string, kept bool) {
 	files, err := fs.Sub(pageFiles, "page")
 	if err != nil {
 		panic(err) // only if the name is invalid
 	}
-	var index bytes.Buffer
-	if err := template.Must(template.ParseFS(files, "index.html")).Execute(&index, struct{ LogPath string }{logPath}); err != nil {
-		panic(err) // only if the template is wrong
-	}
-
 	r = r.With(pageHeaders)
-	r.Get("/", func(w http.ResponseWriter, r *http.Request) {
-		http.ServeContent(w, r, "index.html", time.Time{}, bytes.NewReader(index.Bytes()))
-	})
-	r.Get("/chat", func(w http.ResponseWriter, r *http.Request) {
-		http.ServeFileFS(w, r, files, "chat.html")
-	})
+	for path, name := range map[string]string{"/": "index.html", "/chat": "chat.html"} {
+		var text bytes.Buffer
+		data := struct {
+			LogPath string
+			Kept    bool
+		}{logPath, kept}
+		if err := template.Must(template.ParseFS(files, name)).Execute(&text, data); err != nil {
+			panic(err) // only if the template is wrong
+		}
+		r.Get(path, func(w http.ResponseWriter, r *http.Request) {
+			http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(text.Bytes()))
+		})
+	}
 	serve := http.FileServerFS(files).ServeHTTP
 	for _, path := range []string{"/style.css", "/app.js", "/chat.js", "/took.js", "/icon.svg"} {
 		r.Get(path, serve)

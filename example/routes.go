@@ -35,7 +35,7 @@ func routes(log *logFile, vitals *monitor, chat *chat, hosts *hosts, logger *slo
 		middleware.Timeout(30*time.Second),
 	)
 
-	pages(r, log.path())
+	pages(r, log.path(), chat.kept)
 	r.SSE("/vitals", vitals.stream)
 	r.SSE("/log", log.tail)
 	r.Get("/hello", hello)

@@ -2,6 +2,7 @@
 //
 // The server sends a new client a "snapshot" of that state, and then each change: "message",
 // "joined", and "left". After a lost connection it sends the changes that the client missed.
+// One of them may be "started": the server has restarted, and the room is empty of people.
 // If it no longer has all of them, it sends a "gap" and a snapshot instead. In each case the
 // event "live" comes next, and after it all changes are new ones.
 
@@ -122,6 +123,13 @@ const on = {
     showPeople();
   },
 
+  started() {
+    people.clear();
+    you = 0;
+    notice("The server restarted.");
+    showPeople();
+  },
+
   live(now) {
     catchingUp = false;
     ({ you, key } = now);
@@ -139,6 +147,7 @@ const on = {
 const reasons = {
   expired: "the server no longer has all of them",
   epoch: "the server has restarted and has lost its earlier events",
+  lost: "the server could not read all of them",
   ahead: "this window has events that the server does not have",
   malformed: "the server could not read this window's last id",
   slow: "this window read them too slowly",
