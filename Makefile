@@ -15,6 +15,7 @@ FUZZTIME    ?= 10s
 SOAK        ?= 20m
 SOAKSEED    ?=
 SOAKLOAD    ?= 1
+KILLS       ?= 1000
 RUNFLAGS    ?=
 TIDYFLAGS   ?=
 
@@ -22,7 +23,7 @@ TIDYFLAGS   ?=
 each = @status=0; for m in $(MODULES); do (cd $$m && $(1)) || status=1; done; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help run test cover bench bench-full bench-growth microbench fuzz soak soak-race lint gofmt vet golangci fmt tidy
+.PHONY: help run test cover bench bench-full bench-growth microbench fuzz soak soak-race soak-log lint gofmt vet golangci fmt tidy
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +71,9 @@ soak-race: SOAK := 5m
 soak-race: SOAKLOAD := 0.4
 soak-race: ## do that with the race detector, for SOAK=5m (SOAKLOAD=0.4)
 	@$(soaktest) -race ./internal/soak
+
+soak-log: ## kill a server again and again, whose hub is in a file (KILLS=1000)
+	@cd log/boltlog && SSE_BOLTLOG_SOAK=$(KILLS) go test -run '^TestSoak$$' -v -count 1 -timeout 0 .
 
 lint: gofmt vet golangci ## run gofmt, go vet and golangci-lint
 

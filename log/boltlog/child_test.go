@@ -47,7 +47,7 @@ func child(t testing.TB, work, path string) *exec.Cmd {
 // runChild does the work, and returns the process's exit code.
 func runChild(env string) int {
 	work, path, _ := strings.Cut(env, " ")
-	err := map[string]func(path string) error{"publish": publishUntilKilled, "full": fillDisk}[work](path)
+	err := map[string]func(path string) error{"publish": publishUntilKilled, "full": fillDisk, "serve": serveUntilKilled}[work](path)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "child:", err)
 		return 1
