@@ -127,7 +127,7 @@ func TestRunTellsWhereTheChatIs(t *testing.T) {
 		"":   "The chat is kept in memory, and is lost when the server stops.\n",
 	} {
 		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
-		defer cancel()
+		t.Cleanup(cancel)
 		var out bytes.Buffer
 		require.NoError(t, run(ctx, options{addr: "127.0.0.1:0", logPath: t.TempDir() + "/access.log", chatPath: path}, &out))
 		assert.Contains(t, out.String(), want)

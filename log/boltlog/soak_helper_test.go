@@ -94,6 +94,7 @@ func (s *soak) acknowledge(line string) {
 
 // opened waits until the server has opened its log. It returns false if the server ended.
 func (p *soakServer) opened(t *testing.T) bool {
+	t.Helper()
 	select {
 	case ok := <-p.open:
 		return ok
@@ -105,6 +106,7 @@ func (p *soakServer) opened(t *testing.T) bool {
 
 // kill kills the server, and waits until all that it has told has been read.
 func (p *soakServer) kill(t *testing.T) {
+	t.Helper()
 	require.NoError(t, p.cmd.Process.Kill())
 	<-p.ended
 	require.ErrorContains(t, p.cmd.Wait(), "killed")
@@ -146,7 +148,7 @@ func serveUntilKilled(path string) error {
 					fmt.Fprintln(os.Stderr, "child:", err)
 					os.Exit(1)
 				}
-				os.Stdout.WriteString(fmt.Sprintf("%d %s\n", pos.Offset, data))
+				_, _ = fmt.Fprintf(os.Stdout, "%d %s\n", pos.Offset, data)
 				time.Sleep(2 * time.Millisecond)
 			}
 		}()

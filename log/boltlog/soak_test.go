@@ -5,6 +5,7 @@ package boltlog
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -34,7 +35,11 @@ func TestSoak(t *testing.T) {
 	// Three stay connected as well as they can. Two leave all the time, and one is away for so
 	// long that the log drops what it has missed.
 	clients := []*soakClient{
-		{}, {}, {}, {stay: 50, away: 20 * time.Millisecond}, {stay: 500, away: 200 * time.Millisecond},
+		{},
+		{},
+		{},
+		{stay: 50, away: 20 * time.Millisecond},
+		{stay: 500, away: 200 * time.Millisecond},
 		{stay: 700, away: 4 * time.Second},
 	}
 	var reading sync.WaitGroup
@@ -75,6 +80,7 @@ func TestSoak(t *testing.T) {
 // serveAndKill runs a server, and kills it after a while: mostly while it publishes, sometimes
 // while it starts.
 func (s *soak) serveAndKill(t *testing.T) {
+	t.Helper()
 	p := s.start(t, "4")
 	if rand.IntN(8) == 0 {
 		time.Sleep(time.Duration(rand.IntN(30)) * time.Millisecond)
@@ -88,6 +94,7 @@ func (s *soak) serveAndKill(t *testing.T) {
 // freeAddress returns an address at which a server can listen. The port is below those that
 // the system gives to clients, so no client takes it while the server is dead.
 func freeAddress(t *testing.T) string {
+	t.Helper()
 	for range 100 {
 		addr := fmt.Sprint("127.0.0.1:", 20_000+rand.IntN(10_000))
 		if l, err := net.Listen("tcp", addr); err == nil {
@@ -102,27 +109,29 @@ func freeAddress(t *testing.T) string {
 // check compares what the clients got with what was acknowledged. It returns the number of
 // events that the clients got together, and of the gaps that they were told of.
 func (s *soak) check(t *testing.T, clients []*soakClient) (delivered, gaps int) {
-	events := map[uint64]string{} // all that are known
-	for offset, data := range s.acknowledged {
-		events[offset] = data
-	}
-	for _, c := range clients {
+	t.Helper()
+	events := maps.Clone(s.acknowledged) // and those that were only appended
+	for i, c := range clients {
 		require.NoError(t, c.err)
 		delivered += len(c.got)
 		gaps += len(c.gaps)
 		last := uint64(0)
 		for _, e := range c.got {
-			require.Greater(t, e.offset, last, "in order, and none twice")
+			if e.offset <= last {
+				require.Fail(t, "an event came twice, or out of order", "client %d got %d after %d", i, e.offset, last)
+			}
 			last = e.offset
-			if data, ok := events[e.offset]; ok {
-				require.Equal(t, data, e.data, "an offset has two events")
+			if data, ok := events[e.offset]; ok && data != e.data {
+				require.Fail(t, "an offset has two events", "%d is %s and, for client %d, %s", e.offset, data, i, e.data)
 			}
 			events[e.offset] = e.data
 		}
 	}
 	offsets := map[string]uint64{}
 	for offset, data := range events {
-		require.NotContains(t, offsets, data, "an event has two offsets")
+		if old, ok := offsets[data]; ok {
+			require.Fail(t, "an event has two offsets", "%s is at %d and at %d", data, old, offset)
+		}
 		offsets[data] = offset
 	}
 	for i, c := range clients {
@@ -131,7 +140,9 @@ func (s *soak) check(t *testing.T, clients []*soakClient) (delivered, gaps int) 
 			got[e.offset] = true
 		}
 		for offset, data := range events {
-			require.True(t, got[offset] != c.inGap(offset), "client %d must have got event %s at %d, or have been told of a gap there, and not both", i, data, offset)
+			if got[offset] == c.inGap(offset) {
+				require.Fail(t, "a client must get an event or be told of a gap, and not both", "client %d, %s at %d: got %v", i, data, offset, got[offset])
+			}
 		}
 		for _, g := range c.gaps {
 			require.Equal(t, "expired", g.reason)
