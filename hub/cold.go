@@ -146,7 +146,7 @@ func (m *Member) resumeTruncated(r *reader, first uint64) error {
 		m.limitReplay()
 		return nil
 	}
-	if _, ok := m.seek(offset); ok {
+	if _, _, ok := m.seek(offset); ok {
 		m.cold = false
 		m.limitReplay()
 		offset = m.cursor.Swap(cursor) // the client is told where it was
