@@ -1,16 +1,9 @@
 package hub
 
 import (
-	"context"
 	"errors"
+	"maps"
 	"slices"
-	"strconv"
-	"strings"
-	"sync"
-	"sync/atomic"
-	"time"
-
-	"github.com/chi-sse/sse"
 )
 
 // What has left a hub's tail is cold, not lost, as long as the Log has it. A member that needs
@@ -19,11 +12,122 @@ import (
 // pages are shared: each is read and encoded once for all members with the same topics, and
 // kept for a moment.
 
+// logged is what a member of a hub with a Log has in addition. The claimant uses it, except as
+// the fields say.
+type logged struct {
+	admitted uint64 // Hub.head when the member was admitted; it does not change
+	cold     bool   // the tails do not hold every event after the cursor, but the Log does
+	noID     bool   // the client came without a last event id
+	old      bool   // the cursor is where an old snapshot was taken
+
+	// since has, for topics that the member does not follow from the cursor on, the offset
+	// after which it does. starts has those of them that start before the cursor, until the
+	// claimant takes note of it in behind. Member.mu guards since and starts.
+	since, starts map[*topic]uint64
+	behind        map[*topic]uint64 // topics that start before the cursor
+	starting      bool              // the member is being sent what such topics start with, from the Log
+}
+
+// isCold reports whether the tails do not hold every event after the cursor, but the Log does.
+func (m *Member) isCold() bool { return m.logged != nil && m.logged.cold }
+
+func (m *Member) setCold(cold bool) {
+	m.logged.cold = cold
+	m.logged.starting = m.logged.starting && cold
+}
+
+// admittedBefore reports whether m was admitted before the head was at offset. In a hub without
+// a Log nobody asks for a limit.
+func (m *Member) admittedBefore(offset uint64) bool {
+	return m.logged == nil || m.logged.admitted < offset
+}
+
+// sinceLocked returns the offset after which m follows t, if that is not the cursor, or 0. mu is
+// held.
+func (m *Member) sinceLocked(t *topic) uint64 {
+	if m.logged == nil {
+		return 0
+	}
+	return m.logged.since[t]
+}
+
+// startLocked says that m follows t, to which it has no link yet, after offset. With older, there
+// may be events of t before the cursor. mu is held.
+func (m *Member) startLocked(t *topic, offset uint64, older bool) {
+	g := m.logged
+	if g.since == nil {
+		g.since, g.starts = make(map[*topic]uint64), make(map[*topic]uint64)
+	}
+	g.since[t] = offset
+	if older {
+		g.starts[t] = offset
+	}
+}
+
+// takeStartsLocked is for the claimant that has found m.rewound. mu is held.
+func (g *logged) takeStartsLocked() {
+	if len(g.starts) == 0 {
+		return
+	}
+	if g.behind == nil {
+		g.behind = make(map[*topic]uint64)
+	}
+	maps.Copy(g.behind, g.starts)
+	clear(g.starts)
+}
+
+// rewindToLog moves the cursor back to where topics start that m has begun to follow, if the
+// tails do not hold everything from there on. All topics continue where they are. The caller
+// has claimed m.
+func (m *Member) rewindToLog() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	g := m.logged
+	g.takeStartsLocked()
+	if len(g.behind) == 0 {
+		return
+	}
+	cursor := m.cursor.Load()
+	from := cursor
+	for _, l := range m.links {
+		upTo, lost := cursor, true // of all links, as long as m reads from the Log
+		if !g.cold {
+			upTo, lost = l.readUpTo(cursor)
+		}
+		if start, ok := g.behind[l.topic]; ok && lost {
+			upTo = start
+		}
+		g.since[l.topic] = max(g.since[l.topic], upTo)
+		from = min(from, g.since[l.topic])
+	}
+	g.behind, g.starting = nil, true
+	if !m.hub.cfg.OwnIDs {
+		m.catchUp = max(m.catchUp, cursor)
+	}
+	m.cursor.Store(from)
+}
+
+// readUpTo returns the offset up to which l has read everything. If what it has not read has left
+// the tail, it returns lost, and cursor, which is its member's. Only the claimant of l.m calls
+// it.
+func (l *link) readUpTo(cursor uint64) (offset uint64, lost bool) {
+	t := l.topic
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case l.dropped || l.next == t.end():
+		return max(cursor, t.last.Load()), false
+	case l.next < t.first:
+		return cursor, true
+	}
+	return t.entries.at(int(l.next-t.first)).offset - 1, false
+}
+
 // seekLog is seekReplay for a hub with a Log: what the tails do not hold is cold. A Log that
 // has dropped it too is noticed when it is read.
 func (m *Member) seekLog(offset uint64) (gap GapReason) {
 	if _, _, ok := m.seek(offset); !ok {
-		m.cold = true
+		m.setCold(true)
 		return ""
 	}
 	if m.limitReplay() {
@@ -39,14 +143,14 @@ func (m *Member) resumeAt(offset uint64) uint64 {
 		return m.seekFrom(offset)
 	}
 	_, _, ok := m.seek(offset)
-	m.cold = !ok
+	m.setCold(!ok)
 	return offset
 }
 
 // nextHole returns the reason and the offset of the hole that m has come to; or "" if it has
 // come to none, and events have left the tail. The caller has claimed m.
 func (m *Member) nextHole() (reason GapReason, offset uint64) {
-	if m.hub.follower == nil || m.cold {
+	if m.hub.follower == nil || m.logged.cold {
 		return "", 0
 	}
 	m.mu.Lock()
@@ -56,8 +160,8 @@ func (m *Member) nextHole() (reason GapReason, offset uint64) {
 		t.mu.Lock()
 		lost := l.next < t.first
 		if !lost && l.next < t.end() && !l.dropped {
-			if e := t.entries.at(int(l.next - t.first)); e.hole != "" && (reason == "" || e.offset < offset) {
-				reason, offset = e.hole, e.offset
+			if e := t.entries.at(int(l.next - t.first)); e.hole() != "" && (reason == "" || e.offset < offset) {
+				reason, offset = e.hole(), e.offset
 			}
 		}
 		t.mu.Unlock()
@@ -83,15 +187,16 @@ func (m *Member) catchUpCold(r *reader) error {
 	}
 	for {
 		if m.isKicked() && m.cursor.Load() >= m.ending.Load().limit {
-			m.cold = false
+			m.setCold(false)
 			return nil
 		}
+		m.rewindToLog()
 		floor, _, ok := m.seek(m.cursor.Load())
 		if ok {
-			m.cold = false
+			m.setCold(false)
 			return nil
 		}
-		m.cold = true
+		m.setCold(true)
 		// m may follow another topic by now. It follows it from an offset on that is not
 		// before floor, and the page is used only up to there.
 		topics := m.sortedTopics()
@@ -102,7 +207,7 @@ func (m *Member) catchUpCold(r *reader) error {
 		if err != nil {
 			truncated, ok := errors.AsType[*TruncatedError](err)
 			switch {
-			case ok && r.opening == nil:
+			case ok && r.opening == nil && !m.logged.starting:
 				return m.missTruncated(r, truncated.First)
 			case ok:
 				return m.resumeTruncated(r, truncated.First)
@@ -147,7 +252,7 @@ func (m *Member) resumeTruncated(r *reader, first uint64) error {
 		return nil
 	}
 	if _, _, ok := m.seek(offset); ok {
-		m.cold = false
+		m.setCold(false)
 		m.limitReplay()
 		offset = m.cursor.Swap(cursor) // the client is told where it was
 	}
@@ -156,11 +261,11 @@ func (m *Member) resumeTruncated(r *reader, first uint64) error {
 
 // isNew reports whether the client came without a last event id, and has been sent none. It
 // misses nothing.
-func (m *Member) isNew() bool { return m.noID && m.lastID.Load() == 0 }
+func (m *Member) isNew() bool { return m.logged.noID && m.lastID.Load() == 0 }
 
 // skipCold tells the client of a gap, and continues with what the tails hold.
 func (m *Member) skipCold(r *reader, reason GapReason) error {
-	m.cold = false
+	m.setCold(false)
 	if reason == GapEpoch {
 		return m.resumeAfterGap(r, reason, m.hub.head.Load())
 	}
@@ -223,7 +328,7 @@ func (m *Member) sendPage(r *reader, p *page, topics []string, upTo uint64) erro
 		if err := m.flushPage(r, hole.offset); err != nil {
 			return err
 		}
-		return m.resumeAfterGap(r, hole.hole, hole.offset)
+		return m.resumeAfterGap(r, hole.hole(), hole.offset)
 	}
 	return m.flushPage(r, limit)
 }
@@ -240,7 +345,7 @@ func (m *Member) selectFrom(p *page, topics []string, limit uint64) (entries []*
 		if _, ok := slices.BinarySearch(topics, e.Topic); !ok && e.Topic != "" {
 			continue
 		}
-		if e.hole != "" {
+		if e.hole() != "" {
 			hole = e
 			break
 		}
@@ -274,7 +379,7 @@ func (m *Member) flushPage(r *reader, offset uint64) error {
 		}
 		m.shard.delivered.Add(uint64(r.frames.Events))
 		m.lastID.Store(m.last)
-		m.old = false
+		m.logged.old = false
 		r.frames.Reset(keptSize)
 	}
 	m.cursor.Store(max(offset, m.cursor.Load()))
@@ -293,218 +398,17 @@ func (m *Member) sortedTopics() []string {
 	return names
 }
 
-// sinceByTopic returns from where on m follows those topics that it has followed later.
+// sinceByTopic returns from where on m follows those topics that it does not follow from the
+// cursor on.
 func (m *Member) sinceByTopic() map[string]uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var since map[string]uint64
-	for _, l := range m.links {
-		if l.since > 0 {
-			if since == nil {
-				since = make(map[string]uint64)
-			}
-			since[l.topic.name] = l.since
-		}
+	since := make(map[string]uint64, len(m.logged.since))
+	for t, offset := range m.logged.since {
+		since[t.name] = offset
+	}
+	for t := range m.logged.starts { // rewindToLog comes first
+		since[t.name] = none
 	}
 	return since
-}
-
-// page is a stretch of the Log, for members with the same topics. It does not change once it
-// is read.
-type page struct {
-	entries []*entry
-	upTo    uint64 // the hub's offset up to which it is complete
-	size    int64  // of the entries in memory, in bytes
-
-	key  pageKey
-	done chan struct{} // closed when it is read
-	err  error
-}
-
-type pageKey struct {
-	topics string
-	after  uint64 // the hub's offset
-}
-
-const (
-	pageEvents = 512              // how many records a page has at the most
-	pageSize   = 1 << 20          // what a page should take in memory, in bytes
-	coldReads  = 4                // how many pages are read at the same time
-	keptPages  = 64               // how many pages are kept
-	keptBytes  = 16 << 20         // and of what size together
-	keptFor    = 10 * time.Second // and for how long at the most
-)
-
-// pages reads and keeps pages.
-type pages struct {
-	hub   *Hub
-	f     *follower
-	turns chan struct{} // has room for those who may read
-	ctx   context.Context
-	stop  context.CancelFunc // ends all reads: no member is left that could use them
-	most  atomic.Int64       // how many records the next page may have
-
-	mu    sync.Mutex
-	byKey map[pageKey]*page
-	order []*page // those that are read, the oldest first
-	size  int64
-	sweep *time.Timer // drops all pages
-	reads uint64      // how many were read; for tests
-}
-
-func (c *pages) init(h *Hub, f *follower) {
-	c.hub, c.f = h, f
-	c.ctx, c.stop = context.WithCancel(context.WithoutCancel(f.ctx))
-	c.most.Store(pageEvents)
-	c.turns = make(chan struct{}, coldReads)
-	c.byKey = make(map[pageKey]*page)
-}
-
-// read returns the page of topics, which are sorted, after the hub's offset. It need not go
-// further than upTo. While the Log is out of reach, read waits. The error is that of ctx, one
-// that matches ErrEpoch or, when a shutdown is over, sse.ErrShutdown, or a [*TruncatedError].
-func (c *pages) read(ctx context.Context, topics []string, after, upTo uint64) (*page, error) {
-	k := pageKey{joinTopics(topics), after}
-	for wait := minFollowWait; ; wait = min(2*wait, maxFollowWait) {
-		p, mine := c.claim(k)
-		if mine {
-			go c.fetch(p, topics, upTo) // it goes on if ctx ends, because others may wait for it
-		}
-		select {
-		case <-p.done:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-		if p.err == nil {
-			return p, nil
-		}
-		if _, ok := errors.AsType[*TruncatedError](p.err); ok || errors.Is(p.err, ErrEpoch) {
-			return nil, p.err
-		}
-		select {
-		case <-time.After(wait):
-		case <-c.ctx.Done():
-			return nil, sse.ErrShutdown
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-}
-
-// joinTopics returns a text that only these topics have. Their names may contain any byte.
-func joinTopics(topics []string) string {
-	var b strings.Builder
-	for _, name := range topics {
-		b.WriteString(strconv.Itoa(len(name)))
-		b.WriteByte(':')
-		b.WriteString(name)
-	}
-	return b.String()
-}
-
-// claim returns the page with k. If mine, the caller must have it fetched.
-func (c *pages) claim(k pageKey) (p *page, mine bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if p = c.byKey[k]; p != nil {
-		return p, false
-	}
-	p = &page{key: k, done: make(chan struct{})}
-	c.byKey[k] = p
-	return p, true
-}
-
-// fetch reads p.
-func (c *pages) fetch(p *page, topics []string, upTo uint64) {
-	select {
-	case c.turns <- struct{}{}:
-		p.err = c.load(p, topics, upTo)
-		<-c.turns
-	case <-c.ctx.Done():
-		p.err = c.ctx.Err()
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.reads++
-	if p.err != nil {
-		delete(c.byKey, p.key)
-	} else {
-		c.keepLocked(p)
-	}
-	close(p.done)
-}
-
-// keepLocked keeps p, and drops older pages if there are too many. mu is held.
-func (c *pages) keepLocked(p *page) {
-	c.order = append(c.order, p)
-	c.size += p.size
-	for len(c.order) > 1 && (len(c.order) > keptPages || c.size > keptBytes) {
-		c.size -= c.order[0].size
-		delete(c.byKey, c.order[0].key)
-		c.order = slices.Delete(c.order, 0, 1)
-	}
-	if c.sweep == nil {
-		c.sweep = time.AfterFunc(keptFor, c.drop)
-	}
-}
-
-// drop drops all pages that are read.
-func (c *pages) drop() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, p := range c.order {
-		delete(c.byKey, p.key)
-	}
-	c.order, c.size, c.sweep = nil, 0, nil
-}
-
-// load reads p from the Log and encodes its events.
-func (c *pages) load(p *page, topics []string, upTo uint64) error {
-	h := c.hub
-	s := h.spans.last()
-	if p.key.after < s.from {
-		return ErrEpoch
-	}
-	ctx, cancel := context.WithTimeout(c.ctx, h.cfg.PublishTimeout)
-	defer cancel()
-	b, err := h.cfg.Log.Read(ctx, topics, Position{s.epoch, p.key.after - s.base}, Position{s.epoch, upTo - s.base}, int(c.most.Load()))
-	if err != nil {
-		return err
-	}
-	if b.UpTo+s.base <= p.key.after {
-		return errors.New("hub: the log has returned a page that does not go on")
-	}
-	p.upTo = b.UpTo + s.base
-	for i := range b.Records {
-		rec := &b.Records[i]
-		if rec.Kind == ControlRecord {
-			continue
-		}
-		e := &entry{Message: Message{Topic: rec.Topic, Event: rec.Event, Time: rec.Time, Position: Position{s.epoch, rec.Offset}}, offset: rec.Offset + s.base}
-		frame, err := h.encode(rec.Topic, rec.Event)
-		if rec.Kind != EventRecord || err != nil {
-			e.hole = GapLost
-		} else {
-			e.frame = h.complete(frame, e.Position)
-		}
-		p.size += e.size()
-		p.entries = append(p.entries, e)
-	}
-	if h.spans.last() != s {
-		return ErrEpoch // the frames may have ids of the next one
-	}
-	c.most.Store(nextMost(len(b.Records), p.size))
-	if b.Hole {
-		p.entries = append(p.entries, &entry{offset: p.upTo, hole: GapLost})
-	}
-	return nil
-}
-
-// nextMost returns how many records the next page may have, if the last one had so many, which
-// took size bytes in memory.
-func nextMost(records int, size int64) int64 {
-	if size == 0 {
-		return pageEvents
-	}
-	return max(1, min(pageEvents, pageSize*int64(records)/size))
 }

@@ -245,6 +245,104 @@ func TestSubscribeDuringAColdCatchUp(t *testing.T) {
 	})
 }
 
+// A topic that a member begins to follow can start with events that only the Log has.
+func TestSubscribeFromColdEvents(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{hub: hub.Config{Log: logtest.NewMemory(3), LogEvents: 10}})
+		positions := make([]hub.Position, 100)
+		for n := range positions {
+			positions[n] = a.publish("b", sse.Event{Data: "b" + strconv.Itoa(n)})
+			a.publish("c", sse.Event{Data: "c" + strconv.Itoa(n)})
+		}
+		s := a.connect("/")
+		a.joined("a", 1)
+		a.publishN("a", 1, 20) // some of them are in memory, and the client has them
+		s.expectN(1, 20)
+		m := a.member("a")
+		require.NoError(t, m.SubscribeFrom(hub.After(positions[49]), "b"))
+		for n := 50; n < 100; n++ {
+			s.expect("b" + strconv.Itoa(n))
+		}
+		require.NoError(t, m.SubscribeFrom(hub.Beginning, "c"))
+		for n := range 100 {
+			s.expect("c" + strconv.Itoa(n))
+		}
+		a.publish("b", sse.Event{Data: "live b"})
+		a.publish("a", sse.Event{Data: "live a"})
+		s.expect("live b", "live a")
+		require.Equal(t, a.Position().String(), s.id)
+		require.Empty(t, a.Stats().Gaps)
+	})
+}
+
+// If the Log drops the events with which a topic starts before they are read, the client is told
+// of a gap, and its session goes on.
+func TestSubscribeFromEventsThatTheLogDrops(t *testing.T) {
+	forEach(t, func(t *test) {
+		log := &gatedLog{Memory: logtest.NewMemory(1)}
+		a := t.start(plan{hub: hub.Config{Log: log, LogEvents: 10}})
+		for n := range 100 {
+			a.publish("b", sse.Event{Data: strconv.Itoa(n)})
+		}
+		s := a.connect("/")
+		a.joined("a", 1)
+		log.Truncate(51)
+		require.NoError(t, a.member("a").SubscribeFrom(hub.Beginning, "b"))
+		require.Equal(t, hub.GapExpired, s.expectGap().Reason)
+		s.expectN(50, 99)
+		a.publish("a", sse.Event{Data: "live"})
+		s.expect("live")
+	})
+}
+
+// What the Log has dropped, or cannot be measured, is no start without a gap.
+func TestSubscribeFromWhatTheLogDoesNotHave(t *testing.T) {
+	for name, tc := range map[string]struct {
+		cfg      hub.Config
+		truncate bool
+		reason   hub.GapReason
+	}{
+		"dropped":   {truncate: true, reason: hub.GapExpired},
+		"MaxReplay": {cfg: hub.Config{MaxReplay: 1000}, reason: hub.GapReplay},
+	} {
+		t.Run(name, func(t *testing.T) {
+			forEach(t, func(t *test) {
+				log := logtest.NewMemory(1)
+				p := plan{hub: tc.cfg}
+				p.hub.Log, p.hub.LogEvents = log, 10
+				first := func(a *app) hub.Position {
+					pos := a.publish("b", sse.Event{Data: "0"})
+					for n := 1; n < 100; n++ {
+						a.publish("b", sse.Event{Data: strconv.Itoa(n)})
+					}
+					return pos
+				}
+				a := t.start(p)
+				pos := first(a)
+				if tc.truncate {
+					log.Truncate(50)
+					b := t.start(p) // another hub of the Log, since this one need not know yet
+					a = b
+				}
+				s := a.connect("/")
+				a.joined("a", 1)
+				m := a.member("a")
+				var gap *hub.GapError
+				require.ErrorAs(t, m.SubscribeFrom(hub.After(pos), "b"), &gap)
+				require.Equal(t, tc.reason, gap.Reason)
+				require.NoError(t, m.SubscribeFrom(hub.Beginning, "b"))
+				from := 90 // in memory
+				if tc.truncate {
+					from = 49
+				}
+				for n := from; n < 100; n++ {
+					s.expect(strconv.Itoa(n))
+				}
+			})
+		})
+	}
+}
+
 func TestFilterThatPanicsDuringAColdCatchUp(t *testing.T) {
 	forEach(t, func(t *test) {
 		a, _, first := t.cold(plan{sub: hub.Subscription{Filter: func(m *hub.Message) bool {

@@ -54,7 +54,7 @@ func (m *Member) deliver(upTo uint64, r *reader) (st status) {
 			st = statusEnded
 		}
 	}()
-	if m.cold {
+	if m.isCold() {
 		return statusGap
 	}
 	e := m.ending.Load()

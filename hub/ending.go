@@ -99,7 +99,7 @@ func (h *Hub) Kick(ctx context.Context, topic string, cause error) (n int, err e
 // was before before. They may be sent events up to limit.
 func (h *Hub) kickLocal(topic string, cause error, limit, before uint64) (n int) {
 	for _, m := range h.followers(topic, false) {
-		if m.admitted < before && m.kick(cause, limit) {
+		if m.admittedBefore(before) && m.kick(cause, limit) {
 			n++
 		}
 	}

@@ -54,9 +54,7 @@ func Open(ctx context.Context, cfg Config) (*Hub, error) {
 	f.orders = bounds.Last
 	go f.run()
 	if err := h.Wait(ctx, Position{bounds.Epoch, bounds.Last}); err != nil {
-		f.stop()
-		f.cold.stop()
-		<-f.done
+		f.close(context.Background())
 		if health := h.Health(); health.Err != nil {
 			err = fmt.Errorf("%w: %w", err, health.Err)
 		}
@@ -120,6 +118,8 @@ type follower struct {
 
 	mu      sync.Mutex
 	changed chan struct{} // closed when the head has moved
+	appends int           // how many calls of append are under way
+	idle    chan struct{} // closed when the last of them has returned; nil until finish is called
 }
 
 // The names of orders, which are in Event.Name of a ControlRecord.
@@ -143,9 +143,10 @@ func (f *follower) announce() {
 // append appends records to the Log, within Config.PublishTimeout.
 func (f *follower) append(ctx context.Context, records []Record) ([]Position, error) {
 	h := f.hub
-	if h.closed.Load() {
+	if !f.beginAppend() {
 		return nil, sse.ErrShutdown
 	}
+	defer f.endAppend()
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.PublishTimeout)
 	defer cancel()
 	positions, err := h.cfg.Log.Append(ctx, records)
@@ -183,7 +184,10 @@ func (f *follower) run() {
 	wait := minFollowWait
 	for {
 		began := f.hub.head.Load()
-		err := f.hub.cfg.Log.Follow(f.ctx, f.hub.Position(), f.apply)
+		err := f.checkEnd()
+		if err == nil {
+			err = f.hub.cfg.Log.Follow(f.ctx, f.hub.Position(), f.apply)
+		}
 		if f.ctx.Err() != nil || f.hub.closed.Load() {
 			return
 		}
@@ -200,6 +204,19 @@ func (f *follower) run() {
 		}
 		wait = min(2*wait, maxFollowWait)
 	}
+}
+
+// checkEnd returns an error if the Log has lost records that the hub has applied, and kept its
+// epoch. Its next records would have offsets that the hub takes for repeats.
+func (f *follower) checkEnd() error {
+	bounds, err := f.hub.cfg.Log.Bounds(f.ctx)
+	if err != nil {
+		return err
+	}
+	if pos := f.hub.Position(); bounds.Epoch == pos.Epoch && bounds.Last < pos.Offset {
+		return fmt.Errorf("hub: the log ends at offset %d, but has had offset %d; a log that loses records must change its epoch", bounds.Last, pos.Offset)
+	}
+	return nil
 }
 
 // recover does what makes it possible to go on after Follow has ended with err. It returns
@@ -234,10 +251,16 @@ func (f *follower) recover(err error) error {
 
 // setHealth reports that the Log cannot be followed because of err, or that it can.
 func (f *follower) setHealth(err error) {
-	if old := f.health.Load().Err; (old == nil) == (err == nil) {
+	old := f.health.Load()
+	if old.Err == nil && err == nil {
 		return
 	}
 	health := &Health{Err: err, Since: time.Now()}
+	if old.Err != nil && err != nil {
+		health.Since = old.Since
+		f.health.Store(health)
+		return
+	}
 	f.health.Store(health)
 	if err != nil {
 		f.hub.cfg.Logger.Warn("hub: the log cannot be followed; members stay, and get their events when it is back", "error", err)
@@ -303,13 +326,13 @@ func (f *follower) applyRecord(rec *Record, span *span, offset uint64) error {
 			break
 		}
 		f.reportInvalid(rec, err)
-		ent.hole, ent.Event = GapLost, sse.Event{}
+		ent.Event = sse.Event{Name: string(GapLost)}
 	case ControlRecord:
 		f.obey(rec, offset)
 		return nil
 	default:
 		f.reportInvalid(rec, errors.New("it cannot be decoded"))
-		ent.hole, ent.Event = GapLost, sse.Event{}
+		ent.Event = sse.Event{Name: string(GapLost)}
 	}
 	if rec.Topic == "" {
 		f.skipTo(offset, GapLost)
@@ -320,7 +343,7 @@ func (f *follower) applyRecord(rec *Record, span *span, offset uint64) error {
 	if h.closed.Load() {
 		return sse.ErrShutdown
 	}
-	if ent.hole != "" && h.topics[rec.Topic] == nil {
+	if ent.hole() != "" && h.topics[rec.Topic] == nil {
 		h.droppedFloor = max(h.droppedFloor, offset) // nobody follows it; who comes later reads the Log
 		h.head.Store(offset)
 		return nil
@@ -371,18 +394,31 @@ func (f *follower) skipTo(offset uint64, reason GapReason) {
 	f.announce()
 }
 
-// addHolesLocked adds a hole at offset to each topic, and moves the head there. Hub.mu is
-// held.
+// addHolesLocked adds a hole at offset to each topic, and moves the head there. The head moves
+// when all of them are there: a member that has been told of one is not told of another. Hub.mu
+// is held.
 func (f *follower) addHolesLocked(offset uint64, reason GapReason) {
 	h := f.hub
 	h.droppedFloor = max(h.droppedFloor, offset)
 	now, pos := time.Now(), h.spans.position(offset)
+	var ts []*topic
 	for name, t := range h.topics {
 		if t.users > 0 || t.entries.len() > 0 {
-			h.appendLocked(&entry{Message: Message{Topic: name, Time: now, Position: pos}, offset: offset, hole: reason})
+			hole := newHole(name, offset, reason)
+			hole.Time, hole.Position = now, pos
+			h.log.append(hole)
+			t.mu.Lock()
+			h.pushLocked(t, hole)
+			t.mu.Unlock()
+			ts = append(ts, t)
 		}
 	}
 	h.head.Store(offset)
+	for _, t := range ts {
+		t.mu.Lock()
+		t.enqueueParts()
+		t.mu.Unlock()
+	}
 }
 
 // beginEpoch begins a span with the Log's new epoch. The tail is emptied, and all members are
@@ -424,13 +460,58 @@ func (f *follower) beforeFirst() uint64 {
 	return f.hub.spans.last().offset(Position{Offset: max(1, f.first.Load()) - 1})
 }
 
-// maxFinish is how long Shutdown waits for what this hub has published to come back from the
-// Log.
+// beginAppend reports whether the hub still takes publications. If so, the caller calls
+// endAppend when it has appended.
+func (f *follower) beginAppend() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.idle != nil {
+		return false
+	}
+	f.appends++
+	return true
+}
+
+func (f *follower) endAppend() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.appends--
+	if f.idle != nil && f.appends == 0 {
+		close(f.idle)
+	}
+}
+
+// maxFinish is how long Shutdown waits for the publications of this hub: for the Log to take
+// those that are under way, and for all of them to come back from it.
 const maxFinish = time.Second
 
-// finish waits until the hub has applied all that it has published.
+// finish refuses publications from now on. It waits until the hub has applied all that it has
+// published, but not long: clients get the rest where they connect next.
 func (f *follower) finish(ctx context.Context) {
+	f.mu.Lock()
+	if f.idle == nil {
+		f.idle = make(chan struct{})
+		if f.appends == 0 {
+			close(f.idle)
+		}
+	}
+	f.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, maxFinish)
 	defer cancel()
-	_ = f.hub.Wait(ctx, f.hub.spans.position(f.newest.Load())) // otherwise clients get it where they connect next
+	select {
+	case <-f.idle:
+	case <-ctx.Done():
+	}
+	_ = f.hub.Wait(ctx, f.hub.spans.position(f.newest.Load()))
+}
+
+// close ends all reads of the Log, and waits until it is not followed any longer, or ctx is
+// done.
+func (f *follower) close(ctx context.Context) {
+	f.stop()
+	f.cold.stop()
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+	}
 }

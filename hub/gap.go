@@ -78,8 +78,10 @@ func (g Gap) event() (event.Event, error) {
 // is one; the cursor then moves to the head first, since a snapshot is of the present. If the
 // gap follows a snapshot that was old, it is not sent again. The caller has claimed m.
 func (m *Member) resumeAfterGap(r *reader, reason GapReason, offset uint64) error {
-	gap := Gap{Reason: reason, LastEventID: m.hub.clientID(m.position()), Snapshot: m.snapshot != nil && !m.old}
-	m.old = false
+	gap := Gap{Reason: reason, LastEventID: m.hub.clientID(m.position()), Snapshot: m.snapshot != nil}
+	if m.logged != nil && m.logged.old {
+		gap.Snapshot, m.logged.old = false, false
+	}
 	if r.opening != nil {
 		if m.hub.cfg.OwnIDs && m.lastID.Load() == 0 {
 			gap.LastEventID = r.opening.id

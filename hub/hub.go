@@ -106,7 +106,7 @@ type Hub struct {
 
 	mu           sync.Mutex // for the order of locks see doc.go
 	log          eventLog
-	keys         map[key]Position // of the entries that have a key
+	keys         keys
 	topics       map[string]*topic
 	mostTopics   int         // the largest number of topics since the map was made
 	droppedFloor uint64      // the highest floor of the topics that have been dropped

@@ -21,9 +21,22 @@ type entry struct {
 	topic  *topic
 	offset uint64 // Position.Offset in the hub's own count; see spans
 	Message
-	bytes int64     // sum of the frames' lengths of the topic so far, this one included
-	hole  GapReason // if not empty, the entry is no event: events are missing here, for this reason
-	key   string
+}
+
+// newHole returns an entry that is no event: events are missing there, for the reason. It has
+// no frame, and Event.Name is the reason.
+func newHole(topic string, offset uint64, reason GapReason) *entry {
+	e := &entry{offset: offset}
+	e.Topic, e.Event.Name = topic, string(reason)
+	return e
+}
+
+// hole returns the reason why events are missing where e is, or "" if e is an event.
+func (e *entry) hole() GapReason {
+	if e.frame != nil {
+		return ""
+	}
+	return GapReason(e.Event.Name)
 }
 
 // size returns about how much memory an entry takes, in bytes.

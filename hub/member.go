@@ -24,6 +24,7 @@ type Member struct {
 	session engine.Session
 	hub     *Hub
 	shard   *shard
+	logged  *logged // nil without Config.Log
 
 	filter  func(*Message) bool
 	mu      sync.Mutex
@@ -37,11 +38,6 @@ type Member struct {
 
 	last uint64 // offset of the last id in the current write; the claimant's
 	cut  uint64 // where the cursor belongs after that write; the claimant's
-
-	cold     bool   // the tails do not hold every event after the cursor, but the Log does; the claimant's
-	noID     bool   // the client came without a last event id; the claimant's
-	old      bool   // the cursor is where an old snapshot was taken; the claimant's
-	admitted uint64 // Hub.head when m was admitted
 
 	catchUp uint64 // offset at which m has caught up, or 0; the claimant's; see subscribe.go
 
@@ -142,6 +138,10 @@ func (m *Member) removeLink(name string) *link {
 		return nil
 	}
 	l := m.links[i]
+	if m.logged != nil {
+		delete(m.logged.since, t)
+		delete(m.logged.starts, t)
+	}
 	if m.wide == nil {
 		m.links = slices.Delete(m.links, i, i+1)
 		return l

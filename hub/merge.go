@@ -131,7 +131,7 @@ func (r *reader) read(m *Member, hs *heads, upTo uint64) (full, lost bool) {
 			if offset > turn || len(r.entries) == batchEvents {
 				break
 			}
-			if e.hole != "" {
+			if e.hole() != "" {
 				lost = true
 				break
 			}

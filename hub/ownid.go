@@ -110,7 +110,7 @@ func (h *Hub) checkDuplicatesLocked(ps []Publication) error {
 			return &DuplicateIDError{Topic: p.Topic, ID: p.Event.ID, Position: h.Position()}
 		}
 		ids[id] = true
-		if _, known := h.keys[key{p.Topic, p.Key}]; known && p.Key != "" {
+		if _, known := h.keys.find(key{p.Topic, p.Key}); known {
 			continue // it is not published again
 		}
 		if err := h.checkDuplicateLocked(p.Topic, p.Event.ID); err != nil {

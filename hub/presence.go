@@ -59,7 +59,9 @@ func (h *Hub) admit(m *Member, topics []string) error {
 		return sse.ErrShutdown
 	}
 	h.members++
-	m.admitted = h.head.Load()
+	if h.follower != nil {
+		m.logged = &logged{admitted: h.head.Load()}
+	}
 	h.mu.Unlock()
 	m.shard.addMember(m)
 	if len(topics) > wideTopics {
@@ -157,7 +159,6 @@ func (m *Member) linkTopic(t *topic, start Start, l *link) (*link, error) {
 		return nil, err
 	}
 	l.topic, l.m, l.next = t, m, next
-	l.since = m.hub.sinceOf(start)
 	p := t.addLink(l)
 	if w := m.wide; w != nil {
 		p.addWide(l)

@@ -114,24 +114,16 @@ func (h *Hub) appendAll(ctx context.Context, ps []Publication, frames []frame) (
 	}
 	positions := make([]Position, len(ps))
 	for i, p := range ps {
-		if pos, ok := h.keys[key{p.Topic, p.Key}]; ok && p.Key != "" {
+		if pos, ok := h.keys.find(key{p.Topic, p.Key}); ok {
 			positions[i] = pos
 			continue
 		}
-		positions[i] = h.appendEventLocked(&entry{Message: Message{Topic: p.Topic, Event: p.Event, Time: time.Now()}, key: p.Key}, frames[i])
+		positions[i] = h.appendEventLocked(&entry{Message: Message{Topic: p.Topic, Event: p.Event, Time: time.Now()}}, frames[i])
+		if p.Key != "" {
+			h.keys.add(key{p.Topic, p.Key}, positions[i])
+		}
 	}
 	return positions, nil
-}
-
-// key is a Publication's Key, in its topic.
-type key struct{ topic, key string }
-
-// addKeyLocked remembers e's key. mu is held.
-func (h *Hub) addKeyLocked(e *entry) {
-	if h.keys == nil {
-		h.keys = make(map[key]Position)
-	}
-	h.keys[key{e.Topic, e.key}] = e.Position
 }
 
 // frame is the wire form of an event that is about to be appended. The event's offset
@@ -230,22 +222,28 @@ func (h *Hub) complete(f frame, pos Position) []byte {
 // held. The order of its stores matters: readers rely on it without a lock (see doc.go).
 func (h *Hub) appendLocked(e *entry) {
 	t := h.topicLocked(e.Topic)
-	e.topic = t
 	h.log.append(e)
-	if e.key != "" {
-		h.addKeyLocked(e)
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	h.pushLocked(t, e)
+	h.head.Store(e.offset)
+	t.enqueueParts()
+}
+
+// pushLocked makes e the newest entry of t's tail. Hub.mu and t.mu are held.
+func (h *Hub) pushLocked(t *topic, e *entry) {
+	e.topic = t
 	t.bytes += int64(len(e.frame))
-	e.bytes = t.bytes
-	t.entries.push(placed{e, e.offset})
-	if h.cfg.OwnIDs && e.hole == "" {
+	t.entries.push(placed{e, e.offset, t.bytes})
+	if h.cfg.OwnIDs && e.hole() == "" {
 		t.own.add(e)
 	}
 	t.toAnnounce()
 	t.last.Store(e.offset)
-	h.head.Store(e.offset)
+}
+
+// enqueueParts has the followers of t visited. mu is held.
+func (t *topic) enqueueParts() {
 	for _, p := range t.parts {
 		if !p.queued && len(p.links) > 0 {
 			p.queued = true
@@ -279,12 +277,10 @@ func (h *Hub) evictedLocked(e *entry) {
 	t.entries.pop() // it is e: the topic has the same order
 	t.first++
 	t.floor = e.offset
-	if h.cfg.OwnIDs && e.hole == "" {
+	if h.cfg.OwnIDs && e.hole() == "" {
 		t.own.evict(e)
 	}
-	if e.key != "" {
-		delete(h.keys, key{e.Topic, e.key})
-	}
+	h.keys.evict(e.offset)
 	t.mu.Unlock()
 	h.dropUnusedLocked(t)
 }

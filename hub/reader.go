@@ -133,6 +133,9 @@ func (r *reader) gather(m *Member, upTo uint64) (cut, last uint64, ok bool) {
 func (r *reader) findUnsent(m *Member, plain bool, upTo uint64) *heads {
 	rewound := m.rewound
 	m.rewound = false
+	if rewound && m.logged != nil {
+		m.logged.takeStartsLocked()
+	}
 	if !plain && m.wide != nil {
 		w := m.wide
 		m.mu.Unlock()

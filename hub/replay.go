@@ -10,7 +10,7 @@ import "sort"
 // has claimed m.
 func (m *Member) limitReplay() bool {
 	most := m.hub.cfg.MaxReplay
-	if most == 0 || m.cold || m.slow == SlowLatest { // SlowLatest sends only the newest event for each key
+	if most == 0 || m.isCold() || m.slow == SlowLatest { // SlowLatest sends only the newest event for each key
 		return false
 	}
 	from, head := m.cursor.Load(), m.hub.head.Load()

@@ -98,9 +98,12 @@ func (m *Member) seek(offset uint64) (floor uint64, links int, ok bool) {
 	}
 	for _, l := range m.links {
 		t := l.topic
+		start := max(offset, m.sinceLocked(t))
 		t.mu.Lock()
-		floor = max(floor, t.floor)
-		next := t.after(max(offset, l.since))
+		if t.floor > start {
+			floor = max(floor, t.floor)
+		}
+		next := t.after(start)
 		if selected {
 			next = max(next, l.next) // what is before is in the selection
 		}

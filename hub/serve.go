@@ -92,7 +92,9 @@ type opening struct{ id string } // the client's last event id, or ""
 // client can resume whatever happens next; not so with OwnIDs. The caller has claimed m and
 // keeps the claim.
 func (m *Member) open(id string, start Start) error {
-	m.noID = id == "" && (start.kind != atPosition || m.snapshot != nil)
+	if m.logged != nil {
+		m.logged.noID = id == "" && (start.kind != atPosition || m.snapshot != nil)
+	}
 	gap := m.placeCursor(id, start)
 	r := readers.Get().(*reader)
 	r.opening = &opening{id}

@@ -24,9 +24,14 @@ import (
 // several hubs can be shut down one after the other with one ctx, but no longer than 200 ms
 // for the next, and a second in all. After that it cuts off the members that are left, and
 // returns an error that wraps the error of ctx. Their clients resume where they connect next.
+//
+// With Config.Log, Shutdown first waits up to a second until the hub has applied what it has
+// published. It returns when the hub no longer uses the Log, or when ctx is done. OnHealth must
+// not call it.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	if h.follower != nil {
 		h.follower.finish(ctx)
+		defer h.follower.close(ctx) // members may need pages until then
 	}
 	h.mu.Lock()
 	if !h.closed.Swap(true) {
@@ -46,9 +51,6 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		for _, m := range sh.copyMembers() {
 			m.endSoon(sse.ErrShutdown)
 		}
-	}
-	if h.follower != nil {
-		defer h.follower.cold.stop() // until then members may still need pages
 	}
 	select {
 	case <-h.gone:

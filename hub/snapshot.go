@@ -38,7 +38,9 @@ func (m *Member) sendSnapshot(r *reader) error {
 	if reason := m.seekReplay(span.offset(pos)); reason != "" { // the state was old
 		return m.sendGap(r, Gap{Reason: reason, LastEventID: m.hub.clientID(pos), Position: m.position()})
 	}
-	m.old = m.cold
+	if m.logged != nil {
+		m.logged.old = m.logged.cold
+	}
 	if m.hub.cfg.OwnIDs {
 		return nil
 	}

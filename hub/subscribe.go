@@ -42,6 +42,10 @@ func (m *Member) Subscribe(topics ...string) error { return m.SubscribeFrom(Now,
 // SubscribeFrom returns the errors of Subscribe, and a [*GapError] if a topic's log does not
 // hold every event after the position of After, or if that is more than Config.MaxReplay.
 // Topics before that one are followed then.
+//
+// With Config.Log, Beginning and After also send events that the hub no longer has in memory.
+// If Config.MaxReplay is set, they do not, since the hub does not know how many there are.
+// Latest only looks in memory.
 func (m *Member) SubscribeFrom(start Start, topics ...string) (err error) {
 	if slices.Contains(topics, "") {
 		return fmt.Errorf("hub: subscribe: %w", errTopic)
@@ -72,56 +76,64 @@ func (e *GapError) Error() string {
 }
 
 // startOf returns the number of the entry with which t starts for m, or a *GapError. If
-// there is one already, it sets m.rewound. Both m.mu and t.mu are held.
+// there may be one already, it sets m.rewound. With a Log, the number may be 0, which no entry
+// has: t then starts with events that have left the tail. Both m.mu and t.mu are held.
 func (m *Member) startOf(t *topic, start Start) (next uint64, err error) {
 	h := m.hub
-	span := h.spans.last()
-	next = t.end()
-	switch start.kind {
-	case atNow, atOpen:
-		return next, nil
-	case atBeginning:
-		next = t.first
-	case atLatest:
-		next = max(t.first, t.end()-min(1, t.end()))
-	case atPosition:
-		next = t.after(span.offset(start.after))
+	span, head := h.spans.last(), h.head.Load()
+	bounded := h.cfg.MaxReplay > 0 && m.slow != SlowLatest
+	oldest := t.floor // the lowest offset after which t can start
+	if h.follower != nil && !bounded {
+		oldest = min(oldest, h.follower.beforeFirst())
 	}
-	fits := next
-	if h.cfg.MaxReplay > 0 && m.slow != SlowLatest {
-		fits = t.fit(next, h.cfg.MaxReplay)
+	offset := head
+	switch n := t.entries.len(); start.kind {
+	case atOpen:
+		return t.end(), nil
+	case atBeginning:
+		offset = oldest
+	case atLatest:
+		if n > 0 {
+			offset = t.entries.at(n-1).offset - 1
+		}
+	case atPosition:
+		offset = span.offset(start.after)
+	}
+	from := t.after(offset)
+	next = from
+	if bounded {
+		next = t.fit(from, h.cfg.MaxReplay)
 	}
 	if start.kind == atPosition {
 		gap := GapError{Topic: t.name, After: start.after}
 		switch {
 		case start.after.Epoch != span.epoch:
 			gap.Reason = GapEpoch
-		case span.offset(start.after) > h.head.Load():
+		case offset > head:
 			gap.Reason = GapAhead
-		case span.offset(start.after) < t.floor:
+		case offset < oldest && h.follower != nil && offset >= h.follower.beforeFirst():
+			gap.Reason = GapReplay // what has left the tail is not measured
+		case offset < oldest:
 			gap.Reason = GapExpired
-		case next < fits:
+		case from < next:
 			gap.Reason = GapReplay
 		}
 		if gap.Reason != "" {
 			return 0, &gap
 		}
 	}
-	if fits < t.end() {
-		m.rewound = true
+	if from < next {
+		offset = t.entries.at(int(next - 1 - t.first)).offset
 	}
-	return fits, nil
-}
-
-// sinceOf returns link.since for a topic that starts there.
-func (h *Hub) sinceOf(start Start) uint64 {
-	switch start.kind {
-	case atOpen, atBeginning:
-		return 0
-	case atPosition:
-		return h.spans.last().offset(start.after)
+	if offset < t.floor {
+		next = 0
 	}
-	return h.head.Load()
+	older := next < t.end()
+	m.rewound = m.rewound || older
+	if m.logged != nil {
+		m.startLocked(t, offset, older)
+	}
+	return next, nil
 }
 
 // rewind moves m's cursor back to before the oldest unread entry, the first in hs, if it is
@@ -133,8 +145,12 @@ func (m *Member) rewind(hs heads, upTo uint64) {
 	if !m.hub.cfg.OwnIDs {
 		m.catchUp = max(cursor, upTo)
 	}
-	if before := hs.first() - 1; before < cursor && !hs[0].l.lost() {
-		m.cursor.Store(before)
+	if len(hs) == 0 || hs[0].l.lost() {
+		return
+	}
+	m.cursor.Store(min(cursor, hs.first()-1))
+	if m.logged != nil {
+		m.logged.behind = nil // nothing of these topics has left the tail
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 // and its followers. A reader of one topic does not touch the others. For the order of
 // locks see doc.go.
 //
-// A topic numbers its entries from 0 on. Links count in these numbers, not in offsets, so
+// A topic numbers its entries from 1 on. Links count in these numbers, not in offsets, so
 // that a link leads to its next entry without a search.
 type topic struct {
 	name string
@@ -38,6 +38,7 @@ type topic struct {
 type placed struct {
 	*entry
 	offset uint64
+	bytes  int64 // sum of the frames' lengths of the topic so far, this one included
 }
 
 // end returns the number that the next entry will have. mu is held.
@@ -85,17 +86,15 @@ type part struct {
 
 // link connects a member to a topic that it follows.
 type link struct {
-	topic *topic
-	m     *Member
-	next  uint64 // number of the entry to read next; the claimant's
-	since uint64 // offset after which the member follows the topic; 0 if from the beginning
-
-	i       int32 // index in its part's links; topic.mu guards this and the next three
-	present bool  // the member has joined the topic
-	left    bool  // the link is no longer in its part
-	dropped bool  // by Unsubscribe: nothing is read from the topic any longer
-	unread  bool  // it is in the member's wide.heads; the claimant's
-	news    uint8 // see wide.go
+	topic   *topic
+	m       *Member
+	next    uint64 // number of the entry to read next; the claimant's
+	i       int32  // index in its part's links; topic.mu guards this and the next three
+	present bool   // the member has joined the topic
+	left    bool   // the link is no longer in its part
+	dropped bool   // by Unsubscribe: nothing is read from the topic any longer
+	unread  bool   // it is in the member's wide.heads; the claimant's
+	news    uint8  // see wide.go
 
 	hooks atomic.Uint32
 }
@@ -224,7 +223,7 @@ func (h *Hub) topic(name string) *topic {
 func (h *Hub) topicLocked(name string) *topic {
 	t := h.topics[name]
 	if t == nil {
-		t = &topic{name: name, floor: h.droppedFloor}
+		t = &topic{name: name, first: 1, floor: h.droppedFloor}
 		if d := h.dropped.byTopic[name]; d != nil {
 			t.floor, t.own.evicted = d.floor, d.id
 		}
