@@ -95,6 +95,7 @@ var (
 
 	url, prompt string
 	customer    struct{ Name string }
+	eventLog    hub.Log
 )
 
 func chat(*sse.ServerSession) error          { return nil }
