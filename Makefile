@@ -37,6 +37,7 @@ test: ## run the tests of all modules (GOTESTFLAGS='-run Name -v' adds flags)
 		echo 'Chromium is not on the PATH, so the browser tests of example/ will be skipped.'; \
 		echo 'To run them, install Chromium, for example with: apt-get install chromium'; } >&2
 	$(call each,go test $(RACE) -timeout $(TIMEOUT) $(GOTESTFLAGS) ./...)
+	SSE_HUB_LOG=memory go test -parallel 4 -timeout $(TIMEOUT) $(GOTESTFLAGS) ./hub # once more, over a Log
 
 cover: ## show how much of the root module its tests cover
 	@go test -coverpkg ./... -coverprofile cover.out ./... >/dev/null
