@@ -47,7 +47,8 @@ type Log interface {
 	// Read returns the records of the topics after the position, up to and including upTo,
 	// in their order, but no more than about max. UpTo of the Batch says how far it is
 	// complete. Without topics, it returns those of all. An InvalidRecord without a topic
-	// belongs to every topic. The errors are those of Follow.
+	// belongs to every topic, unless the Log knows its topic from elsewhere. The errors are
+	// those of Follow.
 	Read(ctx context.Context, topics []string, after, upTo Position, max int) (Batch, error)
 }
 

@@ -1,0 +1,89 @@
+package boltlog
+
+import (
+	"math"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/hub/logtest"
+)
+
+// tested is a Log that the conformance suite can do something to.
+type tested struct {
+	*Log
+	keep atomic.Int64 // how many records are kept, and 1; 0 for all
+	most int          // Config.MaxEvents
+}
+
+func openTested(t testing.TB, path string) *tested {
+	t.Helper()
+	l := &tested{}
+	ready := make(chan struct{})
+	log, err := openAt(path, quiet(Config{}), func() time.Time {
+		select {
+		case <-ready: // the writer asks
+			l.cfg.MaxEvents = l.most
+			if keep := l.keep.Load(); keep > 0 {
+				l.cfg.MaxEvents = int(keep - 1)
+			}
+		default:
+		}
+		return time.Now()
+	})
+	require.NoError(t, err)
+	l.Log, l.most = log, log.cfg.MaxEvents
+	close(ready)
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// truncate has the writer drop the records before the offset.
+func (l *tested) truncate(t testing.TB, first uint64) {
+	t.Helper()
+	kept := int64(0)
+	for _, r := range all(t, l.Log, l.newest.Load().Dropped) {
+		if r.Offset >= first {
+			kept++
+		}
+	}
+	l.keep.Store(kept + 1)
+	l.nudge()
+	require.Eventually(t, func() bool { return l.newest.Load().First >= first }, 20*time.Second, time.Millisecond)
+	l.keep.Store(0)
+}
+
+// insert stores a record of topic whose form is data.
+func (l *tested) insert(t testing.TB, topic string, data []byte) {
+	t.Helper()
+	it := item{head: head{topic: hashTopic(topic)}}
+	it.value = append(append(make([]byte, sumSize+1+8), it.topic[:]...), data...)
+	r := &request{items: []item{it}, size: len(it.value), done: make(chan struct{})}
+	l.mu.Lock()
+	l.queue = append(l.queue, r)
+	l.mu.Unlock()
+	l.nudge()
+	<-r.done
+	require.NoError(t, r.err)
+}
+
+// The file's epoch is another one only after it was opened, so Renew is left out: TestEpochs has
+// that. The outcome of an append is unknown only if the Log takes no more, so LoseAnswer is left
+// out: TestFailedCommits has that. SSE_LOG_MILLION=1 appends a million records.
+func TestConformance(t *testing.T) {
+	logtest.Run(t, logtest.Config{
+		Open: func(t testing.TB) hub.Log { return openTested(t, newPath(t)) },
+		Reopen: func(t testing.TB, log hub.Log) hub.Log {
+			l := log.(*tested)
+			require.NoError(t, l.Close())
+			return openTested(t, l.path)
+		},
+		Truncate: func(t testing.TB, log hub.Log, first uint64) { log.(*tested).truncate(t, min(first, math.MaxInt64)) },
+		Insert:   func(t testing.TB, log hub.Log, topic string, data []byte) { log.(*tested).insert(t, topic, data) },
+		Million:  os.Getenv("SSE_LOG_MILLION") != "",
+	})
+}
