@@ -37,7 +37,7 @@ func BenchmarkSync(b *testing.B) {
 // records.
 func BenchmarkAppend(b *testing.B) {
 	for _, c := range []struct{ publishers, batch, topics int }{
-		{1, 1, 1}, {64, 1, 64}, {256, 1, 64}, {1, 100, 1}, {1, 100, 64}, {8, 100, 64},
+		{1, 1, 1}, {64, 1, 64}, {256, 1, 64}, {1, 100, 1}, {1, 100, 64}, {8, 100, 64}, {1, 1000, 64}, {8, 1000, 64},
 	} {
 		b.Run(fmt.Sprintf("publishers=%d/batch=%d/topics=%d", c.publishers, c.batch, c.topics), func(b *testing.B) {
 			benchmarkAppend(b, Config{}, c.publishers, c.batch, c.topics, false)
