@@ -110,8 +110,8 @@ func joinTopics(topics []string) string {
 func (c *pages) claim(k pageKey) (p *page, mine bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if p = c.byKey[k]; p != nil {
-		return p, false
+	if known := c.byKey[k]; known != nil {
+		return known, false
 	}
 	p = &page{key: k, done: make(chan struct{})}
 	c.byKey[k] = p

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/stretchr/testify/assert"
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
@@ -267,7 +266,7 @@ func (run *randomRun) kick() {
 		topic := randomTopics[rand.IntN(len(randomTopics))]
 		if rand.IntN(20) == 0 {
 			n, err := run.some().Kick(context.Background(), topic, nil)
-			assert.NoError(run.t, err)
+			testkit.NoError(run.t, err)
 			run.kicks.Add(int64(n))
 			continue
 		}

@@ -45,11 +45,11 @@ type Log interface {
 	Follow(ctx context.Context, after Position, apply func(Batch) error) error
 
 	// Read returns the records of the topics after the position, up to and including upTo,
-	// in their order, but no more than about max. UpTo of the Batch says how far it is
+	// in their order, but no more than about limit. UpTo of the Batch says how far it is
 	// complete. Without topics, it returns those of all. An InvalidRecord without a topic
 	// belongs to every topic, unless the Log knows its topic from elsewhere. The errors are
 	// those of Follow.
-	Read(ctx context.Context, topics []string, after, upTo Position, max int) (Batch, error)
+	Read(ctx context.Context, topics []string, after, upTo Position, limit int) (Batch, error)
 }
 
 // Finder is implemented by a Log that can find the ids that the application has given

@@ -112,7 +112,10 @@ func (h *benchHub) await() {
 	}
 }
 
-func benchLog(b *testing.B) *Log { return openLog(b, newPath(b), Config{indexEvery: 10_000}) }
+func benchLog(b *testing.B) *Log {
+	b.Helper()
+	return openLog(b, newPath(b), Config{indexEvery: 10_000})
+}
 
 // publish publishes n events, in batches of each.
 func (h *benchHub) publish(n, each int) (first hub.Position) {

@@ -1,7 +1,6 @@
 package boltlog
 
 import (
-	"math"
 	"os"
 	"sync/atomic"
 	"testing"
@@ -76,14 +75,24 @@ func (l *tested) insert(t testing.TB, topic string, data []byte) {
 // out: TestFailedCommits has that. SSE_LOG_MILLION=1 appends a million records.
 func TestConformance(t *testing.T) {
 	logtest.Run(t, logtest.Config{
-		Open: func(t testing.TB) hub.Log { return openTested(t, newPath(t)) },
+		Open: func(t testing.TB) hub.Log {
+			t.Helper()
+			return openTested(t, newPath(t))
+		},
 		Reopen: func(t testing.TB, log hub.Log) hub.Log {
+			t.Helper()
 			l := log.(*tested)
 			require.NoError(t, l.Close())
 			return openTested(t, l.path)
 		},
-		Truncate: func(t testing.TB, log hub.Log, first uint64) { log.(*tested).truncate(t, min(first, math.MaxInt64)) },
-		Insert:   func(t testing.TB, log hub.Log, topic string, data []byte) { log.(*tested).insert(t, topic, data) },
-		Million:  os.Getenv("SSE_LOG_MILLION") != "",
+		Truncate: func(t testing.TB, log hub.Log, first uint64) {
+			t.Helper()
+			log.(*tested).truncate(t, first)
+		},
+		Insert: func(t testing.TB, log hub.Log, topic string, data []byte) {
+			t.Helper()
+			log.(*tested).insert(t, topic, data)
+		},
+		Million: os.Getenv("SSE_LOG_MILLION") != "",
 	})
 }
