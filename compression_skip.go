@@ -24,8 +24,8 @@ import (
 //   - drops the deadlines that a middleware sets for the connection of a stream;
 //   - passes on one head, and nothing after the end of the stream: chi's Timeout and
 //     Recoverer write a status when the handler has returned, and other middleware a body;
-//   - aborts the connection of a broken stream, even if a middleware has recovered from the
-//     panic.
+//   - aborts the connection of a broken stream, which it does by a panic outside all middleware;
+//   - ends a session whose handler is still running when a middleware returns; see abandon.go.
 //
 // The guard looks up in chi's tree whether a request is going to be a stream. Where it cannot
 // know that beforehand (for an SSEHandler that was mounted as a function, or for a path that
@@ -33,24 +33,42 @@ import (
 type guard struct {
 	http.ResponseWriter             // the one that the plugin was called with
 	flush               flushWriter // of ResponseWriter; nil until it is needed
+	header              http.Header // of ResponseWriter, if the response is going to be a stream
 	base                context.Context
 	plugin              *Plugin
-	stream              bool     // chi's tree says that the response is going to be a stream
-	depth               int      // number of patterns that chi had matched before the guard
 	encodings           []string // Accept-Encoding, if the guard has removed it
+	depth               int32    // number of patterns that chi had matched before the guard
+	stream              bool     // chi's tree says that the response is going to be a stream
 	wrapped             bool     // something outside the guard may compress the response
+	http1               bool
 
-	active  bool // an SSE route is answering
-	http1   bool
-	opened  atomic.Bool // the session has opened, or has tried to
-	written int64       // bytes that have passed since active was set
-	flushed bool        // there was a flush since active was set
-	hasHead bool        // the head has passed since active was set
-	sealed  bool        // nothing passes any longer
-	aborted bool        // the guard aborts the connection when the handler has returned
-	err     error       // of the first write or flush that failed since active was set
+	// mu is held while anything of a stream passes. It guards sealed and aborted.
 
-	handedOver bool // the connection belongs to a detached session
+	sealed  bool // nothing passes any longer
+	aborted bool // the guard aborts the connection when the handler has returned
+	mu      sync.Mutex
+
+	active     atomic.Bool              // an SSE route is answering
+	opened     atomic.Bool              // the session has opened, or has tried to
+	handedOver atomic.Bool              // the connection belongs to a detached session
+	over       atomic.Bool              // what the guard called has returned
+	passed     atomic.Uint32            // what has passed since active was set: a set of aHead, aWrite and aFlush
+	wire       atomic.Pointer[httpWire] // the first wire of the session whose handler is running
+	failed     atomic.Pointer[error]    // of the first write or flush that failed since active was set
+}
+
+const (
+	aHead = 1 << iota
+	aWrite
+	aFlush
+)
+
+// pass notes that what has passed. It writes only once, since each write would cost a send some
+// nanoseconds.
+func (g *guard) pass(what uint32) {
+	if g.passed.Load()&what != what {
+		g.passed.Or(what)
+	}
 }
 
 type guardKey struct{}
@@ -68,7 +86,7 @@ func IsStream(r *http.Request) bool {
 	if g == nil {
 		return false
 	}
-	return g.plugin.find(r, g.depth) // not g.stream: a middleware may have rewritten the path since
+	return g.plugin.find(r, int(g.depth)) // not g.stream: a middleware may have rewritten the path since
 }
 
 // guard is the middleware that makes a guard for each request.
@@ -80,9 +98,11 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 		}
 		g := &guard{ResponseWriter: w, base: r.Context(), plugin: p, http1: r.ProtoMajor == 1}
 		if rctx := chi.RouteContext(g.base); rctx != nil {
-			g.depth = len(rctx.RoutePatterns)
+			g.depth = int32(len(rctx.RoutePatterns))
 		}
-		g.stream = p.find(r, g.depth)
+		if g.stream = p.find(r, int(g.depth)); g.stream {
+			g.header = w.Header() // net/http's Header must not be called while another goroutine writes
+		}
 		encodings := r.Header["Accept-Encoding"]
 		g.wrapped = encodings != nil && isWrapped(w)
 		r = r.WithContext(context.WithValue(g.base, guardKey{}, g))
@@ -91,14 +111,20 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 			r.Header = maps.Clone(r.Header)
 			delete(r.Header, "Accept-Encoding")
 		}
-		next.ServeHTTP(g.writer(r), r)
-		if g.handedOver {
-			g.ResponseWriter, g.flush = nowhere{}, nil // drop net/http's writer, with its buffers
-		}
-		if g.aborted {
+		g.call(next, r)
+	})
+}
+
+// call calls next. If a stream is broken, it panics when next has returned.
+func (g *guard) call(next http.Handler, r *http.Request) {
+	returned := false
+	defer func() {
+		if g.close() && returned { // otherwise there is a panic already
 			panic(http.ErrAbortHandler)
 		}
-	})
+	}()
+	next.ServeHTTP(g.writer(r), r)
+	returned = true
 }
 
 // mayBeCompressed reports whether a compressor may have engaged. A Content-Encoding of
@@ -110,26 +136,50 @@ func (g *guard) mayBeCompressed(r *http.Request) bool {
 	return r.Header.Get("Accept-Encoding") != ""
 }
 
-// seal lets nothing pass from now on.
-func (g *guard) seal() {
+// enter begins something that passes g, and must be followed by leave. It reports false if
+// nothing may pass any longer. A nil g lets everything pass.
+func (g *guard) enter() bool {
+	if g == nil {
+		return true
+	}
+	g.mu.Lock()
+	if g.sealed || g.over.Load() {
+		g.mu.Unlock()
+		return false
+	}
+	return true
+}
+
+func (g *guard) leave() {
 	if g != nil {
-		g.sealed = true
+		g.mu.Unlock()
 	}
 }
 
-// abort seals g, and makes it abort the connection when the handler has returned.
-func (g *guard) abort() {
-	if g != nil {
-		g.sealed, g.aborted = true, true
+// seal lets nothing pass from now on. If abort, g aborts the connection when the handler has
+// returned.
+func (g *guard) seal(abort bool) {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.over.Load() {
+		g.sealed, g.aborted = true, abort
 	}
 }
 
-// handOver seals g because the connection belongs to a detached session.
+// handOver seals g because the connection belongs to a detached session. The caller has
+// entered g.
 func (g *guard) handOver() {
 	if g != nil {
-		g.sealed, g.handedOver = true, true
+		g.sealed = true
+		g.handedOver.Store(true)
 	}
 }
+
+// gated reports whether the response is, or is going to be, a stream.
+func (g *guard) gated() bool { return g.stream || g.active.Load() }
 
 // nowhere replaces the writer of a request whose connection has been handed over. The
 // context of the session still refers to the guard, and must not keep net/http's writer.
@@ -139,12 +189,31 @@ func (nowhere) Header() http.Header       { return http.Header{} }
 func (nowhere) WriteHeader(int)           {}
 func (nowhere) Write([]byte) (int, error) { return 0, http.ErrHijacked }
 
+// Header returns a header that nobody reads once what the guard called has returned: net/http
+// reads its own then.
+func (g *guard) Header() http.Header {
+	if g.over.Load() {
+		return http.Header{}
+	}
+	if g.header != nil {
+		return g.header
+	}
+	return g.ResponseWriter.Header()
+}
+
 func (g *guard) WriteHeader(status int) {
-	if g.active {
-		if g.sealed || g.hasHead {
-			return
+	if !g.gated() {
+		g.ResponseWriter.WriteHeader(status)
+		return
+	}
+	if g.passed.Load()&aHead != 0 || !g.enter() { // without waiting for a write, if there is a head
+		return
+	}
+	defer g.leave()
+	if g.active.Load() {
+		if status >= 200 {
+			g.pass(aHead)
 		}
-		g.hasHead = status >= 200
 		if h := g.Header(); !g.wrapped && h.Get("Content-Encoding") == "identity" {
 			h.Del("Content-Encoding") // it was for compressors inside
 		}
@@ -155,28 +224,70 @@ func (g *guard) WriteHeader(status int) {
 var errSealed = errors.New("sse: write after the end of the stream")
 
 func (g *guard) Write(p []byte) (int, error) {
-	if g.sealed {
+	if !g.gated() {
+		return g.ResponseWriter.Write(p)
+	}
+	if !g.enter() {
 		return 0, errSealed
 	}
+	defer g.leave()
+	if g.isForeign() {
+		return 0, errForeign
+	}
+	active := g.active.Load()
+	if active {
+		g.pass(aHead)
+	}
 	n, err := g.ResponseWriter.Write(p)
-	if g.active {
-		g.hasHead = true
-		g.written += int64(n)
+	if active && n > 0 {
+		g.pass(aWrite)
+	}
+	if active {
 		g.note(err)
 	}
 	return n, err
 }
 
+var errForeign = errors.New("sse: only the session writes to an open stream")
+
+// isForeign reports whether somebody other than the session writes to its open stream: the
+// session holds its lock when it writes.
+func (g *guard) isForeign() bool {
+	x := g.wire.Load()
+	if x == nil || !g.opened.Load() || !x.session.mu.TryLock() {
+		return false
+	}
+	x.session.mu.Unlock()
+	return true
+}
+
 // note remembers err, which a writer inside may swallow.
 func (g *guard) note(err error) {
-	if g.err == nil {
-		g.err = err
+	if err != nil {
+		first := err // not &err, which would allocate for each write
+		g.failed.CompareAndSwap(nil, &first)
 	}
+}
+
+// failure returns the first error of what has passed g.
+func (g *guard) failure() error {
+	if g == nil {
+		return nil
+	}
+	if err := g.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// heldBack reports whether a write, or a flush, has not reached g.
+func (g *guard) heldBack() bool {
+	return g != nil && g.passed.Load()&(aWrite|aFlush) != aWrite|aFlush
 }
 
 // WriteString uses the WriteString of net/http's writers for responses that are not streams.
 func (g *guard) WriteString(s string) (int, error) {
-	if !g.active {
+	if !g.gated() {
 		return io.WriteString(g.ResponseWriter, s)
 	}
 	return g.Write([]byte(s)) //nolint:gocritic // io.WriteString would call this method
@@ -184,15 +295,18 @@ func (g *guard) WriteString(s string) (int, error) {
 
 // FlushError flushes. http.ResponseController calls it.
 func (g *guard) FlushError() error {
-	if g.sealed {
-		return nil
+	if g.gated() {
+		if !g.enter() {
+			return nil
+		}
+		defer g.leave()
 	}
 	if g.flush == nil {
 		g.flush = flusher(g.ResponseWriter)
 	}
-	g.flushed = true
 	err := g.flush.FlushError()
-	if g.active {
+	if g.active.Load() {
+		g.pass(aFlush)
 		g.note(err)
 	}
 	return err
@@ -204,7 +318,7 @@ func (g *guard) Flush() { _ = g.FlushError() } // http.Flusher returns no error
 // bounds each write itself. A shorter deadline would end the stream in the client's name, and a
 // longer one would let a client that takes nothing stay. http.ResponseController calls it.
 func (g *guard) SetWriteDeadline(t time.Time) error {
-	if g.active && !g.handedOver {
+	if g.active.Load() && !g.handedOver.Load() {
 		return nil
 	}
 	return http.NewResponseController(g.Unwrap()).SetWriteDeadline(t)
@@ -214,14 +328,14 @@ func (g *guard) SetWriteDeadline(t time.Time) error {
 // where net/http reads only in order to notice that the client leaves. Until then, and over
 // HTTP/2, a deadline may be for the request's body.
 func (g *guard) SetReadDeadline(t time.Time) error {
-	if g.http1 && !g.handedOver && g.opened.Load() {
+	if g.http1 && !g.handedOver.Load() && g.opened.Load() {
 		return nil
 	}
 	return http.NewResponseController(g.Unwrap()).SetReadDeadline(t)
 }
 
 func (g *guard) Unwrap() http.ResponseWriter {
-	if g.handedOver {
+	if g.handedOver.Load() || g.over.Load() {
 		return nowhere{} // a deadline that a middleware sets must not reach the connection
 	}
 	return g.ResponseWriter
@@ -263,7 +377,7 @@ type guardReaderFrom struct {
 }
 
 func (w guardReaderFrom) ReadFrom(r io.Reader) (int64, error) {
-	if w.g.active {
+	if w.g.active.Load() {
 		return io.Copy(struct{ io.Writer }{w.g}, r)
 	}
 	return w.rf.ReadFrom(r)

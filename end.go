@@ -24,6 +24,7 @@ const (
 	EndHandlerError                      // the handler returned another error
 	EndPanic                             // the handler panicked
 	EndSlow                              // the client fell behind the events that a hub keeps
+	EndAbandoned                         // a middleware returned while the handler was running
 )
 
 // endReasons says what follows from each reason.
@@ -44,6 +45,7 @@ var endReasons = [...]struct {
 	EndHandlerError: {text: "handler error", level: slog.LevelError, breaks: true},
 	EndPanic:        {text: "panic", level: slog.LevelError, breaks: true},
 	EndSlow:         {text: "slow client", cause: ErrSlow, level: slog.LevelWarn},
+	EndAbandoned:    {text: "abandoned", cause: ErrAbandoned, level: slog.LevelWarn, breaks: true},
 }
 
 // String returns the reason in words, such as "client gone".
@@ -59,7 +61,7 @@ func (r EndReason) breaks() bool { return endReasons[r].breaks }
 // reasonOf returns the reason for an end by cause, the cause of the session's context. A
 // cause of no known kind is the error of a write.
 func reasonOf(cause error) EndReason {
-	for _, r := range [...]EndReason{EndClosed, EndClientGone, EndShutdown, EndCanceled, EndSlow, EndWriteTimeout} {
+	for _, r := range [...]EndReason{EndClosed, EndClientGone, EndShutdown, EndCanceled, EndSlow, EndAbandoned, EndWriteTimeout} {
 		if errors.Is(cause, endReasons[r].cause) {
 			return r
 		}

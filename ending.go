@@ -31,17 +31,25 @@ func (s *ServerSession) end(cause error) {
 func (s *ServerSession) finishServed(x *httpWire, err error, panicked any) {
 	end, sent, opened, broken := s.closeStream(err, false)
 	s.cancel(ErrClosed)
+	if !opened {
+		s.mu.Lock()
+		x.useOwnHeader()
+		s.mu.Unlock()
+	}
 	s.releaseWire(broken)
+	if broken {
+		defer x.breakConnection()()
+	}
+	if opened {
+		x.guard.seal(broken) // if broken, the guard aborts the connection, outside all middleware
+	}
 	for _, step := range s.afterwards(end, sent) {
 		step()
 	}
 	switch {
-	case broken:
-		x.guard.abort()
-		x.breakConnection()
+	case broken && x.guard == nil:
 		panic(http.ErrAbortHandler)
-	case opened:
-		x.guard.seal()
+	case opened, x.guard.isOver():
 	case panicked != nil:
 		panic(panicked) // the client has seen nothing: a middleware may answer
 	default:

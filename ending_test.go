@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/hub"
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
@@ -183,6 +184,101 @@ func TestSessionBrokenEndIsThePanicOfTheServer(t *testing.T) {
 	})
 	require.PanicsWithValue(t, http.ErrAbortHandler, func() { record(r, http.MethodGet, "/") })
 }
+
+// Middleware inside the plugin takes no broken stream for a panic of the handler: a reporter of
+// crashes has nothing to report, and a gauge comes down without a defer. What they write
+// afterwards does not reach the client. The server gets the panic.
+func TestSessionBrokenEndIsNoPanicInsideThePlugin(t *testing.T) {
+	t.Parallel()
+	for name, handler := range map[string]func(s *sse.ServerSession, cancel func()) error{
+		"an error": func(*sse.ServerSession, func()) error { return errOwn },
+		"a panic":  func(*sse.ServerSession, func()) error { panic(errOwn) },
+		"a slow client": func(s *sse.ServerSession, _ func()) error {
+			return s.SendData(strings.Repeat("x", 16<<20))
+		},
+		"a middleware cancels": func(s *sse.ServerSession, cancel func()) error {
+			cancel()
+			<-s.Done()
+			return s.SendData("late")
+		},
+	} {
+		for _, by := range []string{byHandler, byHub} {
+			for _, version := range []string{"HTTP/1.0", "HTTP/1.1", "h2"} {
+				t.Run(fmt.Sprint(name, ", by ", by, " over ", version), func(t *testing.T) {
+					t.Parallel()
+					inner, outer, late := make(chan any, 1), make(chan any, 1), make(chan error, 1)
+					var cfg sse.Config
+					cfg.WriteTimeout = 100 * time.Millisecond
+					ends := endsOf(&cfg)
+					r := newRouter(cfg)
+					h, err := hub.New(hub.Config{})
+					require.NoError(t, err)
+					r.Use(func(next http.Handler) http.Handler {
+						return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+							var panicked any = "a panic"
+							defer func() {
+								if panicked != nil {
+									panicked = recover()
+								}
+								inner <- panicked
+							}()
+							ctx, cancel := context.WithCancel(r.Context())
+							defer cancel()
+							next.ServeHTTP(w, r.WithContext(context.WithValue(ctx, innerCancelKey{}, cancel)))
+							panicked = nil
+							w.WriteHeader(http.StatusTeapot)
+							_, err := io.WriteString(w, "late")
+							_ = http.NewResponseController(w).Flush()
+							late <- err
+						})
+					})
+					r.SSE("/", func(s *sse.ServerSession) error {
+						testkit.NoError(t, s.SendData("open"))
+						cancel := s.Context().Value(innerCancelKey{}).(context.CancelFunc)
+						if by == byHandler {
+							return handler(s, cancel)
+						}
+						return h.Serve(s, hub.Subscription{Topics: []string{"a"}, Snapshot: func(s *sse.ServerSession, _ hub.Position) (hub.Position, error) {
+							return hub.Position{}, handler(s, cancel)
+						}})
+					})
+					proto := testkit.HTTP1
+					if version == "h2" {
+						proto = testkit.HTTP2
+					}
+					srv := serve(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+						defer func() {
+							v := recover()
+							outer <- v
+							if v != nil {
+								panic(v)
+							}
+						}()
+						r.ServeHTTP(w, req)
+					}), proto.Setup, smallSendBuffer)
+					var body io.Reader
+					if version == "HTTP/1.0" {
+						conn := testkit.Dial(t, srv)
+						_, err := io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
+						require.NoError(t, err)
+						body = conn
+					} else {
+						body = dial(t, srv, "/").Body
+					}
+					require.True(t, testkit.Receive(t, ends).Opened)
+					require.Nil(t, testkit.Receive(t, inner))
+					require.Error(t, testkit.Receive(t, late))
+					require.Equal(t, http.ErrAbortHandler, testkit.Receive(t, outer))
+					b, err := io.ReadAll(body)
+					require.Error(t, err, "the stream must look broken")
+					require.NotContains(t, string(b), "late")
+				})
+			}
+		}
+	}
+}
+
+type innerCancelKey struct{}
 
 func TestSessionPanicBeforeItOpensReachesARecoverer(t *testing.T) {
 	t.Parallel()

@@ -21,6 +21,10 @@ var (
 	// request's context. The error that matches it also wraps the cause of that context.
 	ErrCanceled = errors.New("sse: request canceled")
 
+	// ErrAbandoned is the cause of a session's end if a middleware has returned while the
+	// handler was still running in another goroutine, as a home-made timeout does.
+	ErrAbandoned = errors.New("sse: a middleware has returned without the handler")
+
 	// ErrWriteTimeout is the cause of a session's end if the client has not taken what it
 	// was sent within Config.WriteTimeout.
 	ErrWriteTimeout = errors.New("sse: write timeout")

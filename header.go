@@ -2,13 +2,20 @@ package sse
 
 import "net/http"
 
-// writeHead writes the head of a stream. last says that the connection is not used again.
-func writeHead(w http.ResponseWriter, r *http.Request, g *guard, last bool) {
-	setStreamHeader(w.Header(), r, last)
-	if g.mayBeCompressed(r) {
-		w.Header().Set("Content-Encoding", "identity")
+// writeHead writes the head of a stream. last says that the connection is not used again. It
+// fails if nothing passes g any longer.
+func writeHead(w http.ResponseWriter, r *http.Request, g *guard, last bool) error {
+	h := w.Header()
+	if !g.enter() {
+		return errSealed
 	}
+	setStreamHeader(h, r, last)
+	if g.mayBeCompressed(r) {
+		h.Set("Content-Encoding", "identity")
+	}
+	g.leave()
 	w.WriteHeader(http.StatusOK)
+	return nil
 }
 
 // setStreamHeader sets the header of every stream (WHATWG HTML §9.2.5, RFC 9111 §5.2.2),
@@ -58,10 +65,10 @@ func saveHeader(h http.Header) *savedHeader {
 	return &savedHeader{fields}
 }
 
-// header returns the copy, or nil if there is none. The caller must not change it.
+// header returns the copy, which is empty if s is nil.
 func (s *savedHeader) header() http.Header {
 	if s == nil {
-		return nil
+		return http.Header{}
 	}
 	h := make(http.Header, len(s.fields))
 	for _, f := range s.fields {

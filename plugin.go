@@ -130,7 +130,8 @@ type Config struct {
 	ShutdownSpread time.Duration
 
 	// Logger gets the end of each session: at level Debug if it is normal (a client that
-	// leaves is), Warn if a slow client was cut off, and Error if the handler returned an
+	// leaves is), Warn if a slow client was cut off or a middleware returned without the
+	// handler, and Error if the handler returned an
 	// error or panicked. Default: slog.Default().
 	Logger *slog.Logger
 
@@ -145,6 +146,11 @@ type Config struct {
 
 	// OnSend is called after each write, including heartbeats.
 	OnSend func(*ServerSession, Sent)
+
+	// OnRefuse is called for each request that gets no session, before it is answered. The
+	// error matches ErrTooManySessions, ErrShutdown, ErrUnsupported or ErrAbandoned. No other
+	// hook is called for such a request.
+	OnRefuse func(*http.Request, error)
 
 	// OnClose is called once for each session, after its handler has returned and the
 	// session has ended. The session cannot send any longer.

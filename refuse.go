@@ -11,39 +11,41 @@ import (
 )
 
 // Answers to requests that get no stream: the plugin refuses the session, or it ends before
-// it opens. A refused session is finished without hooks.
+// it opens. Of a refused session, only OnRefuse and the log are told.
 
-// refuseUnsupported answers a request whose response cannot be streamed.
-func (s *ServerSession) refuseUnsupported(x *httpWire, err error) {
-	s.logger().Error("sse: request cannot be answered by a stream", "error", err)
-	s.closeRefused(x)
-	s.renderError(x, &StatusError{http.StatusInternalServerError, err})
-}
-
-// refuseForNow answers a request for which the plugin has no session to give.
-func (s *ServerSession) refuseForNow(x *httpWire, why error) {
-	level := slog.LevelWarn
-	if errors.Is(why, ErrShutdown) {
+// refuse answers a request that gets no session.
+func (s *ServerSession) refuse(x *httpWire, why error) {
+	level, unsupported := slog.LevelWarn, errors.Is(why, ErrUnsupported)
+	switch {
+	case errors.Is(why, ErrShutdown):
 		level = slog.LevelDebug
+	case unsupported: // the operator has to change something
+		level = slog.LevelError
 	}
 	s.logger().Log(s.ctx, level, "sse: session refused", "error", why)
-	s.closeRefused(x)
-	s.sendAway(x, why)
-}
-
-func (s *ServerSession) closeRefused(x *httpWire) {
 	s.state = closed
 	s.cancel(ErrClosed)
 	x.release(false, s.route.writeTimeout)
+	if onRefuse := s.route.plugin.cfg.OnRefuse; onRefuse != nil {
+		onRefuse(s.Call(), why)
+	}
+	switch {
+	case unsupported:
+		s.renderError(x, &StatusError{http.StatusInternalServerError, why})
+	case errors.Is(why, ErrAbandoned): // nothing reaches the client any longer
+	default:
+		s.sendAway(x, why)
+	}
 }
 
 // answerUnopened answers a request whose session has ended before it opened.
 func (s *ServerSession) answerUnopened(x *httpWire, end End) {
 	switch end.Reason {
 	case EndReturned, EndClosed: // an empty stream
-		x.writeHead(s.Call())
-		_ = x.flush.FlushError() // net/http logs what is wrong with the connection
-		x.guard.seal()
+		if x.writeHead(s.Call()) == nil {
+			_ = x.flush.FlushError() // net/http logs what is wrong with the connection
+		}
+		x.guard.seal(false)
 	case EndStatus, EndHandlerError, EndPanic:
 		s.renderError(x, end.Err)
 	case EndShutdown:
@@ -74,12 +76,13 @@ func (s *ServerSession) sendAway(x *httpWire, why error) {
 		s.renderError(x, &StatusError{http.StatusServiceUnavailable, why})
 		return
 	}
-	x.writeHead(s.Call())
 	frame, _ := Event{Retry: retry, Comment: strings.TrimPrefix(why.Error(), "sse: ")}.AppendText(nil) // a valid event
-	if _, err := x.w.Write(frame); err == nil {
-		_ = x.flush.FlushError() // the client comes back without it, too
+	if err := x.writeHead(s.Call()); err == nil {
+		if _, err = x.w.Write(frame); err == nil {
+			_ = x.flush.FlushError() // the client comes back without it, too
+		}
 	}
-	x.guard.seal()
+	x.guard.seal(false)
 }
 
 // isEventSource reports whether a browser's EventSource has sent the request.

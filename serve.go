@@ -17,20 +17,24 @@ import (
 func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g := guardFrom(r.Context())
 	if g != nil {
-		g.active = true
+		g.active.Store(true)
 	}
 	if r.Method == http.MethodHead {
-		writeHead(w, r, g, false)
+		_ = writeHead(w, r, g, false)
 		return
 	}
 	x := newHTTPWire(w, r, g, rt.writeTimeout)
 	s := rt.newSession(x, r)
-	if err := x.canStream(); err != nil {
-		s.refuseUnsupported(x, err)
-		return
+	defer g.finish()
+	var err error
+	if !g.begin(x) {
+		x.released = true // nobody else has x
+		err = ErrAbandoned
+	} else if err = x.canStream(); err == nil {
+		err = rt.plugin.admit(s)
 	}
-	if err := rt.plugin.admit(s); err != nil {
-		s.refuseForNow(x, err)
+	if err != nil {
+		s.refuse(x, err)
 		return
 	}
 	s.runHandler(x)
@@ -39,6 +43,7 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (rt *route) newSession(x *httpWire, r *http.Request) *ServerSession {
 	s := &ServerSession{route: rt, heartbeat: &rt.heartbeat, began: sinceEpoch()}
 	s.setWire(x)
+	x.session = s
 	live := s.call.init(r)
 	s.ctx, s.cancel = context.WithCancelCause(&s.call)
 	// Of the copies that middleware has made of the request, the session keeps only this one.
@@ -59,7 +64,7 @@ func (s *ServerSession) runHandler(x *httpWire) {
 	}
 	// Lift the deadline that http.Server.WriteTimeout has set for a whole response.
 	// (net/http lifts ReadTimeout itself when the body has been read.)
-	if err := x.direct.SetWriteDeadline(time.Time{}); err != nil && x.inner.Value(http.ServerContextKey) != nil {
+	if err := x.setWriteDeadline(time.Time{}); err != nil && x.inner.Value(http.ServerContextKey) != nil {
 		s.warnOfDeadlines(x, err)
 	}
 	if x.conn == nil && fromAfar(x.base) {
@@ -110,22 +115,16 @@ func (s *ServerSession) warnOfDeadlines(x *httpWire, err error) {
 // the writer, which holds the lock, knows better why the session ends, so onBaseDone waits for
 // it. It interrupts a write only after 10 ms, because the error of an interrupted write tells
 // nothing.
-//
-// The context is also done when the server's base context is, or when somebody outside the
-// plugin cancels it. A cancellation with a cause cannot be net/http's, which gives none.
 func (s *ServerSession) onBaseDone(base context.Context) {
-	if connectionOf(base).serverDone() {
+	switch cause := causeOfBase(base); {
+	case cause == nil: // the deadline of a Timeout outside the plugin; the next write finds out whether the client is there
+	case errors.Is(cause, ErrShutdown):
 		s.route.plugin.drain()
-		return
+	case errors.Is(cause, ErrCanceled):
+		s.end(cause)
+	default:
+		s.endClientGone(10)
 	}
-	if errors.Is(base.Err(), context.DeadlineExceeded) {
-		return // of a Timeout outside the plugin; the next write finds out whether the client is there
-	}
-	if cause := context.Cause(base); !errors.Is(cause, context.Canceled) {
-		s.end(fmt.Errorf("%w: %w", ErrCanceled, cause))
-		return
-	}
-	s.endClientGone(10)
 }
 
 // endClientGone ends the session as soon as no write is under way. After that many more tries,

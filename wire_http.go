@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"net/http"
@@ -20,7 +21,8 @@ import (
 // It also holds what serve.go and refuse.go need of the request. A session that detaches
 // drops all of it.
 type httpWire struct {
-	me      wire                    // the wire itself; see ServerSession.setWire
+	me      wire // the wire itself; see ServerSession.setWire
+	session *ServerSession
 	w       http.ResponseWriter     // the outermost writer: all bytes and flushes go through it
 	flush   flushWriter             // flushes w
 	direct  http.ResponseController // the innermost writer that is known, for deadlines and Hijack
@@ -45,6 +47,9 @@ type httpWire struct {
 	begun      bool       // conn knows of the stream
 	released   bool       // the connection may be serving another request
 	lastHeader *savedHeader
+
+	headWritten bool
+	ownHeader   http.Header // what header has returned until the head is written; nil until it is called
 }
 
 func newHTTPWire(w http.ResponseWriter, r *http.Request, g *guard, timeout time.Duration) *httpWire {
@@ -76,27 +81,59 @@ func (x *httpWire) open(r *http.Request, first []byte, began, timeout time.Durat
 	if x.guard != nil {
 		x.guard.opened.Store(true)
 	}
-	_ = x.direct.SetReadDeadline(time.Time{}) // a writer without deadlines has none
-	if x.conn != nil {
-		x.mu.Lock()
-		x.begun = true
-		x.mu.Unlock()
-		x.conn.beginStream(x.timeout)
-		if x.http10 {
-			x.conn.resetOnClose(true)
-		}
+	if err := x.begin(); err != nil {
+		return err
 	}
-	x.writeHead(r)
+	if err := x.writeHead(r); err != nil {
+		return err
+	}
 	if err := x.write(first, began, timeout); err != nil {
 		return err
 	}
-	if g := x.guard; g != nil && (g.written == 0 || !g.flushed) {
+	if x.guard.heldBack() {
 		return fmt.Errorf("%w: a middleware holds back what is flushed (the handler writes to a %T)", ErrUnsupported, x.w)
 	}
 	return nil
 }
 
-func (x *httpWire) writeHead(r *http.Request) { writeHead(x.w, r, x.guard, x.last) }
+// begin prepares the connection for a stream.
+func (x *httpWire) begin() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.released {
+		return errSealed
+	}
+	_ = x.direct.SetReadDeadline(time.Time{}) // a writer without deadlines has none
+	if x.conn != nil {
+		x.begun = true
+		x.conn.beginStream(x.timeout)
+		if x.http10 {
+			x.conn.resetOnClose(true)
+		}
+	}
+	return nil
+}
+
+func (x *httpWire) writeHead(r *http.Request) error {
+	x.useOwnHeader()
+	x.headWritten = true
+	return writeHead(x.w, r, x.guard, x.last)
+}
+
+// useOwnHeader sets the response header to what header has returned.
+func (x *httpWire) useOwnHeader() {
+	own := x.ownHeader
+	if own == nil {
+		return
+	}
+	x.ownHeader = nil
+	h := x.w.Header()
+	if x.guard.enter() {
+		clear(h)
+		maps.Copy(h, own)
+		x.guard.leave()
+	}
+}
 
 // write writes frame in parts, each of which has a deadline of its own: a client that takes
 // one part within timeout is alive, however large the frame is. It flushes once, at the end.
@@ -170,17 +207,14 @@ func (x *httpWire) writePart(part []byte, began, timeout time.Duration, flush bo
 		defer x.watchdog.Stop()
 	} else if began >= x.rearmAt {
 		x.rearmAt = began + timeout/16
-		_ = x.direct.SetWriteDeadline(time.Now().Add(timeout)) // a writer without deadlines has no slow client
-		if x.interrupted.Load() {                              // an interruption whose deadline has just been replaced
-			_ = x.direct.SetWriteDeadline(longAgo)
-		}
+		_ = x.setWriteDeadline(time.Now().Add(timeout)) // a writer without deadlines has no slow client
 	}
 	_, err := x.w.Write(part)
 	if err == nil && flush {
 		err = x.flush.FlushError()
 	}
-	if err == nil && x.guard != nil {
-		err = x.guard.err
+	if err == nil {
+		err = x.guard.failure()
 	}
 	if err == nil {
 		return nil
@@ -216,7 +250,7 @@ func (x *httpWire) clientLeft(err error) bool {
 	case x.base.Err() == nil, x.conn.serverDone(), errors.Is(err, ErrWriteTimeout), errors.Is(err, errOthersDeadline):
 		return false
 	case errors.Is(x.base.Err(), context.DeadlineExceeded):
-		return x.guard == nil || x.guard.err != nil
+		return x.guard == nil || x.guard.failure() != nil
 	}
 	return errors.Is(context.Cause(x.base), context.Canceled)
 }
@@ -227,15 +261,36 @@ func (x *httpWire) clientVanished(now, timeout time.Duration) bool {
 
 func (x *httpWire) parts() uint64 { return x.taken.Load() }
 
-// header returns a copy once the wire is released, because the writer is net/http's again:
-// that of HTTP/2 panics.
+// header returns a copy of the response header, which replaces the header at the opening. The
+// handler may still change it when net/http uses its own again. Once the wire is released,
+// header returns the last header: the writer of HTTP/2 panics then.
 func (x *httpWire) header() http.Header {
+	x.mu.Lock()
+	released := x.released
+	x.mu.Unlock()
+	switch {
+	case released:
+		return x.lastHeader.header()
+	case x.headWritten:
+		return x.w.Header()
+	case x.ownHeader == nil:
+		x.ownHeader = saveHeader(x.w.Header()).header()
+	}
+	return x.ownHeader
+}
+
+// setWriteDeadline sets the deadline of the writes that follow, unless the wire is released. An
+// interruption stays.
+func (x *httpWire) setWriteDeadline(t time.Time) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.released {
-		return x.lastHeader.header()
+		return nil
 	}
-	return x.w.Header()
+	if x.interrupted.Load() {
+		t = longAgo
+	}
+	return x.direct.SetWriteDeadline(t)
 }
 
 func (x *httpWire) interrupt() {
@@ -264,44 +319,58 @@ func (x *httpWire) finish(bool, time.Duration) (late lateFrames) { return late }
 // breakConnection as well. After a failed write net/http has closed the connection already. So
 // while a stream is open, a close is a reset.
 func (x *httpWire) release(broken bool, timeout time.Duration) (linger func()) {
+	x.giveBack(saveHeader(x.w.Header()), broken, timeout)
+	return nil
+}
+
+// giveBack is release with the header that header then returns.
+func (x *httpWire) giveBack(last *savedHeader, broken bool, timeout time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.released = true
+	if x.released {
+		return
+	}
+	x.released, x.lastHeader = true, last
 	if x.begun {
 		x.conn.endStream(x.timeout)
 		if x.http10 && !broken {
 			x.conn.resetOnClose(false)
 		}
 	}
-	x.lastHeader = saveHeader(x.w.Header())
 	deadline := time.Now().Add(timeout)
 	if broken {
 		deadline = longAgo
 	}
 	_ = x.direct.SetWriteDeadline(deadline) // without deadlines, the panic alone breaks the stream
-	return nil
 }
 
-// breakConnection makes the end of an HTTP/1.0 response look broken, by a reset. It cannot if a
-// writer outside the plugin hides the connection.
-func (x *httpWire) breakConnection() {
-	if !x.http10 {
-		return
+// breakConnection takes the connection of an HTTP/1.0 response, so that a reset can make its end
+// look broken. It cannot if a writer outside the plugin hides the connection. What it returns
+// resets the connection.
+func (x *httpWire) breakConnection() (reset func()) {
+	if x.http10 {
+		if conn, err := x.hijack(); err == nil {
+			return func() { socket.Reset(conn) }
+		}
 	}
-	if conn, err := x.hijack(); err == nil {
-		socket.Reset(conn)
-	}
+	return func() {}
 }
 
 // hijack takes the connection from net/http, which works over HTTP/1.x.
 func (x *httpWire) hijack() (net.Conn, error) {
+	if !x.guard.enter() {
+		return nil, errSealed
+	}
+	defer x.guard.leave()
 	conn, _, err := x.direct.Hijack()
+	if err == nil {
+		x.guard.handOver()
+	}
 	return conn, err
 }
 
 // drop forgets the connection after it has been hijacked.
 func (x *httpWire) drop() {
-	x.guard.handOver()
 	if x.http10 {
 		x.conn.resetOnClose(false)
 	}
