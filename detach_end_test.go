@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/hub"
 	"github.com/chi-sse/sse/internal/engine"
 	"github.com/chi-sse/sse/internal/testkit"
 )
@@ -30,6 +31,7 @@ import (
 func TestDetachEnds(t *testing.T) {
 	t.Parallel()
 	kicked := fmt.Errorf("kicked: %w", sse.ErrClosed)
+	revoked := fmt.Errorf("%w: %w", hub.ErrKicked, sse.ErrClosed)
 	behind := fmt.Errorf("behind: %w", sse.ErrSlow)
 	panicked := &sse.PanicError{Value: "of a filter", Stack: []byte("somewhere")}
 	quit := &sse.PanicError{Value: http.ErrAbortHandler}
@@ -45,6 +47,7 @@ func TestDetachEnds(t *testing.T) {
 		"Close":              {nil, sse.EndClosed, nil, slog.LevelDebug, true},
 		"ErrClosed":          {sse.ErrClosed, sse.EndClosed, nil, slog.LevelDebug, true},
 		"a wrapped closed":   {kicked, sse.EndClosed, kicked, slog.LevelInfo, true},
+		"a kick":             {revoked, sse.EndKicked, revoked, slog.LevelDebug, true},
 		"ErrSlow":            {sse.ErrSlow, sse.EndSlow, sse.ErrSlow, slog.LevelWarn, true},
 		"a wrapped slow":     {behind, sse.EndSlow, behind, slog.LevelWarn, true},
 		"ErrShutdown":        {sse.ErrShutdown, sse.EndShutdown, nil, slog.LevelDebug, true},

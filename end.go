@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/chi-sse/sse/internal/engine"
 )
 
 // EndReason says why a session ended.
@@ -25,6 +27,7 @@ const (
 	EndPanic                             // the handler panicked
 	EndSlow                              // the client fell behind the events that a hub keeps
 	EndAbandoned                         // a middleware returned while the handler was running
+	EndKicked                            // a hub's Kick was called
 )
 
 // endReasons says what follows from each reason.
@@ -45,6 +48,7 @@ var endReasons = [...]struct {
 	EndHandlerError: {text: "handler error", level: slog.LevelError, breaks: true},
 	EndPanic:        {text: "panic", level: slog.LevelError, breaks: true},
 	EndSlow:         {text: "slow client", cause: ErrSlow, level: slog.LevelWarn},
+	EndKicked:       {text: "kicked", cause: engine.ErrKicked, level: slog.LevelDebug},
 	EndAbandoned:    {text: "abandoned", cause: ErrAbandoned, level: slog.LevelWarn, breaks: true},
 }
 
@@ -61,7 +65,7 @@ func (r EndReason) breaks() bool { return endReasons[r].breaks }
 // reasonOf returns the reason for an end by cause, the cause of the session's context. A
 // cause of no known kind is the error of a write.
 func reasonOf(cause error) EndReason {
-	for _, r := range [...]EndReason{EndClosed, EndClientGone, EndShutdown, EndCanceled, EndSlow, EndAbandoned, EndWriteTimeout} {
+	for _, r := range [...]EndReason{EndKicked, EndClosed, EndClientGone, EndShutdown, EndCanceled, EndSlow, EndAbandoned, EndWriteTimeout} {
 		if errors.Is(cause, endReasons[r].cause) {
 			return r
 		}

@@ -235,3 +235,56 @@ func TestAnswerWithoutASessionIsBoundedInTime(t *testing.T) {
 		})
 	}
 }
+
+// OnRefuse is told of each request that gets no session, and why, before it is answered. No other
+// hook is called.
+func TestOnRefuse(t *testing.T) {
+	t.Parallel()
+	for _, proto := range protocols {
+		for name, why := range map[string]error{
+			"the plugin's limit": sse.ErrTooManySessions, "the route's limit": sse.ErrTooManySessions,
+			"a shutdown": sse.ErrShutdown, "a writer": sse.ErrUnsupported,
+		} {
+			t.Run(name+" over "+proto.Name, func(t *testing.T) {
+				t.Parallel()
+				type call struct {
+					room string
+					err  error
+				}
+				refused := make(chan call, 10)
+				cfg := sse.Config{
+					OnRefuse: func(r *http.Request, err error) { refused <- call{chi.URLParam(r, "room"), err} },
+					OnOpen:   func(*sse.ServerSession) {},
+				}
+				ends := endsOf(&cfg)
+				var opts []sse.RouteOption
+				switch name {
+				case "the plugin's limit":
+					cfg.MaxSessions = 1
+				case "the route's limit":
+					opts = append(opts, sse.WithSessionLimit(1))
+				}
+				r := newRouter(cfg)
+				if name == "a writer" {
+					r.Use(func(next http.Handler) http.Handler { return http.TimeoutHandler(next, time.Minute, "") })
+				}
+				r.SSE("/{room}", untilDone, opts...)
+				srv := serve(t, r, proto.Setup)
+				switch why {
+				case sse.ErrTooManySessions:
+					require.Equal(t, "open", connect(t, srv, "/first").nextData())
+				case sse.ErrShutdown:
+					require.NoError(t, r.Plugin().Shutdown(t.Context()))
+				}
+				for _, header := range [][]string{nil, browser} {
+					get(t, srv, "/second", header...)
+					require.Len(t, refused, 1, "it is called before the answer")
+					c := <-refused
+					require.ErrorIs(t, c.err, why)
+					require.Equal(t, "second", c.room)
+				}
+				require.Empty(t, ends)
+			})
+		}
+	}
+}

@@ -2,12 +2,12 @@ package hub
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/engine"
 )
 
 // An end in order: a kick or a shutdown does not end a session at once. It sets the member's
@@ -45,7 +45,8 @@ const (
 )
 
 // ErrKicked is matched by the cause of a session's end after [Member.Kick] or [Hub.Kick].
-var ErrKicked = errors.New("hub: kicked")
+// The session's end then has the reason [sse.EndKicked].
+var ErrKicked = engine.ErrKicked
 
 // Kick ends m's session, in whatever stage it is. When Kick returns, m is in no topic any
 // longer. Nothing reaches the client that is published after that, nor anything that the
@@ -57,7 +58,8 @@ var ErrKicked = errors.New("hub: kicked")
 // cut off if the client has not taken everything. Kick does not wait for that, nor for
 // OnLeave.
 //
-// The cause of the session's end, which hooks and the log see, matches [ErrKicked] and cause;
+// The session ends as [sse.EndKicked], which is logged at level Debug. The cause of the end,
+// which hooks and the log see, matches [ErrKicked] and cause;
 // cause may be nil. The client may reconnect: the handler must refuse it then.
 func (m *Member) Kick(cause error) { m.kick(cause, m.hub.head.Load()) }
 

@@ -65,7 +65,7 @@ func TestKickWhileTheSessionDetaches(t *testing.T) {
 				s.expect("sent", "published")
 				s.expectEnd()
 				e := a.end()
-				require.Equal(t, sse.EndClosed, e.Reason)
+				require.Equal(t, sse.EndKicked, e.Reason)
 				require.ErrorIs(t, e.Err, errOwn)
 				require.Empty(t, joins, "it was kicked before it joined")
 			})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -34,8 +35,39 @@ func TestKickAfterTheLastEvent(t *testing.T) {
 			s.expect("last")
 			s.expectEnd()
 			e := a.end()
-			require.Equal(t, sse.EndClosed, e.Reason)
+			require.Equal(t, sse.EndKicked, e.Reason)
 			require.ErrorIs(t, e.Err, hub.ErrKicked)
+		}
+	})
+}
+
+// A kick is no fault of anybody's: it is logged at level Debug, as "kicked", also if the session
+// has not opened.
+func TestKickIsLogged(t *testing.T) {
+	forEach(t, func(t *test) {
+		for _, open := range []bool{true, false} {
+			logs := testkit.NewLog()
+			var a *app
+			p := plan{sse: sse.Config{Logger: logs.Logger(), OpenDelay: -1}, sub: hub.Subscription{Topics: []string{"a"}}}
+			if !open {
+				p.sub.Snapshot = func(*sse.ServerSession, hub.Position) (hub.Position, error) {
+					a.kick("a", errOwn)
+					return hub.Position{}, nil
+				}
+			}
+			a = t.start(p)
+			s := a.connect("/")
+			if open {
+				receiveMember(t, a, "a").Kick(errOwn)
+			}
+			s.expectEnd()
+			e := a.end()
+			require.Equal(t, sse.EndKicked, e.Reason)
+			require.Equal(t, open, e.Opened)
+			var entry []testkit.Entry
+			testkit.Eventually(t, func() bool { entry = logs.Entries("session ended"); return len(entry) == 1 }, "the log of the end")
+			require.Equal(t, slog.LevelDebug, entry[0].Level)
+			require.Contains(t, entry[0].Text, "kicked")
 		}
 	})
 }
@@ -276,7 +308,7 @@ func TestKickInEachStage(t *testing.T) {
 					require.ErrorIs(t, cause, errOwn)
 				}
 				e := a.end()
-				require.Equal(t, sse.EndClosed, e.Reason)
+				require.Equal(t, sse.EndKicked, e.Reason)
 				require.ErrorIs(t, e.Err, errOwn)
 				testkit.Eventually(t, func() bool { return a.Stats().Members == 0 }, "the member to leave")
 				require.Equal(t, 1, a.Stats().Topics, "only that of the event is left")

@@ -67,12 +67,12 @@ func TestPresenceCauses(t *testing.T) {
 		"the client leaves": {func(_ *app, s *stream, _ *hub.Member) { s.leave() }, []error{sse.ErrClientGone}, sse.EndClientGone, true},
 		"Unsubscribe":       {func(_ *app, _ *stream, m *hub.Member) { m.Unsubscribe("a", "b"); m.Session().Close() }, nil, sse.EndClosed, false},
 		"Close":             {func(_ *app, _ *stream, m *hub.Member) { m.Session().Close() }, []error{sse.ErrClosed}, sse.EndClosed, false},
-		"Member.Kick":       {func(_ *app, _ *stream, m *hub.Member) { m.Kick(errOwn) }, []error{hub.ErrKicked, errOwn, sse.ErrClosed}, sse.EndClosed, false},
-		"without a reason":  {func(_ *app, _ *stream, m *hub.Member) { m.Kick(nil) }, []error{hub.ErrKicked}, sse.EndClosed, false},
+		"Member.Kick":       {func(_ *app, _ *stream, m *hub.Member) { m.Kick(errOwn) }, []error{hub.ErrKicked, errOwn, sse.ErrClosed}, sse.EndKicked, false},
+		"without a reason":  {func(_ *app, _ *stream, m *hub.Member) { m.Kick(nil) }, []error{hub.ErrKicked}, sse.EndKicked, false},
 		"Hub.Kick": {func(a *app, _ *stream, _ *hub.Member) {
 			assert.Equal(a.t, 1, a.kick("b", errOwn))
 			assert.Equal(a.t, 0, a.kick("none", errOwn))
-		}, []error{hub.ErrKicked, errOwn}, sse.EndClosed, false},
+		}, []error{hub.ErrKicked, errOwn}, sse.EndKicked, false},
 		"Hub.Shutdown":    {func(a *app, _ *stream, _ *hub.Member) { testkit.NoError(a.t, a.Shutdown(context.Background())) }, []error{sse.ErrShutdown}, sse.EndShutdown, false},
 		"Plugin.Shutdown": {func(a *app, _ *stream, _ *hub.Member) { testkit.NoError(a.t, a.plugin.Shutdown(context.Background())) }, []error{sse.ErrShutdown}, sse.EndShutdown, false},
 	} {

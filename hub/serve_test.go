@@ -157,7 +157,7 @@ func TestServeReturns(t *testing.T) {
 		if !t.detached {
 			require.ErrorIs(t, testkit.Receive(t, errs), errOwn)
 		}
-		require.Equal(t, sse.EndClosed, a.end().Reason)
+		require.Equal(t, sse.EndKicked, a.end().Reason)
 	})
 }
 

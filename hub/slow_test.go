@@ -431,7 +431,7 @@ func TestSlowClientThatIsKicked(t *testing.T) {
 		require.Equal(t, "large", s.event().Name)
 		s.expectN(1, 3)
 		s.expectEnd()
-		require.Equal(t, sse.EndClosed, a.end().Reason)
+		require.Equal(t, sse.EndKicked, a.end().Reason)
 	})
 }
 

@@ -4,7 +4,13 @@
 // that neither has to export these methods to everybody.
 package engine
 
-import "time"
+import (
+	"errors"
+	"time"
+)
+
+// ErrKicked is hub.ErrKicked. It is here because package sse tells an end by it from others.
+var ErrKicked = errors.New("hub: kicked")
 
 // Of returns session, which must be an *sse.ServerSession, as a Session. Package sse sets it.
 var Of func(session any) Session
