@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,9 +21,11 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/hub"
 	"github.com/chi-sse/sse/internal/engine"
 	"github.com/chi-sse/sse/internal/testkit"
 )
@@ -56,6 +59,32 @@ func BenchmarkIdle(b *testing.B) {
 		})
 		measureIdle(b, n, r)
 	})
+	// What most servers have: middleware, and a hub. The frames of middleware are on the stack of
+	// each session's goroutine, which a runtime grows by doubling.
+	b.Run("chi-middleware", func(b *testing.B) {
+		r := chi.NewRouter()
+		useMiddleware(r)
+		r.Get("/", bare)
+		measureIdle(b, n, r)
+	})
+	b.Run("hub-middleware", func(b *testing.B) {
+		h, err := hub.New(hub.Config{})
+		require.NoError(b, err)
+		_, err = h.Publish(b.Context(), "a", sse.Event{Data: "x", Comment: "open"}) // startIdleClients waits for the comment
+		require.NoError(b, err)
+		r := sse.Install(chi.NewRouter(), sse.Config{})
+		useMiddleware(r)
+		r.SSE("/", func(s *sse.ServerSession) error {
+			return h.Serve(s, hub.Subscription{Topics: []string{"a"}, Start: hub.Beginning})
+		})
+		measureIdle(b, n, r)
+	})
+}
+
+// useMiddleware puts the middleware on r that servers of chi commonly have.
+func useMiddleware(r chi.Router) {
+	logger := middleware.RequestLogger(&middleware.DefaultLogFormatter{Logger: log.New(io.Discard, "", 0)})
+	r.Use(middleware.RequestID, middleware.RealIP, logger, middleware.Recoverer, middleware.Timeout(time.Hour))
 }
 
 // measureIdle reports what n idle clients of h cost the server.
