@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"math"
 	"net"
@@ -77,7 +78,25 @@ func (x *httpWire) self() *wire {
 // It lifts the read deadline. Over HTTP/1.x net/http reads in order to notice that the client
 // leaves, and a deadline of a middleware would look like that. Over HTTP/2 the handler may go
 // on reading a body, beyond http.Server.ReadTimeout.
+//
+// It runs on a stack of its own. net/http needs more than 3 KiB of stack to write a head, which
+// comes on top of the frames of the middleware, the handler and the session. That would double
+// the stack of the handler's goroutine to 16 KiB for as long as the session lives.
 func (x *httpWire) open(r *http.Request, first []byte, began, timeout time.Duration) error {
+	return onOtherStack(func() error { return x.openHere(r, first, began, timeout) })
+}
+
+// onOtherStack calls f on a stack that is dropped afterwards. A coroutine takes the place of its
+// caller at once, which a goroutine does not. A panic of f, such as one of a middleware's writer,
+// goes on in the caller.
+func onOtherStack(f func() error) (err error) {
+	next, stop := iter.Pull(func(func(struct{}) bool) { err = f() })
+	defer stop()
+	next()
+	return err
+}
+
+func (x *httpWire) openHere(r *http.Request, first []byte, began, timeout time.Duration) error {
 	if x.guard != nil {
 		x.guard.opened.Store(true)
 	}
