@@ -3,6 +3,7 @@ package sse
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -224,7 +225,10 @@ func (s *ServerSession) endByHandler(err error) End {
 	if err == nil {
 		return End{Reason: EndReturned}
 	}
-	if _, ok := errors.AsType[*StatusError](err); ok && s.state == pending {
+	if status, ok := errors.AsType[*StatusError](err); ok && s.state == pending {
+		if !status.valid() {
+			return End{Reason: EndHandlerError, Err: fmt.Errorf("sse: the handler has returned a StatusError that cannot be sent; Status must be 4xx, 5xx or 204: %v", err)} //nolint:errorlint // RenderError must not find it
+		}
 		return End{Reason: EndStatus, Err: err}
 	}
 	return End{Reason: EndHandlerError, Err: err}

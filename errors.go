@@ -49,8 +49,8 @@ var (
 
 // StatusError reports that a request is answered with an HTTP status instead of a stream.
 type StatusError struct {
-	Status int   // 4xx or 5xx
-	Err    error // the body of the answer
+	Status int   // 4xx, 5xx or 204; anything else is answered with 500
+	Err    error // the body of the answer; nil: the standard text of the status
 }
 
 // Error returns an error for a [Handler] to return before its session is open. The request
@@ -60,29 +60,53 @@ type StatusError struct {
 //
 // A browser's EventSource takes any such answer as final and does not reconnect.
 //
-// Error panics if status is not 4xx or 5xx.
-func Error(status int, err error) error {
-	if status < 400 || status > 599 {
-		panic(fmt.Sprintf("sse: Error with status %d; it must be 4xx or 5xx", status))
+// status must be 4xx, 5xx, or 204, which has no body; see [Stop]. Any other status is a mistake
+// of the handler's: the request is answered with 500, and the log says why.
+func Error(status int, err error) error { return &StatusError{status, err} }
+
+// Stop returns an error for a [Handler] to return before its session is open. The request is
+// then answered with 204 and no body, which tells a browser's EventSource, and other clients that
+// follow the specification, not to reconnect (WHATWG HTML §9.2.2). Use it when a client comes
+// back to a stream that has ended for good. Config.RenderError is not called.
+//
+// Once the session is open, Stop is an error like any other: the stream breaks.
+func Stop() error { return Error(http.StatusNoContent, nil) }
+
+func (e *StatusError) Error() string {
+	text := e.text()
+	if text == "" {
+		return fmt.Sprintf("sse: status %d", e.Status)
 	}
-	if err == nil {
-		err = errors.New(http.StatusText(status))
-	}
-	return &StatusError{status, err}
+	return fmt.Sprintf("sse: status %d: %s", e.Status, text)
 }
 
-func (e *StatusError) Error() string { return fmt.Sprintf("sse: status %d: %v", e.Status, e.Err) }
+// text returns the text of Err, or else that of the status.
+func (e *StatusError) text() string {
+	if e.Err != nil {
+		return e.Err.Error()
+	}
+	return http.StatusText(e.Status)
+}
+
+func (e *StatusError) valid() bool {
+	return e.Status == http.StatusNoContent || e.Status >= 400 && e.Status <= 599
+}
 
 // Unwrap returns e.Err.
 func (e *StatusError) Unwrap() error { return e.Err }
 
 // RenderError is the default of Config.RenderError. It answers with the status and text of a
-// *StatusError, with chi/render. It answers any other error with a 500 that does not show the
-// client its text.
+// *StatusError, with chi/render. It answers any other error, and an invalid Status, with a 500
+// that does not show the client its text.
 func RenderError(w http.ResponseWriter, r *http.Request, err error) {
 	statusErr, ok := errors.AsType[*StatusError](err)
-	if !ok {
-		statusErr = &StatusError{http.StatusInternalServerError, errors.New(http.StatusText(http.StatusInternalServerError))}
+	if !ok || !statusErr.valid() {
+		statusErr = &StatusError{Status: http.StatusInternalServerError}
+	}
+	if statusErr.Status == http.StatusNoContent {
+		w.Header().Set("Cache-Control", "no-store") // a cache may keep a 204 (RFC 9110 §15.3.5)
+		w.WriteHeader(http.StatusNoContent)
+		return
 	}
 	render.Status(r, statusErr.Status)
 	if renderer, ok := errors.AsType[errorRenderer](statusErr.Err); ok {
@@ -90,7 +114,7 @@ func RenderError(w http.ResponseWriter, r *http.Request, err error) {
 			return
 		}
 	}
-	render.Respond(w, r, errorBody{Status: statusErr.Status, Error: statusErr.Err.Error()})
+	render.Respond(w, r, errorBody{Status: statusErr.Status, Error: statusErr.text()})
 }
 
 type errorRenderer interface {

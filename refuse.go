@@ -47,6 +47,10 @@ func (s *ServerSession) answerUnopened(x *httpWire, end End) {
 		}
 		x.guard.seal(false)
 	case EndStatus, EndHandlerError, EndPanic:
+		if status, ok := errors.AsType[*StatusError](end.Err); ok && status.Status == http.StatusNoContent {
+			RenderError(x.w, s.Call(), status) // there is nothing to render
+			return
+		}
 		s.renderError(x, end.Err)
 	case EndShutdown:
 		s.sendAway(x, ErrShutdown)
