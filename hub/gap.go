@@ -2,9 +2,12 @@ package hub
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/internal/lasteventid"
 )
 
 const (
@@ -35,7 +38,7 @@ const (
 	// GapAhead: the client's position is after the hub's newest event.
 	GapAhead GapReason = "ahead"
 
-	// GapMalformed: the client's last event id is not a position. With Config.OwnIDs it is
+	// GapMalformed: the client's last event id is not a position, or has more than 4 KiB. With Config.OwnIDs it is
 	// not the id of an event that the client's topics have in the log; its event may have
 	// left the log.
 	GapMalformed GapReason = "malformed"
@@ -58,7 +61,7 @@ var gapReasons = [...]GapReason{GapExpired, GapEpoch, GapAhead, GapMalformed, Ga
 // unless a snapshot follows.
 type Gap struct {
 	Reason      GapReason `json:"reason"`
-	LastEventID string    `json:"lastEventId"`       // the id that the client came with, or the position that it had reached; no position with Config.OwnIDs
+	LastEventID string    `json:"lastEventId"`       // the id that the client came with, unless it has more than 4 KiB, or the position that it had reached; no position with Config.OwnIDs
 	Position    Position  `json:"position,omitzero"` // the stream continues after this one; absent with Config.OwnIDs
 	Snapshot    bool      `json:"snapshot"`          // whether a snapshot follows
 }
@@ -110,7 +113,10 @@ func (m *Member) position() Position { return m.hub.spans.position(m.cursor.Load
 // claimed m.
 func (m *Member) sendGap(r *reader, gap Gap) error {
 	m.hub.countGap(gap.Reason)
-	m.hub.cfg.Logger.Info("hub: client told of a gap", "reason", gap.Reason, "lastEventId", gap.LastEventID, "position", gap.Position, "topics", m.topicsForLog())
+	m.hub.cfg.Logger.Info("hub: client told of a gap", "reason", gap.Reason, "lastEventId", idForLog(gap.LastEventID), "position", gap.Position, "topics", m.topicsForLog())
+	if len(gap.LastEventID) > lasteventid.Max {
+		gap.LastEventID = "" // the client would be sent several times what it has sent
+	}
 	offset := m.cursor.Load()
 	if m.hub.cfg.OwnIDs {
 		gap.Position = Position{}
@@ -125,6 +131,15 @@ func (m *Member) sendGap(r *reader, gap Gap) error {
 		ev.ID = gap.Position.String()
 	}
 	return m.sendEvent(r, ev, offset)
+}
+
+// idForLog returns the beginning of id, which a client may have made up.
+func idForLog(id string) string {
+	const most = 64
+	if len(id) <= most {
+		return id
+	}
+	return fmt.Sprintf("%s... (%d bytes)", strings.ToValidUTF8(id[:most], ""), len(id))
 }
 
 // sendPosition sends the cursor as an event's id, without data, so that the client can

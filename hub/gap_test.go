@@ -258,3 +258,27 @@ func parse(t testing.TB, id string) hub.Position {
 	require.NoError(t, err)
 	return pos
 }
+
+// An id of a megabyte is a gap. It is neither sent back nor logged.
+func TestGapOfALongID(t *testing.T) {
+	forEach(t, func(t *test) {
+		for _, own := range []bool{false, true} {
+			for _, query := range []bool{false, true} {
+				a := t.start(plan{hub: hub.Config{OwnIDs: own}})
+				id := strings.Repeat("x", 500_000)
+				path, header := "/", id
+				if query {
+					path, header = "/?lastEventId="+id, ""
+				}
+				s := a.resume(path, header)
+				require.Equal(t, string(hub.GapMalformed), s.Header.Get(hub.GapHeader))
+				ev := s.block()
+				require.Equal(t, hub.GapEvent, ev.Name)
+				require.Less(t, len(ev.Data), 500)
+				require.Contains(t, ev.Data, `"lastEventId":""`)
+				require.Contains(t, a.log.String(), "xxx... (500000 bytes)")
+				require.Less(t, len(a.log.String()), 5000)
+			}
+		}
+	})
+}

@@ -51,6 +51,9 @@ func (p *Position) UnmarshalText(text []byte) (err error) {
 // [Position.String] returns: no capital letters, no sign, no leading zeros. Otherwise it
 // returns an error.
 func ParsePosition(text string) (Position, error) {
+	if len(text) > maxPosition {
+		return Position{}, fmt.Errorf("hub: a text of %d bytes is not a position; one has at most %d", len(text), maxPosition)
+	}
 	var p Position
 	epoch, offset, ok := strings.Cut(text, "-")
 	if ok {
@@ -64,6 +67,9 @@ func ParsePosition(text string) (Position, error) {
 	}
 	return p, nil
 }
+
+// maxPosition is the length of the longest position's text form: 13 digits, a hyphen, 20 digits.
+const maxPosition = 34
 
 // newEpoch returns a random epoch, so that no other log is likely to have it. Its text form
 // has 8 characters.

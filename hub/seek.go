@@ -1,5 +1,7 @@
 package hub
 
+import "github.com/chi-sse/sse/internal/lasteventid"
+
 // To seek is to move a member's cursor to an offset, and its links to the first entries
 // after it. The caller of each of these functions has claimed the member, except for
 // beforeOldest, which only looks at the log.
@@ -10,7 +12,10 @@ package hub
 func (m *Member) placeCursor(id string, start Start) *Gap {
 	h := m.hub
 	gap := Gap{LastEventID: id, Snapshot: m.snapshot != nil}
-	pos, known := m.resolveID(id)
+	pos, known := Position{}, false
+	if len(id) <= lasteventid.Max {
+		pos, known = m.resolveID(id)
+	}
 	if h.follower != nil {
 		ahead := pos
 		if id == "" && start.kind == atPosition {

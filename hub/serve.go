@@ -14,7 +14,7 @@ var errServed = errors.New("a hub already serves this session")
 
 // Serve sends s the events of sub until the session ends. It starts after the client's last
 // event id, which it takes from the Last-Event-ID header or from a query parameter such as
-// lastEventId, which polyfills use. Without an id it starts where sub.Start says. Nothing
+// lastEventId, which polyfills use. An id of more than 4 KiB is a gap ([GapMalformed]). Without an id it starts where sub.Start says. Nothing
 // else should set event ids in the session; other sends do no harm. With Config.OwnIDs, a
 // Snapshot may send the id of the newest event that it includes.
 //

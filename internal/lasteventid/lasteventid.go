@@ -10,6 +10,10 @@ import (
 // Header is the name of the header in which other clients send the id (WHATWG HTML §9.2.4).
 const Header = "Last-Event-ID"
 
+// Max is the length of the longest id that a hub looks up, in bytes. It is also the longest that
+// package client sends by default. A request can have one of a megabyte.
+const Max = 4 << 10
+
 // params contains the names of the query parameter, in lower case and without separators.
 // The names in use are lastEventId (the EventSource polyfills of Yaffle and others, and
 // Mercure), Last-Event-ID, last_event_id, and evs_last_event_id (AmvTek's EventSource).
