@@ -4,9 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"net/http"
-	"net/url"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -33,7 +30,7 @@ type liveCall struct {
 
 // packedCall is a request and its route context in one string.
 type packedCall struct {
-	text   string // sections of fields: the request with its header; chi's patterns; chi's method and parameters
+	text   string // fields, each after its length; see call_pack.go
 	tls    *tls.ConnectionState
 	values context.Context // nil for a detached session
 }
@@ -57,7 +54,10 @@ func (c *call) Value(key any) any {
 	live := c.live.Load()
 	switch {
 	case live == nil && key == chi.RouteCtxKey:
-		return c.packed.routeContext()
+		if rctx := unpackRoute(c.packed.text); rctx != nil {
+			return rctx
+		}
+		return nil
 	case live == nil && c.packed.values == nil:
 		return nil
 	case live == nil:
@@ -73,7 +73,9 @@ func (c *call) request(ctx context.Context) *http.Request {
 	if live := c.live.Load(); live != nil {
 		return live.request
 	}
-	return c.packed.request().WithContext(ctx)
+	r := unpackRequest(c.packed.text).WithContext(ctx)
+	r.TLS = c.packed.tls
+	return r
 }
 
 // pack drops everything that can be made again from a string. With keepValues it keeps the
@@ -83,92 +85,11 @@ func (c *call) pack(keepValues bool) {
 	if live == nil {
 		return
 	}
-	r := live.request
-	fields := []string{r.Method, r.URL.Scheme, r.URL.Host, r.URL.EscapedPath(), r.URL.RawQuery, r.Proto, r.Host, r.RequestURI, r.RemoteAddr}
-	for name, values := range r.Header {
-		for _, value := range values {
-			fields = append(fields, name, value)
-		}
-	}
-	sections := []string{join(fields)}
-	if rctx := live.route; rctx != nil {
-		params := []string{rctx.RouteMethod}
-		for i, key := range rctx.URLParams.Keys {
-			params = append(params, key, rctx.URLParams.Values[i])
-		}
-		sections = append(sections, join(rctx.RoutePatterns), join(params))
-	}
 	values := live.values
 	if !keepValues {
 		values = nil
 	}
-	c.packed = packedCall{text: strings.Join(sections, sectionEnd), tls: r.TLS, values: values}
+	c.packed = packedCall{text: packCall(live.request, live.route), tls: live.request.TLS, values: values}
 	c.live.Store(nil)
 }
 
-const (
-	fieldEnd   = "\x00" // net/http allows it in no field
-	sectionEnd = "\x00\x00\x00"
-)
-
-// join joins fields. It marks the beginning of each, so that empty fields do not look like
-// the end of a section.
-func join(fields []string) string {
-	quoted := make([]string, len(fields))
-	for i, field := range fields {
-		quoted[i] = "=" + strings.ReplaceAll(field, fieldEnd, "")
-	}
-	return strings.Join(quoted, fieldEnd)
-}
-
-// section returns the fields of the i-th section, if there is one.
-func (p *packedCall) section(i int) []string {
-	for n, section := range strings.Split(p.text, sectionEnd) {
-		if n == i {
-			fields := strings.Split(section, fieldEnd)
-			for i := range fields {
-				fields[i] = strings.TrimPrefix(fields[i], "=")
-			}
-			return fields
-		}
-	}
-	return nil
-}
-
-func (p *packedCall) request() *http.Request {
-	f := p.section(0)
-	uri := f[3]
-	if f[4] != "" {
-		uri += "?" + f[4]
-	}
-	u, err := url.ParseRequestURI(uri)
-	if err != nil { // "*", or a path that a middleware has set
-		u = &url.URL{Path: f[3], RawQuery: f[4]}
-	}
-	u.Scheme, u.Host = f[1], f[2]
-	r := &http.Request{
-		Method: f[0], URL: u, Proto: f[5], Host: f[6], RequestURI: f[7], RemoteAddr: f[8],
-		Header: make(http.Header), Body: http.NoBody, TLS: p.tls,
-	}
-	r.ProtoMajor, r.ProtoMinor, _ = http.ParseHTTPVersion(r.Proto)
-	for pair := range slices.Chunk(f[9:], 2) {
-		r.Header[pair[0]] = append(r.Header[pair[0]], pair[1])
-	}
-	return r
-}
-
-func (p *packedCall) routeContext() *chi.Context {
-	patterns, params := p.section(1), p.section(2)
-	if params == nil { // chi has not routed the request
-		return nil
-	}
-	rctx := chi.NewRouteContext()
-	rctx.RouteMethod = params[0]
-	if patterns[0] != "" || len(patterns) > 1 {
-		rctx.RoutePatterns = patterns
-	}
-	for pair := range slices.Chunk(params[1:], 2) {
-		rctx.URLParams.Add(pair[0], pair[1])
-	}
-	return rctx
-}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -253,5 +254,72 @@ func TestDetachPackedCall(t *testing.T) {
 				stop()
 			})
 		}
+	}
+}
+
+// Call returns the request as the handler saw it, byte for byte, also when the session has packed
+// it.
+func TestPackedCallIsTheRequest(t *testing.T) {
+	t.Parallel()
+	type view struct {
+		Request *http.Request
+		User    string
+		Values  [3]string
+		Params  chi.RouteParams
+		Routes  []string
+	}
+	look := func(s *sse.ServerSession) view {
+		r := s.Call()
+		v := view{User: r.URL.User.String(), Values: [3]string{r.PathValue("name"), r.PathValue("*"), r.PathValue("id")}}
+		if rctx := chi.RouteContext(r.Context()); rctx != nil {
+			v.Params, v.Routes = rctx.URLParams, rctx.RoutePatterns
+		}
+		u := *r.URL
+		u.User = nil
+		v.Request = &http.Request{
+			Method: r.Method, URL: &u, Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor, Header: r.Header,
+			ContentLength: r.ContentLength, TransferEncoding: r.TransferEncoding, Close: r.Close, Host: r.Host,
+			RemoteAddr: r.RemoteAddr, RequestURI: r.RequestURI, Pattern: r.Pattern,
+		}
+		return v
+	}
+	views := make(chan [2]view, 1)
+	handler := func(s *sse.ServerSession) error {
+		before := look(s)
+		engine.Of(s).Pack()
+		views <- [2]view{before, look(s)}
+		return nil
+	}
+	r := newRouter(sse.Config{})
+	r.Use(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.Header["X-Bytes"] = []string{"", "a\x00b", "\xff"}
+			r.Header["X-Empty"] = nil
+			next.ServeHTTP(w, r)
+		})
+	})
+	r.SSE("/u/{name}", handler)
+	r.SSE("/u/{name}/*", handler)
+	r.Method(http.MethodPost, "/u/{name}", r.SSEHandler(handler))
+	mux := http.NewServeMux()
+	mux.Handle("/", r)
+	mux.Handle("GET /mux/{id}/{rest...}", r.SSEHandler(handler))
+	srv := serve(t, mux)
+	for _, head := range []string{
+		"GET /u/alice%00 HTTP/1.1", "GET /u/alice%2F%00/x%2fy/%FF?a=%00&&b HTTP/1.1", "GET /u/a? HTTP/1.0",
+		"GET http://user:pass@example.com/u/a HTTP/1.1", "GET http://user@example.com/u/a HTTP/1.1",
+		"POST /u/a HTTP/1.1\r\nTransfer-Encoding: chunked", "GET /mux/7/8 HTTP/1.1\r\nConnection: close",
+	} {
+		conn := testkit.Dial(t, srv)
+		_, err := io.WriteString(conn, head+"\r\nHost: test\r\nX-My: 1\r\nX-My: 2\r\n\r\n")
+		require.NoError(t, err)
+		v := testkit.Receive(t, views)
+		require.NotEmpty(t, v[0].Request.Pattern)
+		require.Equal(t, v[0], v[1], head)
+		if strings.HasPrefix(head, "GET /u/alice%00 ") {
+			require.Equal(t, "alice\x00", v[1].Values[0])
+			require.Equal(t, "/u/{name}", v[1].Request.Pattern)
+		}
+		conn.Close()
 	}
 }

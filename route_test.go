@@ -246,9 +246,6 @@ func TestRouteMisusePanicsWithAdvice(t *testing.T) {
 		"Config.MaxSessions":           {install(sse.Config{MaxSessions: -1}), []string{"MaxSessions"}},
 		"Config.Retry":                 {install(sse.Config{Retry: time.Nanosecond}), []string{"Config.Retry", "millisecond"}},
 		"Config.Heartbeat":             {install(sse.Config{Heartbeat: sse.Heartbeat{Event: sse.Event{ID: "a\x00"}}}), []string{"Config.Heartbeat", "ID"}},
-		"Error with a success":         {func() { _ = sse.Error(http.StatusOK, nil) }, []string{"200", "4xx"}},
-		"Error with no status":         {func() { _ = sse.Error(0, nil) }, []string{"status 0"}},
-		"Error beyond":                 {func() { _ = sse.Error(600, nil) }, []string{"600"}},
 	} {
 		text := panicOf(t, tt.do)
 		require.True(t, strings.HasPrefix(text, "sse: "), "%s: %s", name, text)
