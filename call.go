@@ -92,4 +92,3 @@ func (c *call) pack(keepValues bool) {
 	c.packed = packedCall{text: packCall(live.request, live.route), tls: live.request.TLS, values: values}
 	c.live.Store(nil)
 }
-

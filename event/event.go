@@ -63,7 +63,9 @@ type Event struct {
 	ID string
 
 	// Name is the event's type, which browsers use to choose the listeners. If it is
-	// empty, the type is "message". Name must not contain CR, LF or NUL, and must be
+	// empty, the type is "message". Do not use "error" or "open": EventSource has events of
+	// these types itself, so an event named "error" calls onerror, as if the connection had
+	// failed. Name must not contain CR, LF or NUL, and must be
 	// valid UTF-8.
 	Name string
 

@@ -143,7 +143,7 @@ func idForLog(id string) string {
 }
 
 // sendPosition sends the cursor as an event's id, without data, so that the client can
-// resume before it has received an event. It must not be called with OwnIDs. The caller has
+// resume before it has received an event. It must not be called without sendsIDOnly. The caller has
 // claimed m.
 func (m *Member) sendPosition(r *reader) error {
 	cursor := m.cursor.Load()

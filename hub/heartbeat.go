@@ -8,7 +8,7 @@ func (o *owner) Ended(cause error) { (*Member)(o).leave(cause) }
 
 // BeginHeartbeat appends the member's position, which is sent in place of a comment. It
 // reports whether it has: not if the client knows the position, or if the member is
-// claimed, since other bytes are then on their way, and not with Config.OwnIDs.
+// claimed, since other bytes are then on their way, and not with Config.OwnIDs or NoIDOnly.
 //
 // The position moves on with the whole hub, not only with the member's topics. So a client
 // of a quiet topic that reconnects after a long time is not behind the log.
@@ -17,7 +17,7 @@ func (o *owner) Ended(cause error) { (*Member)(o).leave(cause) }
 // meanwhile, which could have an older or a newer id.
 func (o *owner) BeginHeartbeat(dst []byte) (frame []byte, ok bool) {
 	m := (*Member)(o)
-	if m.hub.cfg.OwnIDs || !m.claim() {
+	if !m.hub.sendsIDOnly() || !m.claim() {
 		return dst, false
 	}
 	m.skipOtherTopics()
@@ -56,6 +56,9 @@ func (m *Member) skipOtherTopics() {
 	}
 	m.cursor.Store(head)
 }
+
+// sendsIDOnly reports whether the hub sends events that have only an id.
+func (h *Hub) sendsIDOnly() bool { return !h.cfg.OwnIDs && !h.cfg.NoIDOnly }
 
 // appendPosition appends an event that has only an id, the position at offset.
 func (h *Hub) appendPosition(dst []byte, offset uint64) []byte {

@@ -56,6 +56,15 @@ type Config struct {
 	// the hub numbers the events, and Publish refuses an event with an ID.
 	OwnIDs bool
 
+	// NoIDOnly means that the hub sends no event that has only an ID. By default it sends
+	// one to a client that has no id yet, after a Snapshot, and as the heartbeat of a quiet
+	// topic. EventSource shows nothing of it, as the specification says, but
+	// fetch-event-source and several clients in Go show an empty message. The price is
+	// that a client has no position before its first event: if it loses the connection
+	// before that, it is a new client, or is sent what it has again. On a quiet topic its
+	// position gets old, and may be a gap in the end.
+	NoIDOnly bool
+
 	// Log is where the events live, if they must outlive the process or be shared by many.
 	// LogEvents, LogSize and LogAge then bound what the hub holds in memory, and clients
 	// that have missed more get it from the Log. See [Open]. Default: the hub's memory.

@@ -253,3 +253,54 @@ func TestResumeBehindWhatIsFiltered(t *testing.T) {
 		s.expect("yes")
 	})
 }
+
+// With NoIDOnly, no event has an id alone: not at the opening, after a snapshot, as a heartbeat,
+// nor after a catching up. Without it, each of these has.
+func TestNoIDOnly(t *testing.T) {
+	forEach(t, func(t *test) {
+		for _, off := range []bool{true, false} {
+			for _, stage := range []string{"opening", "snapshot", "heartbeat", "catching up"} {
+				a := t.start(plan{
+					hub: hub.Config{NoIDOnly: off},
+					sse: sse.Config{Heartbeat: sse.Heartbeat{Period: 5 * time.Millisecond}},
+					serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
+						if stage == "snapshot" {
+							sub.Snapshot = func(s *sse.ServerSession, at hub.Position) (hub.Position, error) {
+								return at, s.Send(sse.Event{Name: "state", Data: "all"})
+							}
+						}
+						return h.Serve(s, sub)
+					},
+				})
+				first := a.publish("old", sse.Event{Data: "1"})
+				a.publish("old", sse.Event{Data: "2"})
+				s := a.connect("/?topic=a")
+				if stage == "heartbeat" || stage == "catching up" {
+					a.publish("a", sse.Event{Data: "live"})
+				}
+				alone, heartbeats := 0, 0
+				for b := s.block(); ; b = s.block() {
+					switch {
+					case b.ID != "" && b.Data == "":
+						alone++
+					case b.Data == "live" && stage == "heartbeat":
+						alone = 0
+						a.publish("other", sse.Event{Data: "x"}) // moves the position on
+					case b.Data == "live":
+						alone = 0
+						for m := range a.Members("a") {
+							require.NoError(t, m.SubscribeFrom(hub.After(first), "old"))
+						}
+					case b.Comment == "heartbeat":
+						heartbeats++
+					}
+					if !off && alone > 0 || heartbeats > 5 {
+						break
+					}
+				}
+				require.Equal(t, !off, alone > 0, "%s, with NoIDOnly %t", stage, off)
+				s.leave()
+			}
+		}
+	})
+}

@@ -89,7 +89,7 @@ type opening struct{ id string } // the client's last event id, or ""
 // open opens m's session. id is the client's last event id, or "". open places the cursor,
 // tells the client of a gap, sends the snapshot, and delivers the unsent events. If none of
 // that has sent an id to a client without one, it sends the cursor as an id, so that the
-// client can resume whatever happens next; not so with OwnIDs. The caller has claimed m and
+// client can resume whatever happens next; not so without sendsIDOnly. The caller has claimed m and
 // keeps the claim.
 func (m *Member) open(id string, start Start) error {
 	if m.logged != nil {
@@ -132,7 +132,7 @@ func (m *Member) open(id string, start Start) error {
 		case statusEnded:
 			return context.Cause(m.server.Context())
 		default:
-			if id == "" && gap == nil && !snapshot && m.lastID.Load() == 0 && !m.hub.cfg.OwnIDs {
+			if id == "" && gap == nil && !snapshot && m.lastID.Load() == 0 && m.hub.sendsIDOnly() {
 				return m.sendPosition(r)
 			}
 			err := m.server.Open() // has no effect if something was sent, and fails after a kick

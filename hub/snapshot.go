@@ -12,7 +12,7 @@ func (e *SnapshotError) Error() string {
 
 // sendSnapshot calls Snapshot, which sends the state, and moves the cursor to the position
 // that it returns. It then sends that position, so that the client can resume from there,
-// unless the hub has OwnIDs. If the tails no longer hold everything after it, or that is
+// unless the hub sends no ids alone. If the tails no longer hold everything after it, or that is
 // more than a replay may be, it tells the client of the gap instead, and the stream
 // continues later. The caller has claimed m, and delivers afterwards.
 //
@@ -41,7 +41,7 @@ func (m *Member) sendSnapshot(r *reader) error {
 	if m.logged != nil {
 		m.logged.old = m.logged.cold
 	}
-	if m.hub.cfg.OwnIDs {
+	if !m.hub.sendsIDOnly() {
 		return nil
 	}
 	return m.sendPosition(r)

@@ -142,7 +142,7 @@ func (m *Member) startOf(t *topic, start Start) (next uint64, err error) {
 // caller has claimed m and delivers.
 func (m *Member) rewind(hs heads, upTo uint64) {
 	cursor := m.cursor.Load()
-	if !m.hub.cfg.OwnIDs {
+	if m.hub.sendsIDOnly() {
 		m.catchUp = max(cursor, upTo)
 	}
 	if len(hs) == 0 || hs[0].l.lost() {
