@@ -66,12 +66,12 @@ fuzz: ## run every fuzz target, each for FUZZTIME=10s
 soaktest = SSE_SOAK=$(SOAK) SSE_SOAK_SEED=$(SOAKSEED) SSE_SOAK_LOAD=$(SOAKLOAD) go test -run '^TestSoak$$' -v -count 1 -timeout 0
 
 soak: ## run everything at once, for SOAK=20m (SOAKSEED=number, SOAKLOAD=1)
-	@$(soaktest) ./internal/soak
+	@cd internal/soak && $(soaktest) .
 
 soak-race: SOAK := 5m
 soak-race: SOAKLOAD := 0.4
 soak-race: ## do that with the race detector, for SOAK=5m (SOAKLOAD=0.4)
-	@$(soaktest) -race ./internal/soak
+	@cd internal/soak && $(soaktest) -race .
 
 soak-log: ## kill a server again and again, whose hub is in a file (KILLS=1000)
 	@cd log/boltlog && SSE_BOLTLOG_SOAK=$(KILLS) go test -run '^TestSoak$$' -v -count 1 -timeout 0 .

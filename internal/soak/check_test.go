@@ -80,7 +80,7 @@ func (cn *conn) begin(before *era, head uint64, header string) {
 func (cn *conn) fault(format string, args ...any) {
 	if !cn.broken {
 		cn.broken = true
-		args = append([]any{cn, cn.pos, cn.at.hub.Position().Offset, cn.at.hub.Stats().Evicted}, args...)
+		args = append([]any{cn, cn.pos, cn.at.hub.Position().Offset, cn.at.lost()}, args...)
 		cn.soak.fault("%v at %d of %d, %d evicted: "+format+"%v", append(args, &cn.trace)...)
 	}
 }

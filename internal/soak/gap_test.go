@@ -19,7 +19,7 @@ func (cn *conn) acceptGap(ev event.Event) {
 		cn.fault("a gap %q: %v", ev.Data, err)
 		return
 	}
-	evicted, to := cn.at.hub.Stats().Evicted, g.Position.Offset
+	evicted, to := cn.at.lost(), g.Position.Offset
 	switch {
 	case g.Position.Epoch != cn.at.epoch, g.Position.String() != ev.ID, g.Snapshot, to < cn.pos, to > cn.at.hub.Position().Offset:
 		cn.fault("is told of a gap %s with the id %q", ev.Data, ev.ID)
@@ -76,7 +76,7 @@ func (cn *conn) isDue(g hub.Gap, evicted uint64) bool {
 		if to > evicted && cn.unsent(evicted) <= maxReplay { // it must continue with what the log still holds
 			return false
 		}
-		if !lost && cn.mayBeForgotten(evicted) {
+		if !lost && cn.at.closeLog == nil && cn.mayBeForgotten(evicted) {
 			cn.soak.forgotten.Add(1)
 			return true
 		}

@@ -16,8 +16,19 @@ type era struct {
 	epoch  uint64
 	ledger ledger
 
+	closeLog func() error // closes and removes the hub's file; nil if it has none
+
 	closing chan struct{} // closed before the hub is shut down
 	closed  chan struct{} // closed afterwards
+}
+
+// lost returns the offset up to which the hub has lost events: what has left its memory, or
+// none if that is in a file too.
+func (e *era) lost() uint64 {
+	if e.closeLog != nil {
+		return 0
+	}
+	return e.hub.Stats().Evicted
 }
 
 // topic is the name of a topic in short: a slot, and which of the topics that the slot has had.

@@ -3,10 +3,13 @@ package soak
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +19,7 @@ import (
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
 	"github.com/chi-sse/sse/internal/testkit"
+	"github.com/chi-sse/sse/log/boltlog"
 )
 
 const (
@@ -31,6 +35,7 @@ type mode struct {
 	old      bool // HTTP/1.0
 	detached bool
 	small    bool // the server's kernel buffers little
+	file     bool // the hub's events live in a file
 
 	plugin *sse.Plugin
 	srv    *httptest.Server
@@ -52,6 +57,9 @@ func newModes(s *soak) []*mode {
 		{name: "detached", protocol: testkit.HTTP1, detached: true},
 		{name: "detached-tls", protocol: testkit.HTTP1TLS, detached: true, small: true},
 		{name: "detached-http1.0", protocol: testkit.HTTP1, detached: true, old: true},
+		{name: "file", protocol: testkit.HTTP1, small: true, file: true},
+		{name: "file-h2c", protocol: testkit.H2C, file: true},
+		{name: "file-detached", protocol: testkit.HTTP1, detached: true, small: true, file: true},
 	}
 	for _, m := range modes {
 		m.soak = s
@@ -60,13 +68,30 @@ func newModes(s *soak) []*mode {
 }
 
 func (m *mode) newEra() *era {
-	h, err := hub.New(hub.Config{LogEvents: logEvents, MaxReplay: maxReplay, Detached: m.detached, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		m.soak.t.Fatal(err)
-	}
-	e := &era{hub: h, epoch: h.Position().Epoch, closing: make(chan struct{}), closed: make(chan struct{})}
+	cfg := hub.Config{LogEvents: logEvents, MaxReplay: maxReplay, Detached: m.detached, Logger: slog.New(slog.DiscardHandler)}
+	e := &era{closing: make(chan struct{}), closed: make(chan struct{})}
+	e.hub = must(m.open(e, cfg))(m.soak.t)
+	e.epoch = e.hub.Position().Epoch
 	e.ledger.last = make(map[topic]uint64)
 	return e
+}
+
+// open returns a hub for e. With m.file, its events live in a file that is e's.
+func (m *mode) open(e *era, cfg hub.Config) (*hub.Hub, error) {
+	if !m.file {
+		return hub.New(cfg)
+	}
+	dir, err := os.MkdirTemp("", "sse-soak")
+	if err != nil {
+		return nil, err
+	}
+	log, err := boltlog.Open(filepath.Join(dir, "events.db"), boltlog.Config{MaxBytes: 256 << 20, Logger: cfg.Logger})
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	e.closeLog = func() error { return errors.Join(log.Close(), os.RemoveAll(dir)) }
+	cfg.Log = log
+	return hub.Open(m.soak.t.Context(), cfg)
 }
 
 // start starts the server.
@@ -148,6 +173,11 @@ func (m *mode) shutdown(e *era) {
 		m.soak.fault("%s: shutdown of the hub: %v", m.name, err)
 	}
 	close(e.closed)
+	if e.closeLog != nil {
+		if err := e.closeLog(); err != nil {
+			m.soak.fault("%s: closing the log: %v", m.name, err)
+		}
+	}
 	stats := e.hub.Stats()
 	m.soak.delivered.Add(int64(stats.Delivered))
 	m.soak.slowEnds.Add(int64(stats.Ended))
