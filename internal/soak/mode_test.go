@@ -90,7 +90,7 @@ func (m *mode) open(e *era, cfg hub.Config) (*hub.Hub, error) {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	e.closeLog = func() error { return errors.Join(log.Close(), os.RemoveAll(dir)) }
-	cfg.Log = log
+	cfg.Log, cfg.PublishTimeout = log, time.Minute // the disk may be busy
 	return hub.Open(m.soak.t.Context(), cfg)
 }
 
