@@ -101,7 +101,7 @@ func (m *Member) rewindToLog() {
 		from = min(from, g.since[l.topic])
 	}
 	g.behind, g.starting = nil, true
-	if !m.hub.cfg.OwnIDs {
+	if m.hub.sendsIDOnly() {
 		m.catchUp = max(m.catchUp, cursor)
 	}
 	m.cursor.Store(from)
