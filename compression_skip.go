@@ -123,7 +123,7 @@ func (g *guard) call(next http.Handler, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 	}()
-	next.ServeHTTP(g.writer(r), r)
+	next.ServeHTTP(g.writer(), r)
 	returned = true
 }
 
@@ -334,53 +334,16 @@ func (g *guard) SetReadDeadline(t time.Time) error {
 	return http.NewResponseController(g.Unwrap()).SetReadDeadline(t)
 }
 
+// EnableFullDuplex is that of net/http's writers. http.ResponseController calls it.
+func (g *guard) EnableFullDuplex() error {
+	return http.NewResponseController(g.Unwrap()).EnableFullDuplex()
+}
+
 func (g *guard) Unwrap() http.ResponseWriter {
 	if g.handedOver.Load() || g.over.Load() {
 		return nowhere{} // a deadline that a middleware sets must not reach the connection
 	}
 	return g.ResponseWriter
-}
-
-// writer returns the ResponseWriter that the middleware gets. For responses that are not
-// streams it has the optional interfaces that g's own writer has.
-func (g *guard) writer(r *http.Request) http.ResponseWriter {
-	if g.stream {
-		return g
-	}
-	hijacker, canHijack := g.ResponseWriter.(http.Hijacker)
-	readerFrom, canReadFrom := g.ResponseWriter.(io.ReaderFrom)
-	pusher, canPush := g.ResponseWriter.(http.Pusher)
-	switch {
-	case r.ProtoMajor == 1 && canHijack && canReadFrom:
-		return &struct {
-			*guard
-			http.Hijacker
-			guardReaderFrom
-		}{g, hijacker, guardReaderFrom{g, readerFrom}}
-	case r.ProtoMajor == 1 && canHijack:
-		return &struct {
-			*guard
-			http.Hijacker
-		}{g, hijacker}
-	case r.ProtoMajor > 1 && canPush:
-		return &struct {
-			*guard
-			http.Pusher
-		}{g, pusher}
-	}
-	return g
-}
-
-type guardReaderFrom struct {
-	g  *guard
-	rf io.ReaderFrom
-}
-
-func (w guardReaderFrom) ReadFrom(r io.Reader) (int64, error) {
-	if w.g.active.Load() {
-		return io.Copy(struct{ io.Writer }{w.g}, r)
-	}
-	return w.rf.ReadFrom(r)
 }
 
 // isWrapped reports whether w is not the server's own writer.

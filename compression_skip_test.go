@@ -1,11 +1,8 @@
 package sse_test
 
 import (
-	"fmt"
-	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/go-chi/chi/v5"
@@ -13,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
-	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // reportIsStream is a middleware that adds a header with the result of sse.IsStream.
@@ -217,50 +213,4 @@ func TestRouteMiddlewareSeesNoAcceptEncodingOfAStream(t *testing.T) {
 	require.NotContains(t, rec.Header(), "Content-Encoding")
 	record(r, http.MethodGet, "/plain", "Accept-Encoding", "gzip")
 	require.Equal(t, "gzip", seen)
-}
-
-// The guard wraps the writers of ordinary handlers too. Those writers keep every interface
-// that net/http's have.
-func TestRouteOrdinaryHandlersKeepTheirWriter(t *testing.T) {
-	t.Parallel()
-	r := newRouter(sse.Config{})
-	r.Get("/function", r.SSEHandler(where).ServeHTTP)
-	r.Get("/interfaces", func(w http.ResponseWriter, _ *http.Request) {
-		_, flusher := w.(http.Flusher)
-		_, hijacker := w.(http.Hijacker)
-		_, readerFrom := w.(io.ReaderFrom)
-		_, stringWriter := w.(io.StringWriter)
-		_, pusher := w.(http.Pusher)
-		fmt.Fprint(w, flusher, hijacker, readerFrom, stringWriter, pusher)
-	})
-	r.Get("/hijack", func(w http.ResponseWriter, _ *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if testkit.NoError(t, err) {
-			defer conn.Close()
-			io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhijacked")
-		}
-	})
-	r.Get("/copy", func(w http.ResponseWriter, _ *http.Request) {
-		_, err := io.Copy(w, io.LimitReader(strings.NewReader("copied and more"), 6))
-		testkit.NoError(t, err)
-	})
-	r.Get("/status", func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusEarlyHints)
-		w.WriteHeader(http.StatusCreated)
-		io.WriteString(w, "created")
-	})
-	for _, proto := range protocols {
-		srv := serve(t, r, proto.Setup)
-		require.Equal(t, "copied", get(t, srv, "/copy").Body)
-		a := get(t, srv, "/status")
-		require.Equal(t, http.StatusCreated, a.Status)
-		require.Equal(t, "created", a.Body)
-		require.Equal(t, "data: /function\n\n", get(t, srv, "/function").Body)
-		if proto.Proto == "HTTP/1.1" {
-			require.Equal(t, "true true true true false", get(t, srv, "/interfaces").Body)
-			require.Equal(t, "hijacked", get(t, srv, "/hijack").Body)
-		} else {
-			require.Equal(t, "true false false true true", get(t, srv, "/interfaces").Body)
-		}
-	}
 }

@@ -61,5 +61,8 @@ func abilitiesOf(w http.ResponseWriter, r *http.Request) (abilities []string) {
 	if _, ok := w.(http.Pusher); ok && r.ProtoMajor == 2 {
 		abilities = append(abilities, "Pusher")
 	}
+	if _, ok := w.(http.CloseNotifier); ok { //nolint:staticcheck // deprecated, but in use
+		abilities = append(abilities, "CloseNotifier")
+	}
 	return abilities
 }
