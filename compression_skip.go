@@ -359,7 +359,7 @@ func isWrapped(w http.ResponseWriter) bool {
 // routeTable is chi's tree in a form for look-ups, as of a version of routesVersion.
 type routeTable struct {
 	version uint64
-	streams map[string]map[string]bool // full pattern -> method -> leads to an SSE route
+	streams map[string]map[string]bool // full pattern -> method -> leads to a stream
 	mounts  map[string]chi.Routes      // full pattern, with its "/*" -> what is mounted there
 }
 
@@ -379,11 +379,8 @@ func (p *Plugin) find(r *http.Request, depth int) bool {
 	path := cmp.Or(outer.RoutePath, r.URL.RawPath, r.URL.Path, "/")
 	table := p.table()
 	var router chi.Routes = p.root
-	prefix := strings.Join(outer.RoutePatterns[min(depth, len(outer.RoutePatterns)):], "")
+	prefix := matchedPattern(outer, depth)
 	if prefix != "" {
-		for strings.Contains(prefix, "/*/") {
-			prefix = strings.ReplaceAll(prefix, "/*/", "/")
-		}
 		if methods, ok := table.streams[prefix]; ok {
 			return methods[method] // chi has matched the route itself
 		}
@@ -405,6 +402,15 @@ func (p *Plugin) find(r *http.Request, depth int) bool {
 		methods = table.streams[prefix+pattern+"/"] // the path on which a router is mounted
 	}
 	return methods[method]
+}
+
+// matchedPattern returns the pattern that chi has matched so far, without the depth first ones.
+func matchedPattern(rctx *chi.Context, depth int) string {
+	pattern := strings.Join(rctx.RoutePatterns[min(depth, len(rctx.RoutePatterns)):], "")
+	for strings.Contains(pattern, "/*/") {
+		pattern = strings.ReplaceAll(pattern, "/*/", "/")
+	}
+	return pattern
 }
 
 var routeContexts = sync.Pool{New: func() any { return chi.NewRouteContext() }}
@@ -435,9 +441,8 @@ func (t *routeTable) add(routes chi.Routes, prefix string) {
 			if chain, ok := h.(*chi.ChainHandler); ok {
 				h = chain.Endpoint
 			}
-			if _, ok := h.(*route); ok {
-				methods[method] = true
-			}
+			_, ok := h.(*route)
+			methods[method] = ok && opensSessions(method)
 		}
 		t.streams[pattern] = methods
 	}

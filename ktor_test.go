@@ -425,27 +425,38 @@ func TestKtorPathFormAnswersGETOnly(t *testing.T) {
 	t.Parallel()
 	r := newRouter(sse.Config{})
 	r.SSE("/", func(s *sse.ServerSession) error { return s.SendData("hello") })
-	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"} {
+	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "QUERY"} {
 		rec := record(r, method, "/")
 		require.Equal(t, http.StatusMethodNotAllowed, rec.Code, method)
-		require.ElementsMatch(t, []string{"GET", "HEAD"}, rec.Header()["Allow"], method)
+		require.ElementsMatch(t, []string{"GET", "HEAD", "OPTIONS"}, rec.Header()["Allow"], method)
 	}
 	require.Equal(t, "data: hello\n\n", record(r, "GET", "/").Body.String())
 }
 
-func TestKtorPathlessFormsTakeAnyMethod(t *testing.T) {
+// Differs: Ktor's path-less route takes any method.
+func TestKtorPathlessFormsTakeTheirMethods(t *testing.T) {
 	t.Parallel()
 	hello := func(s *sse.ServerSession) error { return s.SendData(s.Call().Method) }
 	r := newRouter(sse.Config{})
 	r.Route("/route", func(r chi.Router) { sse.From(r).SSE("", hello) })
+	r.Route("/methods", func(r chi.Router) {
+		sse.From(r).SSE("", hello, sse.WithMethods("GET", "POST", "PUT", "PATCH", "DELETE"))
+	})
 	r.Handle("/handler", r.SSEHandler(hello))
 	r.Post("/function", r.SSEHandler(hello).ServeHTTP)
 	srv := serve(t, r)
-	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
-		for _, path := range []string{"/route", "/route/", "/handler"} {
+	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
+		for _, path := range []string{"/methods", "/methods/", "/handler"} {
 			a := request(t, srv, method, path)
 			require.Equal(t, http.StatusOK, a.Status, "%s %s", method, path)
 			require.Equal(t, "data: "+method+"\n\n", a.Body, "%s %s", method, path)
+		}
+		for _, path := range []string{"/route", "/route/"} {
+			want := http.StatusMethodNotAllowed
+			if method == "GET" {
+				want = http.StatusOK
+			}
+			require.Equal(t, want, request(t, srv, method, path).Status, "%s %s", method, path)
 		}
 	}
 	require.Equal(t, "data: POST\n\n", request(t, srv, "POST", "/function").Body)

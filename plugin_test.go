@@ -22,7 +22,7 @@ func TestRoutePluginOnASubRouterOfAPlainOne(t *testing.T) {
 	sub := newRouter(sse.Config{})
 	sub.Use(reportIsStream, middleware.Compress(5))
 	sub.SSE("/events/{id}", where)
-	sub.SSE("", where, sse.WithMethods("GET"))
+	sub.SSE("", where)
 	sub.Get("/page", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		io.WriteString(w, strings.Repeat("page ", 1000))

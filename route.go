@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -39,30 +40,31 @@ func (r *Router) Plugin() *Plugin { return r.plugin }
 // HEAD gets the header that GET would get, without running the handler. [WithMethods] sets
 // other methods.
 //
-// An empty pattern means the path of the router itself, as chi's "/" does in a nested
-// router. Without WithMethods, such a route answers every method.
+// OPTIONS gets 204, with the methods of the pattern in the header Allow. An OPTIONS handler
+// that you add at the same pattern, before or after, replaces that. One at a wildcard pattern
+// does not.
+//
+// An empty pattern means the path of the router itself, as chi's "/" does in a nested router.
 //
 // SSE panics if h is nil.
 func (r *Router) SSE(pattern string, h Handler, opts ...RouteOption) {
 	rt := r.newRoute(h, opts)
-	if pattern == "" && rt.methods == nil {
-		r.Handle("/", rt)
-	} else {
-		if pattern == "" {
-			pattern = "/"
-		}
-		if rt.methods == nil {
-			rt.methods = []string{http.MethodGet, http.MethodHead}
-		}
-		for _, method := range rt.methods {
-			r.Method(method, pattern, rt)
-		}
+	if pattern == "" {
+		pattern = "/"
 	}
+	if rt.methods == nil {
+		rt.methods = []string{http.MethodGet, http.MethodHead}
+	}
+	for _, method := range rt.methods {
+		r.Method(method, pattern, rt)
+	}
+	r.addOptions(pattern, rt)
 	routesVersion.Add(1)
 }
 
 // SSEHandler returns h as an [http.Handler]. Mount it anywhere on r, for any method, or call
-// it from a handler that chooses between a stream and another answer.
+// it from a handler that chooses between a stream and another answer. OPTIONS gets 204 with
+// the header Allow, and TRACE and CONNECT get 405, without running h.
 //
 // If the plugin finds the handler in chi's routes, because you used [Router.SSE] or mounted
 // it with chi's Method or Handle, it knows before the middleware runs that a request is going
@@ -128,10 +130,15 @@ func WithSerializer(s Serializer) RouteOption {
 }
 
 // WithMethods sets the methods that an SSE route answers, in place of GET and HEAD. There
-// must be at least one.
+// must be at least one. OPTIONS, TRACE and CONNECT cannot open a session.
 func WithMethods(methods ...string) RouteOption {
 	if len(methods) == 0 {
 		panic("sse: WithMethods without a method; leave the option out for GET and HEAD")
+	}
+	for _, method := range methods {
+		if !opensSessions(strings.ToUpper(method)) {
+			panic(fmt.Sprintf("sse: WithMethods(%q): OPTIONS, TRACE and CONNECT cannot open a session; any other method can", method))
+		}
 	}
 	methods = slices.Clone(methods)
 	return func(rt *route) { rt.methods = methods }
@@ -191,7 +198,7 @@ type route struct {
 	plugin  *Plugin
 	handler Handler
 
-	methods      []string // nil: the default of SSE, or wherever an SSEHandler is mounted
+	methods      []string // nil for an SSEHandler, which is mounted for some
 	serializer   Serializer
 	heartbeat    Heartbeat
 	retry        time.Duration

@@ -207,6 +207,11 @@ func TestRouteChiWalkListsTheRoutes(t *testing.T) {
 		"HEAD /rooms/{room}/",
 		"HEAD /rooms/{room}/{topic}",
 		"HEAD /sub/events",
+		"OPTIONS /chat",
+		"OPTIONS /clock",
+		"OPTIONS /rooms/{room}/",
+		"OPTIONS /rooms/{room}/{topic}",
+		"OPTIONS /sub/events",
 		"POST /chat",
 	}, routes)
 	require.True(t, r.Match(chi.NewRouteContext(), "GET", "/rooms/1/2"))
@@ -231,6 +236,7 @@ func TestRouteMisusePanicsWithAdvice(t *testing.T) {
 		"nil handler":                  {func() { router().SSE("/", nil) }, []string{"without a handler"}},
 		"nil path-less handler":        {func() { router().SSEHandler(nil) }, []string{"without a handler"}},
 		"methods of a path-less one":   {func() { router().SSEHandler(where, sse.WithMethods("GET")) }, []string{"WithMethods", "SSEHandler"}},
+		"methods without a stream":     {func() { sse.WithMethods("GET", "options") }, []string{"WithMethods", "options", "any other"}},
 		"no methods":                   {func() { sse.WithMethods() }, []string{"WithMethods"}},
 		"no serializer":                {func() { sse.WithSerializer(nil) }, []string{"WithSerializer"}},
 		"no session limit":             {func() { sse.WithSessionLimit(0) }, []string{"WithSessionLimit"}},

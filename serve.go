@@ -13,8 +13,13 @@ import (
 // its wire is an httpWire, and until the handler has returned as well, unless a hub is going to
 // detach the session.
 
-// ServeHTTP runs a session of the route. HEAD gets the header alone.
+// ServeHTTP runs a session of the route. HEAD gets the header alone, and OPTIONS, TRACE and
+// CONNECT get no stream.
 func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !opensSessions(r.Method) {
+		rt.serveOther(w, r)
+		return
+	}
 	g := guardFrom(r.Context())
 	if g != nil {
 		g.active.Store(true)

@@ -180,14 +180,27 @@ func (s *testServer) doWith(t *testing.T, method, path string, body io.Reader) *
 	return c
 }
 
+// doHeader is like do, with another header and no body.
+func (s *testServer) doHeader(t *testing.T, method, path string, header http.Header) *call {
+	t.Helper()
+	c, err := s.tryHeader(t, method, path, nil, header)
+	require.NoError(t, err, "%s %s", method, path)
+	return c
+}
+
 // tryWith is like try, with a body of unknown length.
 func (s *testServer) tryWith(t *testing.T, method, path string, body io.Reader) (*call, error) {
+	t.Helper()
+	return s.tryHeader(t, method, path, body, requestHeader)
+}
+
+func (s *testServer) tryHeader(t *testing.T, method, path string, body io.Reader, header http.Header) (*call, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), maxWait)
 	t.Cleanup(cancel)
 	req, err := http.NewRequestWithContext(ctx, method, s.server.URL+path, body)
 	require.NoError(t, err)
-	req.Header = requestHeader.Clone()
+	req.Header = header.Clone()
 	req.Header.Set("User-Agent", s.agent)
 	res, err := s.conn.RoundTrip(req) // do not close the body, which would read the rest; the connection is closed instead
 	if err != nil {
