@@ -46,7 +46,7 @@
 //
 // Until the session opens, the handler can answer with an HTTP status by returning [Error].
 // The session opens with the first send, with [ServerSession.Open], or after
-// [Config].OpenDelay. The status is then 200 and cannot change.
+// [Config].OpenDelay, which by default is for GET only. The status is then 200 and cannot change.
 //
 // The session ends when the handler returns. If an open session's handler returns an error
 // or panics, the connection is aborted, so that no client mistakes a truncated stream for a
@@ -83,7 +83,7 @@ type Event = event.Event
 // "retry: 0".
 const RetryImmediately = event.RetryImmediately
 
-// The defaults of a zero [Config].
+// The defaults of a zero [Config]. DefaultOpenDelay is for GET only.
 const (
 	DefaultHeartbeat      = 15 * time.Second
 	DefaultOpenDelay      = 500 * time.Millisecond
@@ -108,8 +108,11 @@ type Config struct {
 	Retry time.Duration
 
 	// OpenDelay is the time from the request to the opening, if the handler has not sent
-	// anything by then. It lets clients know soon that they are connected. Default: 500 ms.
-	// Negative: the session stays closed until the handler sends or calls Open.
+	// anything by then. It lets clients know soon that they are connected. From the opening on
+	// the handler cannot answer with a status. Default: 500 ms for GET. Sessions of other
+	// methods stay closed until the handler sends or calls Open, because their handlers often
+	// have to work, or to ask another service, before they know the status. A positive value is
+	// for every method. Negative: all sessions stay closed until then.
 	OpenDelay time.Duration
 
 	// WriteTimeout bounds each write. A client that takes longer to receive what it is
@@ -212,7 +215,6 @@ func (c Config) withDefaults() Config {
 		panic(fmt.Sprintf("sse: Config.Heartbeat: %v", err))
 	}
 	setDefault(&c.Heartbeat.Period, DefaultHeartbeat)
-	setDefault(&c.OpenDelay, DefaultOpenDelay)
 	setDefault(&c.WriteTimeout, DefaultWriteTimeout)
 	setDefault(&c.MaxSessions, DefaultMaxSessions)
 	setDefault(&c.ShutdownSpread, DefaultShutdownSpread)

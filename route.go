@@ -175,8 +175,8 @@ func WithRetry(d time.Duration) RouteOption {
 	return func(rt *route) { rt.retry = d }
 }
 
-// WithOpenDelay replaces Config.OpenDelay for the route. d must not be 0; a negative d waits
-// for the handler.
+// WithOpenDelay replaces Config.OpenDelay for the route, for every method. d must not be 0; a
+// negative d waits for the handler.
 func WithOpenDelay(d time.Duration) RouteOption {
 	if d == 0 {
 		panic("sse: WithOpenDelay(0); a negative delay waits for the handler, a tiny one opens at once")
@@ -202,7 +202,7 @@ type route struct {
 	serializer   Serializer
 	heartbeat    Heartbeat
 	retry        time.Duration
-	openDelay    time.Duration
+	openDelay    time.Duration // 0: the default, which depends on the method
 	writeTimeout time.Duration
 	limit        int // 0: no limit
 	live         int // sessions; guarded by plugin.mu

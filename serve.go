@@ -76,7 +76,7 @@ func (s *ServerSession) runHandler(x *httpWire) {
 		s.route.plugin.warnNotAttached(x.base)
 	}
 	s.mu.Lock()
-	s.setTimer(s.route.openDelay)
+	s.setTimer(s.route.openDelayOf(s.Call().Method))
 	s.mu.Unlock()
 
 	var err error
@@ -99,6 +99,14 @@ func (s *ServerSession) runHandler(x *httpWire) {
 	}()
 	err = s.route.handler(s)
 	returned = true
+}
+
+// openDelayOf returns the OpenDelay for a request with the method, or 0 for none.
+func (rt *route) openDelayOf(method string) time.Duration {
+	if rt.openDelay == 0 && method == http.MethodGet {
+		return DefaultOpenDelay
+	}
+	return rt.openDelay
 }
 
 // warnOfDeadlines says, once for a plugin, that a writer outside the plugin hides the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -52,6 +53,51 @@ func TestSessionOpensByItselfAfterTheOpenDelay(t *testing.T) {
 				require.Equal(t, time.Minute, time.Since(began))
 				s.end()
 				require.EqualValues(t, 1, opened.Load())
+			})
+		})
+	}
+}
+
+// A POST opens by itself only if somebody has set an OpenDelay. So a handler that asks another
+// service can answer with its status, however late.
+func TestSessionOfAnotherMethodDoesNotOpenByItselfByDefault(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		method  string
+		cfg     sse.Config
+		options []sse.RouteOption
+		status  int
+	}{
+		"GET":                         {"GET", sse.Config{}, nil, 200},
+		"POST":                        {"POST", sse.Config{}, nil, 502},
+		"PUT":                         {"PUT", sse.Config{}, nil, 502},
+		"PATCH":                       {"PATCH", sse.Config{}, nil, 502},
+		"QUERY":                       {"QUERY", sse.Config{}, nil, 502},
+		"DELETE":                      {"DELETE", sse.Config{}, nil, 502},
+		"POST, delay of the plugin":   {"POST", sse.Config{OpenDelay: 500 * time.Millisecond}, nil, 200},
+		"POST, delay of the route":    {"POST", sse.Config{}, []sse.RouteOption{sse.WithOpenDelay(time.Millisecond)}, 200},
+		"POST, none of the route":     {"POST", sse.Config{OpenDelay: time.Millisecond}, []sse.RouteOption{sse.WithOpenDelay(-1)}, 502},
+		"GET, none of the plugin":     {"GET", sse.Config{OpenDelay: -1}, nil, 502},
+		"POST, late delay of a route": {"POST", sse.Config{}, []sse.RouteOption{sse.WithOpenDelay(time.Second)}, 502},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := newRouter(tt.cfg)
+				h := func(*sse.ServerSession) error {
+					time.Sleep(800 * time.Millisecond) // it asks another service
+					return sse.Error(http.StatusBadGateway, errors.New("no answer"))
+				}
+				r.Method(tt.method, "/handler", r.SSEHandler(h, tt.options...))
+				r.SSE("/route", h, append([]sse.RouteOption{sse.WithMethods(tt.method)}, tt.options...)...)
+				for _, path := range []string{"/handler", "/route"} {
+					rec := httptest.NewRecorder()
+					func() {
+						defer func() { require.Equal(t, tt.status == http.StatusOK, recover() != nil, "an open session is aborted") }()
+						r.ServeHTTP(rec, newRequest(t, tt.method, path))
+					}()
+					require.Equal(t, tt.status, rec.Code, path)
+				}
 			})
 		})
 	}

@@ -149,7 +149,8 @@ func (s *ServerSession) Open() error {
 //
 // Read a request body before the session opens. Over HTTP/1.1 net/http discards the unread
 // part of a body when the response begins, and the handler can no longer answer with a
-// status. If bodies take long to arrive, set a longer OpenDelay, or a negative one.
+// status. So if the route has an OpenDelay, it must be longer than a body takes to arrive. By
+// default it has none, except for GET.
 //
 // If a hub serves the session, Call returns a new copy each time, without a body. If the
 // session is detached, the context of the copy, and that of the session, has chi's route
