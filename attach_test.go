@@ -59,6 +59,9 @@ func TestAttachBaseContextEnds(t *testing.T) {
 					r := newRouter(cfg)
 					opened := make(chan *sse.ServerSession, 1)
 					r.SSE("/", func(s *sse.ServerSession) error {
+						if detach {
+							s.Header().Set("Connection", "close") // otherwise the connection would stay with net/http
+						}
 						if err := s.Open(); err != nil {
 							return err
 						}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/http/httputil"
 	"os"
 	"slices"
 	"strings"
@@ -378,20 +379,72 @@ func TestWillDetachEndsAsAnOrdinarySession(t *testing.T) {
 	}
 }
 
-// If the session is open already, it gets its socket at once.
+// If the session is open already, it gets its socket at once, unless the head has told the
+// client that the connection can be used again.
 func TestWillDetachOfAnOpenSession(t *testing.T) {
 	t.Parallel()
-	r := newRouter(sse.Config{})
-	r.SSE("/", func(s *sse.ServerSession) error {
-		testkit.NoError(t, s.SendData("x"))
-		assert.True(t, ofNetHTTP(s))
-		engine.Of(s).WillDetach()
-		assert.False(t, ofNetHTTP(s))
-		return s.SendData("y")
-	})
-	a := get(t, serve(t, r), "/")
-	require.NoError(t, a.Err)
-	require.Equal(t, "data: x\n\ndata: y\n\n", a.Body)
+	for name, tt := range map[string]struct {
+		request string
+		header  string
+		opening func(s *sse.ServerSession) error
+		socket  bool
+	}{
+		"after a Send":              {"GET / HTTP/1.1\r\nHost: test\r\n\r\n", "", func(s *sse.ServerSession) error { return s.SendData("x") }, false},
+		"after Open":                {"GET / HTTP/1.1\r\nHost: test\r\n\r\n", "", (*sse.ServerSession).Open, false},
+		"after a heartbeat":         {"GET / HTTP/1.1\r\nHost: test\r\n\r\n", "", func(s *sse.ServerSession) error { return s.Heartbeat(sse.Heartbeat{}) }, false},
+		"after the OpenDelay":       {"GET / HTTP/1.1\r\nHost: test\r\n\r\n", "", waitOpen, false},
+		"the handler's last":        {"GET / HTTP/1.1\r\nHost: test\r\n\r\n", "Close", (*sse.ServerSession).Open, true},
+		"another header":            {"GET / HTTP/1.1\r\nHost: test\r\n\r\n", "keep-alive", (*sse.ServerSession).Open, false},
+		"the client's last":         {"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n", "", (*sse.ServerSession).Open, true},
+		"HTTP/1.0":                  {"GET / HTTP/1.0\r\nHost: test\r\n\r\n", "", (*sse.ServerSession).Open, true},
+		"HTTP/1.0, to be kept":      {"GET / HTTP/1.0\r\nHost: test\r\nConnection: keep-alive\r\n\r\n", "", (*sse.ServerSession).Open, true},
+		"HTTP/1.0, without a delay": {"GET / HTTP/1.0\r\nHost: test\r\n\r\n", "", waitOpen, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, tr := range transports {
+				r := newRouter(sse.Config{OpenDelay: time.Millisecond})
+				r.SSE("/", func(s *sse.ServerSession) error {
+					if tt.header != "" {
+						s.Header().Set("Connection", tt.header)
+					}
+					testkit.NoError(t, tt.opening(s))
+					engine.Of(s).WillDetach()
+					assert.Equal(t, tt.socket, !ofNetHTTP(s))
+					assert.Equal(t, tt.socket, engine.Of(s).Detach())
+					testkit.NoError(t, s.SendData("y"))
+					return s.Close()
+				})
+				w := tr.ask(t, serve(t, r, tr.setup), tt.request)
+				head := w.head()
+				keeps := strings.HasPrefix(tt.request, "GET / HTTP/1.1") && !tt.socket
+				require.Equal(t, keeps, strings.Contains(head, "\r\nConnection: keep-alive\r\n"), head)
+				if !keeps {
+					require.Contains(t, w.rest(), "data: y\n\n")
+					continue
+				}
+				for again := range 3 { // as the head has promised
+					body, err := io.ReadAll(httputil.NewChunkedReader(w.r))
+					require.NoError(t, err)
+					require.Contains(t, string(body), "data: y\n\n")
+					w.expect("\r\n") // which the reader leaves
+					if again < 2 {
+						_, err = io.WriteString(w.Conn, tt.request)
+						require.NoError(t, err)
+						require.Contains(t, w.head(), "200 OK")
+					}
+				}
+			}
+		})
+	}
+}
+
+// waitOpen waits until the OpenDelay has opened s.
+func waitOpen(s *sse.ServerSession) error {
+	for engine.Of(s).Progress() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	return nil
 }
 
 // ofNetHTTP reports whether s is open and its connection is net/http's: otherwise its header is

@@ -277,6 +277,7 @@ func newDetachServer(t testing.TB, tr transport, cfg sse.Config, setup ...func(*
 
 // handler opens the session, detaches it, passes it to the test, and calls d.after.
 func (d *detachServer) handler(s *sse.ServerSession) error {
+	s.Header().Set("Connection", "close") // otherwise the connection would stay with net/http
 	if err := s.SendData("open"); !assert.NoError(d.t, err) {
 		return err
 	}

@@ -50,11 +50,14 @@ func (s *engineSession) Pack() { s.call.pack(true) }
 func (s *engineSession) WillDetach() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if x, ok := s.session().wire().(*httpWire); ok {
-		x.last = true
-	}
-	if s.state == open {
+	switch s.state {
+	case pending:
+		if x, ok := s.session().wire().(*httpWire); ok {
+			x.last, x.detach = true, true
+		}
+	case open:
 		_, _ = s.session().takeConnection(nil) // if it cannot be had, Detach reports that
+	case opening, torn, closed: // it ends
 	}
 }
 
@@ -62,7 +65,7 @@ func (s *engineSession) WillDetach() {
 // is held.
 func (s *ServerSession) willDetach() bool {
 	x, ok := s.wire().(*httpWire)
-	return ok && x.last
+	return ok && x.detach
 }
 
 // Detach takes the connection from net/http, unless the session has it already, and lets the
@@ -95,9 +98,13 @@ func (s *ServerSession) detach() bool {
 // rest. It reports whether the session has the connection. The session must be open.
 //
 // What is sent during the hijacking is kept, and written after rest. mu is held.
+//
+// If the head has told the client that the connection can be used again, it stays with
+// net/http, which goes on with it after the stream. The session would have to close it, perhaps
+// at the moment in which the client sends its next request.
 func (s *ServerSession) takeConnection(rest []byte) (taken bool, err error) {
 	x, ok := s.wire().(*httpWire)
-	if ok && (x.major != 1 || x.keeping != nil) {
+	if ok && (x.major != 1 || x.keeping != nil || x.reused) {
 		return false, s.writeIfAny(rest)
 	}
 	var kept []byte

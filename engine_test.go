@@ -307,6 +307,7 @@ func TestDetachAtTheWrongTime(t *testing.T) {
 		r := newRouter(cfg)
 		var detached atomic.Int64
 		r.SSE("/", func(s *sse.ServerSession) error {
+			s.Header().Set("Connection", "close") // otherwise the connection would stay with net/http
 			_ = s.SendData("open")
 			if engine.Of(s).Detach() {
 				detached.Add(1)

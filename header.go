@@ -1,31 +1,38 @@
 package sse
 
-import "net/http"
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
 
 // writeHead writes the head of a stream. last says that the connection is not used again. It
-// fails if nothing passes g any longer.
-func writeHead(w http.ResponseWriter, r *http.Request, g *guard, last bool) error {
+// returns last, or true if the handler has set "Connection: close". It fails if nothing passes g
+// any longer.
+func writeHead(w http.ResponseWriter, r *http.Request, g *guard, last bool) (bool, error) {
 	h := w.Header()
 	if !g.enter() {
-		return errSealed
+		return last, errSealed
 	}
-	setStreamHeader(h, r, last)
+	last = setStreamHeader(h, r, last)
 	if g.mayBeCompressed(r) {
 		h.Set("Content-Encoding", "identity")
 	}
 	g.leave()
 	w.WriteHeader(http.StatusOK)
-	return nil
+	return last, nil
 }
 
 // setStreamHeader sets the header of every stream (WHATWG HTML §9.2.5, RFC 9111 §5.2.2),
 // and removes what a middleware may have set for another body. last says that the
-// connection is not used again (RFC 9112 §9.6).
+// connection is not used again (RFC 9112 §9.6). It is also not used again if the header says so
+// already, which setStreamHeader returns.
 //
 // It does without the methods of http.Header, which check each name and allocate each value:
 // with them it took an eighth of an opening.
-func setStreamHeader(h http.Header, r *http.Request, last bool) {
+func setStreamHeader(h http.Header, r *http.Request, last bool) bool {
 	if len(h) > 0 {
+		last = last || slices.ContainsFunc(h["Connection"], func(v string) bool { return strings.EqualFold(v, "close") })
 		for _, name := range [...]string{
 			"Connection", // RFC 9113 §8.2.2; and HTTP/1.0 ends a stream by closing
 			"Content-Length", "Content-Encoding", "Transfer-Encoding", "Trailer", "Etag", "Last-Modified", "Expires", "Pragma",
@@ -43,6 +50,7 @@ func setStreamHeader(h http.Header, r *http.Request, last bool) {
 		}
 		h["Connection"] = values[3:4:4]
 	}
+	return last
 }
 
 // savedHeader is a copy of a header for which few ask. To make it takes less time than

@@ -18,6 +18,7 @@ func TestWheelHasASessionOnce(t *testing.T) {
 	sessions := make(chan *ServerSession, 1)
 	r := Install(chi.NewRouter(), Config{Logger: slog.New(slog.DiscardHandler), Heartbeat: Heartbeat{Period: 40 * time.Millisecond}})
 	r.SSE("/", func(s *ServerSession) error {
+		s.Header().Set("Connection", "close") // otherwise the connection would stay with net/http
 		if err := s.Open(); err != nil {
 			return err
 		}

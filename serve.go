@@ -25,7 +25,7 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.active.Store(true)
 	}
 	if r.Method == http.MethodHead {
-		_ = writeHead(w, r, g, false)
+		_, _ = writeHead(w, r, g, false)
 		return
 	}
 	x := newHTTPWire(w, r, g, rt.writeTimeout)

@@ -161,7 +161,8 @@ func (s *ServerSession) Call() *http.Request { return s.call.request(s.ctx) }
 // change it. The session then waits for the handler to open it, even after the OpenDelay.
 // After the opening, Header returns a copy.
 //
-// The opening sets the headers of the stream itself, and replaces the values that they had.
+// The opening sets the headers of the stream itself, and replaces the values that they had. But
+// "Connection: close" over HTTP/1.1 stays, and closes the connection after the stream.
 // If a hub has detached the session, the copy is empty.
 func (s *ServerSession) Header() http.Header {
 	s.mu.Lock()

@@ -136,6 +136,9 @@ func TestSessionFinishers(t *testing.T) {
 			var session *ServerSession
 			r.SSE("/", func(s *ServerSession) error {
 				session = s
+				if row.detach {
+					s.Header().Set("Connection", "close") // otherwise the connection would stay with net/http
+				}
 				if err := s.Open(); err != nil {
 					return err
 				}

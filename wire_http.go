@@ -34,7 +34,9 @@ type httpWire struct {
 	major   int                     // of the HTTP version
 	timeout time.Duration           // the session's WriteTimeout
 	http10  bool                    // the version is HTTP/1.0
-	last    bool                    // the head says that the connection is not used again
+	last    bool                    // the head says, or is going to say, that the connection is not used again
+	detach  bool                    // a hub is going to take the connection once the session is open
+	reused  bool                    // the head has said that the connection can be used again: nobody may take it
 
 	rearmAt     time.Duration // HTTP/1.x: when to set the write deadline anew
 	watchdog    *time.Timer   // HTTP/2: sets the deadline when it is over
@@ -106,6 +108,7 @@ func (x *httpWire) openHere(r *http.Request, first []byte, began, timeout time.D
 	if err := x.writeHead(r); err != nil {
 		return err
 	}
+	x.reused = x.major == 1 && !x.http10 && !x.last && !r.Close
 	if err := x.write(first, began, timeout); err != nil {
 		return err
 	}
@@ -133,10 +136,11 @@ func (x *httpWire) begin() error {
 	return nil
 }
 
-func (x *httpWire) writeHead(r *http.Request) error {
+func (x *httpWire) writeHead(r *http.Request) (err error) {
 	x.useOwnHeader()
 	x.headWritten = true
-	return writeHead(x.w, r, x.guard, x.last)
+	x.last, err = writeHead(x.w, r, x.guard, x.last)
+	return err
 }
 
 // useOwnHeader sets the response header to what header has returned.

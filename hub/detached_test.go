@@ -219,3 +219,61 @@ func TestDetachedIsNotWhereTheConnectionCannotBeHad(t *testing.T) {
 		s.expectEnd()
 	})
 }
+
+// A session that is open when Serve is called has told its client whether the connection can be
+// used again. If it can, the connection stays with net/http, and the next request finds it open.
+func TestDetachedKeepsWhatTheHeadHasPromised(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		open     func(s *sse.ServerSession) error
+		delay    time.Duration
+		detaches bool
+	}{
+		"not open":        {func(*sse.ServerSession) error { return nil }, -1, true},
+		"a Send":          {func(s *sse.ServerSession) error { return s.SendData("0") }, -1, false},
+		"the OpenDelay":   {func(*sse.ServerSession) error { time.Sleep(50 * time.Millisecond); return nil }, time.Millisecond, false},
+		"closed, a Send":  {func(s *sse.ServerSession) error { s.Header().Set("Connection", "close"); return s.SendData("0") }, -1, true},
+		"closed, no Send": {func(s *sse.ServerSession) error { s.Header().Set("Connection", "close"); return nil }, -1, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, tr := range transports {
+				if !tr.detached || tr.protocol.Name != testkit.HTTP1.Name {
+					continue
+				}
+				returned := make(chan error, 1)
+				a := tr.start(t, plan{sse: sse.Config{OpenDelay: tt.delay}, serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
+					if err := tt.open(s); err != nil {
+						return err
+					}
+					err := h.Serve(s, sub)
+					returned <- err
+					return err
+				}})
+				conn := a.rawConn()
+				defer conn.Close()
+				r := bufio.NewReader(conn)
+				for range 3 {
+					_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+					require.NoError(t, err)
+					a.joined("a", 1)
+					resp, err := http.ReadResponse(r, nil)
+					require.NoError(t, err)
+					require.Equal(t, tt.detaches, resp.Close, "what the head says")
+					if tt.detaches {
+						require.NoError(t, testkit.Receive(t, returned))
+						conn.Close()
+						resp.Body.Close() // which reads what is left
+						break
+					}
+					require.Empty(t, returned)
+					a.kick("a", nil)
+					_, err = io.Copy(io.Discard, resp.Body)
+					require.NoError(t, err)
+					require.Error(t, testkit.Receive(t, returned))
+					resp.Body.Close()
+				}
+			}
+		})
+	}
+}

@@ -82,7 +82,8 @@ type Config struct {
 	// opened it and sent the events that the client had missed. It then takes a fourteenth
 	// of the memory, and each event takes a seventh to a quarter less work. [Hub.Serve]
 	// returns nil at that time. Where the hub cannot take over the connection (over HTTP/2,
-	// or if a middleware's writer hides it), Serve works as without Detached.
+	// if a middleware's writer hides it, or if the session is open already and has told the
+	// client that the connection can be used again), Serve works as without Detached.
 	Detached bool
 
 	// OnJoin is called when a member has joined a topic. By then the member is in Members,

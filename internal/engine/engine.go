@@ -31,10 +31,13 @@ type Session interface {
 	// The head then tells the client that the connection ends with the stream. As soon as the
 	// session is open, it writes to its own socket, if it can be detached at all. Until Detach
 	// it ends with its handler, as any other.
+	//
+	// If the session is open, it depends on what its head has said: see Detach.
 	WillDetach()
 
 	// Detach makes the session outlive its handler, and reports whether it has done so. It
-	// cannot over HTTP/2, or if a writer hides the connection. The session must be open.
+	// cannot over HTTP/2, if a writer hides the connection, or if the head has told the client
+	// that the connection can be used again. The session must be open.
 	// When a detached session has ended, its owner's Ended is called.
 	Detach() bool
 
