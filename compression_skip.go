@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,8 +37,9 @@ type guard struct {
 	plugin              *Plugin
 	encodings           []string // Accept-Encoding, if the guard has removed it
 	depth               int32    // number of patterns that chi had matched before the guard
+	accepts             bool     // the guard was called with Accept-Encoding
 	stream              bool     // chi's tree says that the response is going to be a stream
-	wrapped             bool     // something outside the guard may compress the response
+	wrapped             bool     // something outside the guard may compress the response; set with active
 	http1               bool
 
 	// mu is held while anything of a stream passes. It guards sealed and aborted.
@@ -96,15 +96,14 @@ func (p *Plugin) guard(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		g := &guard{ResponseWriter: w, base: r.Context(), plugin: p, http1: r.ProtoMajor == 1}
+		encodings := r.Header["Accept-Encoding"]
+		g := &guard{ResponseWriter: w, base: r.Context(), plugin: p, http1: r.ProtoMajor == 1, accepts: encodings != nil}
 		if rctx := chi.RouteContext(g.base); rctx != nil {
 			g.depth = int32(len(rctx.RoutePatterns))
 		}
 		if g.stream = p.find(r, int(g.depth)); g.stream {
 			g.header = w.Header() // net/http's Header must not be called while another goroutine writes
 		}
-		encodings := r.Header["Accept-Encoding"]
-		g.wrapped = encodings != nil && isWrapped(w)
 		r = r.WithContext(context.WithValue(g.base, guardKey{}, g))
 		if g.stream && encodings != nil {
 			g.encodings = encodings
@@ -127,13 +126,23 @@ func (g *guard) call(next http.Handler, r *http.Request) {
 	returned = true
 }
 
-// mayBeCompressed reports whether a compressor may have engaged. A Content-Encoding of
-// identity makes all compressors pass the response on unchanged.
-func (g *guard) mayBeCompressed(r *http.Request) bool {
-	if g != nil && (g.wrapped || g.encodings != nil) {
+// activate says that an SSE route is answering.
+func (g *guard) activate() {
+	if g != nil {
+		g.active.Store(true)
+		g.wrapped = g.accepts && mayCompress(g.ResponseWriter)
+	}
+}
+
+// mayBeCompressed reports whether a compressor may have engaged, around w or inside the guard.
+func (g *guard) mayBeCompressed(w http.ResponseWriter, r *http.Request) bool {
+	switch {
+	case g == nil:
+		return r.Header.Get("Accept-Encoding") != "" && mayCompress(w)
+	case g.wrapped || g.encodings != nil:
 		return g.wrapped
 	}
-	return r.Header.Get("Accept-Encoding") != ""
+	return r.Header.Get("Accept-Encoding") != "" // the guard has not removed it, and takes out what is for compressors inside
 }
 
 // enter begins something that passes g, and must be followed by leave. It reports false if
@@ -344,16 +353,6 @@ func (g *guard) Unwrap() http.ResponseWriter {
 		return nowhere{} // a deadline that a middleware sets must not reach the connection
 	}
 	return g.ResponseWriter
-}
-
-// isWrapped reports whether w is not the server's own writer.
-func isWrapped(w http.ResponseWriter) bool {
-	t := reflect.TypeOf(w)
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	path := t.PkgPath()
-	return path != "net/http" && !strings.HasPrefix(path, "net/http/") && path != "golang.org/x/net/http2"
 }
 
 // routeTable is chi's tree in a form for look-ups, as of a version of routesVersion.

@@ -15,7 +15,7 @@ func writeHead(w http.ResponseWriter, r *http.Request, g *guard, last bool) (boo
 		return last, errSealed
 	}
 	last = setStreamHeader(h, r, last)
-	if g.mayBeCompressed(r) {
+	if g.mayBeCompressed(w, r) {
 		h.Set("Content-Encoding", "identity")
 	}
 	g.leave()

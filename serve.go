@@ -21,9 +21,7 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g := guardFrom(r.Context())
-	if g != nil {
-		g.active.Store(true)
-	}
+	g.activate()
 	if r.Method == http.MethodHead {
 		_, _ = writeHead(w, r, g, false)
 		return

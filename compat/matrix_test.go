@@ -158,6 +158,9 @@ func (c *cell) isStream(t *testing.T, call *call) {
 		want["Connection"] = []string{"keep-alive"}
 	}
 	maps.Copy(want, c.header)
+	if c.outside && (c.encoding != "" || c.opaque) {
+		want["Content-Encoding"] = []string{"identity"} // which keeps a compressor away; otherwise it may not be there
+	}
 	got := call.Header.Clone()
 	slices.Sort(got["Vary"])
 	got["Vary"] = slices.Compact(got["Vary"]) // the plugin does not set Vary, and several middlewares may
@@ -166,9 +169,6 @@ func (c *cell) isStream(t *testing.T, call *call) {
 	}
 	require.Len(t, got["Date"], 1)
 	delete(got, "Date")
-	if c.outside && c.wraps && slices.Equal(got["Content-Encoding"], []string{"identity"}) {
-		delete(got, "Content-Encoding") // the plugin must send this to keep a compressor away
-	}
 	require.Equal(t, want, got)
 }
 

@@ -26,6 +26,7 @@ type row struct {
 	use  chain
 
 	wraps    bool        // the middleware wraps the ResponseWriter
+	opaque   bool        // the plugin cannot know whether its writer compresses
 	header   http.Header // the header that the middleware adds to every response
 	slash    bool        // the middleware removes the slash at the end of a path
 	head     bool        // the middleware answers HEAD on routes that have only GET
@@ -122,9 +123,9 @@ func rows() []row {
 			// If this middleware were outside of the plugin, the plugin could not stop it.
 			name: "last-word", use: chain{lastWord}, places: []place{after, with, nested},
 		},
-		{name: "writer-without-Unwrap", use: chain{wrapping(func(w http.ResponseWriter) http.ResponseWriter { return &loggingWriter{ResponseWriter: w} })}, wraps: true},
+		{name: "writer-without-Unwrap", use: chain{wrapping(func(w http.ResponseWriter) http.ResponseWriter { return &loggingWriter{ResponseWriter: w} })}, wraps: true, opaque: true},
 		{name: "writer-without-Flush", use: chain{wrapping(func(w http.ResponseWriter) http.ResponseWriter { return &unwrapWriter{w} })}, wraps: true},
-		{name: "writer-with-FlushError", use: chain{wrapping(func(w http.ResponseWriter) http.ResponseWriter { return &flushErrorWriter{w} })}, wraps: true},
+		{name: "writer-with-FlushError", use: chain{wrapping(func(w http.ResponseWriter) http.ResponseWriter { return &flushErrorWriter{w} })}, wraps: true, opaque: true},
 	}
 	rows = append(rows, stacks()...)
 	return append(rows, servers()...)

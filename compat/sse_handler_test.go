@@ -34,7 +34,6 @@ func TestElsewhere(t *testing.T) {
 					log:   new(logBuffer),
 					ends:  make(ends, 16),
 				}
-				c.wraps = true // the plugin cannot see the connection, so it must assume this
 				r := sse.Install(chi.NewRouter(), sse.Config{
 					Logger:  slog.New(slog.NewTextHandler(c.log, nil)),
 					OnClose: func(_ *sse.ServerSession, end sse.End) { c.ends <- end },
