@@ -59,12 +59,14 @@ type Error struct {
 	Err error
 }
 
-func (e *Error) Error() string {
-	msg := e.Err.Error()
-	if strings.HasPrefix(msg, "client: ") {
-		return msg
+func (e *Error) Error() string { return "client: " + causeText(e.Err) }
+
+// causeText returns the text of an error's cause, without the package's prefix.
+func causeText(err error) string {
+	if err == nil {
+		return "unknown cause"
 	}
-	return "client: " + msg
+	return strings.TrimPrefix(err.Error(), "client: ")
 }
 
 // Unwrap returns e.Err.
@@ -143,8 +145,7 @@ type RetryError struct {
 }
 
 func (e *RetryError) Error() string {
-	return fmt.Sprintf("the server asked to wait %v before the next attempt, longer than MaxRetry (%v): %s",
-		e.Asked, e.Limit, strings.TrimPrefix(e.Err.Error(), "client: "))
+	return fmt.Sprintf("the server asked to wait %v before the next attempt, longer than MaxRetry (%v): %s", e.Asked, e.Limit, causeText(e.Err))
 }
 
 // Unwrap returns e.Err.
@@ -159,7 +160,7 @@ type AttemptsError struct {
 }
 
 func (e *AttemptsError) Error() string {
-	why := strings.TrimPrefix(e.Err.Error(), "client: ")
+	why := causeText(e.Err)
 	if inOrder(e.Err) {
 		why = "the server ended the stream"
 	}

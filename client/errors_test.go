@@ -376,3 +376,16 @@ func TestSessionThatIsOverLeavesNothingOnItsContext(t *testing.T) {
 		})
 	}
 }
+
+// Errors have a text when only some of their fields are set, or none.
+func TestZeroErrorsDoNotPanic(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{
+		&client.Error{}, &client.StatusError{}, &client.ContentError{}, &client.TimeoutError{}, &client.RetryError{},
+		&client.AttemptsError{}, &client.LastEventIDError{}, &client.ConfigError{}, &client.DecodeError{},
+	} {
+		require.NotPanics(t, func() { _ = err.Error() }, "%T", err)
+		require.NotPanics(t, func() { _ = errors.Is(err, context.Canceled) }, "%T", err)
+	}
+	require.EqualError(t, &client.Error{}, "client: unknown cause")
+}
