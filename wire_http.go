@@ -81,10 +81,15 @@ func (x *httpWire) self() *wire {
 // leaves, and a deadline of a middleware would look like that. Over HTTP/2 the handler may go
 // on reading a body, beyond http.Server.ReadTimeout.
 //
-// It runs on a stack of its own. net/http needs more than 3 KiB of stack to write a head, which
-// comes on top of the frames of the middleware, the handler and the session. That would double
-// the stack of the handler's goroutine to 16 KiB for as long as the session lives.
+// Behind middleware, it runs on a stack of its own. net/http needs more than 3 KiB of stack to
+// write a head, which comes on top of the frames of the middleware, the handler and the session.
+// That would double the stack of the handler's goroutine to 16 KiB for as long as the session
+// lives. Without middleware it does not, and the other stack would take 7 µs. A writer that is
+// not the guard's is the sign of middleware.
 func (x *httpWire) open(r *http.Request, first []byte, began, timeout time.Duration) error {
+	if x.w == http.ResponseWriter(x.guard) {
+		return x.openHere(r, first, began, timeout)
+	}
 	return onOtherStack(func() error { return x.openHere(r, first, began, timeout) })
 }
 
