@@ -14,10 +14,11 @@ import (
 
 // contents is what checkFile has found.
 type contents struct {
-	fresh   bool // there is nothing in the file
-	blank   bool // the file has only zeros, which bbolt would refuse
-	state   state
-	damaged int // number of damaged records
+	fresh    bool // there is nothing in the file
+	blank    bool // the file has only zeros, which bbolt would refuse
+	lostMeta bool // one of the two meta pages is damaged
+	state    state
+	damaged  int // number of damaged records
 }
 
 // maxBlank is how long a file can be that a process has begun to make, in bytes.
@@ -94,10 +95,13 @@ func (c *checker) check() error {
 	switch {
 	case err != nil:
 		return err
+	case len(buckets) == 0 && c.file.txid > 1:
+		return corrupt("it has no buckets")
 	case len(buckets) == 0: // the process that made the file has crashed before its first transaction
 		c.found.fresh = true
 		return c.file.checkFreelist()
 	}
+	c.found.lostMeta = c.file.lostMeta
 	if _, ok := buckets[string(logBucket)]; !ok || len(buckets) != 4 {
 		return &FormatError{}
 	}

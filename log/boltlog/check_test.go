@@ -42,6 +42,11 @@ func TestContentsThatDoNotFit(t *testing.T) {
 			at := keyOf(offsetIn(v)%50 + 1)
 			return tx.Bucket(keysBucket).Put(bytes.Clone(k), at[:])
 		},
+		"the version is damaged": func(tx *bbolt.Tx) error {
+			v := bytes.Clone(tx.Bucket(logBucket).Get(stateKey))
+			v[7] ^= 3
+			return tx.Bucket(logBucket).Put(stateKey, v)
+		},
 		"there is no state": func(tx *bbolt.Tx) error { return tx.Bucket(logBucket).Delete(stateKey) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -67,9 +67,10 @@
 // An offset is never used twice. Blocks of offsets are reserved in the file before they are
 // used, so after a crash some offsets are skipped. After [Log.Close] none are.
 //
-// A file that was damaged is refused with a [*CorruptError], and is not changed. If only
-// single records are damaged, they become records of the kind [hub.InvalidRecord], and their
-// clients are told of a gap.
+// Open refuses a damaged file with a [*CorruptError], and does not change it. A file that has
+// been cut is damaged, even if nothing is left of it. (A part of the file may be room for later.
+// If only that has been cut, nothing is lost, and Open goes on.) If only single records are
+// damaged, they become records of the kind [hub.InvalidRecord], and clients are told of a gap.
 //
 // # Files
 //

@@ -71,11 +71,27 @@ func (m *mark) write(f *os.File, sync bool) error {
 	return nil
 }
 
+// loadMark reads the mark file of the bolt file at path. ok is false if there is none, or it is
+// damaged.
+func loadMark(path string) (m mark, ok bool) {
+	f, err := os.Open(path + markSuffix)
+	if err != nil {
+		return m, false
+	}
+	defer f.Close()
+	return readMark(f)
+}
+
+// isOf reports whether m was written for the file with the identity, and not for a copy of it.
+func (m *mark) isOf(file identity) bool {
+	return m.file.inode == file.inode && (m.file.born == file.born || m.file.born == 0 || file.born == 0)
+}
+
 // misfit says why a bolt file with the state s and the identity is not the one that m was
 // written for, or is an older state of it. It returns "" if it is the one.
 func (m *mark) misfit(s *state, file identity) string {
 	switch {
-	case m.file.inode != file.inode || m.file.born != file.born && m.file.born != 0 && file.born != 0:
+	case !m.isOf(file):
 		return "the file is a copy"
 	case m.mark != s.Mark && m.mark != s.OldMark: // OldMark: the process ended between the two files
 		return "the file was open elsewhere, or restored from an older state"

@@ -54,7 +54,12 @@ func openAt(path string, cfg Config, now func() time.Time) (_ *Log, err error) {
 
 // openFile opens, locks and checks the bolt file. fresh reports that there is nothing in it.
 func (l *Log) openFile() (f *os.File, fresh bool, err error) {
-	f, err = os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o600)
+	created := true
+	f, err = os.OpenFile(l.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		created = false
+		f, err = os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o600)
+	}
 	if err != nil {
 		return nil, false, fmt.Errorf("boltlog: open: %w", err)
 	}
@@ -65,20 +70,59 @@ func (l *Log) openFile() (f *os.File, fresh bool, err error) {
 	case !mine:
 		err = &LockedError{l.path}
 	default:
-		var found contents
-		found, err = checkFile(f, l.path)
-		fresh, l.state = found.fresh, found.state
-		if found.damaged > 0 && err == nil {
-			l.cfg.Logger.Error("boltlog: records are damaged; their clients are told of a gap", "path", l.path, "records", found.damaged)
-		}
-		if found.blank && err == nil { // it has only zeros: the process that made it has crashed
-			err = f.Truncate(0)
-		}
+		fresh, err = l.checkContents(f, created)
 	}
 	if err != nil {
 		return nil, false, errors.Join(err, f.Close())
 	}
 	return f, fresh, nil
+}
+
+// checkContents checks what is in the bolt file, which is locked. created says that there was no
+// file before.
+func (l *Log) checkContents(f *os.File, created bool) (fresh bool, err error) {
+	found, err := checkFile(f, l.path)
+	if created && found.fresh { // otherwise another process has been faster
+		// The mark file is that of a file which was deleted. Should this process crash now,
+		// it must not be taken for that of the new one.
+		if err := os.Remove(l.path + markSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return false, fmt.Errorf("boltlog: open: %w", err)
+		}
+	}
+	if lost := l.lost(f, &found, err); lost != nil {
+		return false, lost
+	}
+	if err != nil {
+		return false, err
+	}
+	if found.damaged > 0 {
+		l.cfg.Logger.Error("boltlog: records are damaged; their clients are told of a gap", "path", l.path, "records", found.damaged)
+	}
+	if found.blank { // it has only zeros: the process that made it has crashed
+		if err := f.Truncate(0); err != nil {
+			return false, fmt.Errorf("boltlog: open: %w", err)
+		}
+	}
+	l.state = found.state
+	return found.fresh, nil
+}
+
+// lost returns a CorruptError if the mark file says that the bolt file has had more than what
+// was found in it, although it is no copy and was not restored. Its check has returned err.
+func (l *Log) lost(f *os.File, found *contents, err error) error {
+	id, idErr := identify(f)
+	m, ok := loadMark(l.path)
+	if idErr != nil || !ok || !m.isOf(id) {
+		return nil
+	}
+	format, isFormat := errors.AsType[*FormatError](err)
+	switch {
+	case isFormat && format.Version == 0 || err == nil && found.fresh:
+		return &CorruptError{l.path, "it has been a log, and its beginning is gone"}
+	case err == nil && found.lostMeta && m.misfit(&found.state, id) != "":
+		return &CorruptError{l.path, "its newer meta page cannot be read, and the older one lacks what was committed last; to go on without that, delete the mark file"}
+	}
+	return nil
 }
 
 // openBolt opens bbolt over f.

@@ -200,12 +200,16 @@ func TestEpochs(t *testing.T) {
 			copyFile(t, path, backup)
 			require.NoError(t, os.Rename(backup, path))
 		}, false},
-		"no mark file":         {func(t *testing.T, path, _ string) { t.Helper(); require.NoError(t, os.Remove(path+markSuffix)) }, false},
-		"damaged mark file":    {func(t *testing.T, path, _ string) { t.Helper(); flip(t, path+markSuffix, 20) }, false},
-		"empty mark file":      {func(t *testing.T, path, _ string) { t.Helper(); require.NoError(t, os.Truncate(path+markSuffix, 0)) }, false},
-		"deleted":              {func(t *testing.T, path, _ string) { t.Helper(); require.NoError(t, os.Remove(path)) }, false},
-		"both copied with cp":  {copyBoth, false},
-		"newer meta page lost": {func(t *testing.T, path, _ string) { t.Helper(); flip(t, path, newerMeta(t, path)+40) }, false},
+		"no mark file":        {func(t *testing.T, path, _ string) { t.Helper(); require.NoError(t, os.Remove(path+markSuffix)) }, false},
+		"damaged mark file":   {func(t *testing.T, path, _ string) { t.Helper(); flip(t, path+markSuffix, 20) }, false},
+		"empty mark file":     {func(t *testing.T, path, _ string) { t.Helper(); require.NoError(t, os.Truncate(path+markSuffix, 0)) }, false},
+		"deleted":             {func(t *testing.T, path, _ string) { t.Helper(); require.NoError(t, os.Remove(path)) }, false},
+		"both copied with cp": {copyBoth, false},
+		"newer meta page and mark file lost": {func(t *testing.T, path, _ string) {
+			t.Helper()
+			flip(t, path, newerMeta(t, path)+40)
+			require.NoError(t, os.Remove(path+markSuffix))
+		}, false},
 	}
 	for name, c := range cases {
 		for _, killed := range []bool{false, true} {

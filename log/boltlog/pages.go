@@ -16,6 +16,8 @@ type pages struct {
 	size int64 // in bytes
 
 	pageSize int64
+	txid     uint64 // of the last transaction; bbolt makes a file with 1
+	lostMeta bool   // one of the two meta pages is damaged
 	high     uint64 // all pages have a lower number
 	freelist uint64 // the page with the list of free pages, or noFreelist
 	seen     []bool // by page: it belongs to a bucket
@@ -76,9 +78,12 @@ func (p *pages) root() (b bucket, err error) {
 		return b, &FormatError{}
 	}
 	p.pageSize = int64(order.Uint32(meta[8:]))
-	if other := p.meta(p.pageSize); other != nil && order.Uint64(other[48:]) > order.Uint64(meta[48:]) {
+	other := p.meta(p.pageSize)
+	p.lostMeta = other == nil || p.meta(0) == nil
+	if other != nil && order.Uint64(other[48:]) > order.Uint64(meta[48:]) {
 		meta = other
 	}
+	p.txid = order.Uint64(meta[48:])
 	b.page = order.Uint64(meta[16:])
 	p.freelist = order.Uint64(meta[32:])
 	p.high = order.Uint64(meta[40:])

@@ -68,10 +68,14 @@ func decodeState(b []byte) (s state, version uint64) {
 	if len(b) < 8 {
 		return s, 0
 	}
-	if version = binary.BigEndian.Uint64(b); version != formatVersion {
+	version = binary.BigEndian.Uint64(b)
+	known := binary.BigEndian.AppendUint64(nil, formatVersion)
+	sum := crc32.Update(crc32.Checksum(known, castagnoli), castagnoli, b[8:max(8, len(b)-4)])
+	valid := len(b) == stateSize && binary.BigEndian.Uint32(b[stateSize-4:]) == sum
+	switch {
+	case version != formatVersion && !valid:
 		return s, version
-	}
-	if len(b) != stateSize || binary.BigEndian.Uint32(b[stateSize-4:]) != crc32.Checksum(b[:stateSize-4], castagnoli) {
+	case version != formatVersion || !valid: // the version is what is damaged, or it is not
 		return s, 0
 	}
 	for i, n := range s.numbers() {

@@ -229,6 +229,11 @@ func TestLostTransactionDoesNotMakeOffsetsComeTwice(t *testing.T) {
 		}
 		abandon(t, l)
 		flip(t, path, newerMeta(t, path)+50)
+		_, err := Open(path, quiet(Config{}))
+		_, ok := errors.AsType[*CorruptError](err)
+		require.True(t, ok, err)
+		require.ErrorContains(t, err, "delete the mark file")
+		require.NoError(t, os.Remove(path+markSuffix))
 		l = openLog(t, path, Config{})
 		require.NotEqual(t, epoch, epochOf(t, l), "and it is told")
 		epoch = epochOf(t, l)
