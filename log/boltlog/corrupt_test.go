@@ -247,7 +247,18 @@ func TestFileIsCutWhileItIsOpen(t *testing.T) {
 	err = l.Follow(t.Context(), hub.Position{Epoch: epoch}, func(hub.Batch) error { return context.Canceled })
 	_, ok = errors.AsType[*CorruptError](err)
 	require.True(t, ok, err)
-	_, err = l.Append(t.Context(), recs("a", 0, 1))
-	require.Error(t, err)
-	_ = l.Close()
+	for range 2 {
+		_, err = l.Append(t.Context(), recs("a", 0, 1))
+		_, ok = errors.AsType[*CorruptError](err)
+		require.True(t, ok, err)
+		require.NotErrorIs(t, err, hub.ErrUnknown)
+	}
+	_, ok = errors.AsType[*CorruptError](l.Close())
+	require.True(t, ok)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, int64(5*4096), info.Size(), "what is missing is not filled with zeros")
+	_, err = Open(path, quiet(Config{}))
+	_, ok = errors.AsType[*CorruptError](err)
+	require.True(t, ok, err)
 }

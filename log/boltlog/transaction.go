@@ -58,8 +58,10 @@ func (l *Log) update(f func(w *writing) error) error {
 			return err
 		}
 		id = w.tx.ID()
-		l.makeRoom(w.tx.Size())
-		if err = w.begin(); err == nil {
+		if err = l.makeRoom(w.tx.Size()); err == nil {
+			err = w.begin()
+		}
+		if err == nil {
 			err = f(w)
 		}
 		if err == nil {
@@ -88,6 +90,9 @@ func (l *Log) update(f func(w *writing) error) error {
 		_ = l.mark.write(l.marks, false) // if it cannot be written, the next reservation fails
 		l.announce()
 		return nil
+	case errors.Is(err, errCut):
+		l.broken = &CorruptError{l.path, "it has been cut while it was open"}
+		return l.broken
 	case !ended: // a panic
 		l.stuck = true
 		l.broken = err
@@ -101,22 +106,31 @@ func (l *Log) update(f func(w *writing) error) error {
 	return asFull(l.path, err)
 }
 
+// errCut ends a transaction that would fill what is missing of the file with zeros.
+var errCut = errors.New("the file is too short")
+
 // makeRoom makes the file longer before bbolt needs it, if it uses most of it: used bytes.
 //
 // bbolt only sets the length. Then each commit gives the file blocks of the disk, and a sync
 // also writes the file system's journal, which takes about as long as the rest. So the room is
-// written here once, with zeros.
-func (l *Log) makeRoom(used int64) {
+// written here once, with zeros. If there is no room, bbolt finds out when it needs it.
+func (l *Log) makeRoom(used int64) error {
 	const least, most = 256 << 10, 16 << 20
 	info, err := l.bolt.Stat()
-	if err != nil || info.Size()-used > min(info.Size(), most)/8 {
-		return
+	switch {
+	case err != nil:
+		return err
+	case info.Size() < used:
+		return errCut
+	case info.Size()-used > min(info.Size(), most)/8:
+		return nil
 	}
 	size := min(max(info.Size(), least), most)
 	zeros := make([]byte, size)
 	if _, err = l.bolt.WriteAt(zeros, info.Size()); err == nil {
 		_ = l.bolt.Sync() // bbolt syncs again, and finds out about errors
 	}
+	return nil
 }
 
 // committed reports whether the transaction with the id, whose commit has failed, may have
