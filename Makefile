@@ -73,7 +73,9 @@ soak-race: SOAKLOAD := 0.4
 soak-race: ## do that with the race detector, for SOAK=5m (SOAKLOAD=0.4)
 	@cd internal/soak && $(soaktest) -race .
 
-soak-log: ## kill a server again and again, whose hub is in a file (KILLS=1000)
+soak-log: ## test the logs with a million events, and kill a server of a file log (KILLS=1000)
+	@SSE_LOG_MILLION=1 go test -run '^TestMemory$$/./^Many$$' -v -count 1 -timeout 0 ./hub/logtest
+	@cd log/boltlog && SSE_LOG_MILLION=1 go test -run '^TestConformance$$/^Many$$' -v -count 1 -timeout 0 .
 	@cd log/boltlog && SSE_BOLTLOG_SOAK=$(KILLS) go test -run '^TestSoak$$' -v -count 1 -timeout 0 .
 
 lint: gofmt vet golangci ## run gofmt, go vet and golangci-lint

@@ -42,10 +42,15 @@ type Config struct {
 	// package, or a fault, could have left it there.
 	Insert func(t testing.TB, log hub.Log, topic string, data []byte)
 
+	// Damage makes what is stored of the record of log at the offset unreadable, so that
+	// nothing says of which topic it was.
+	Damage func(t testing.TB, log hub.Log, offset uint64)
+
 	// NoKeys means that the Log does not remember keys.
 	NoKeys bool
 
-	// Million means that one case appends a million records, unless -short is set.
+	// Million means that one case appends and reads a million records, unless -short is set.
+	// Without it, the case has 20,000.
 	Million bool
 
 	// Patience is how long a case waits for something that must happen. Default: 20
@@ -105,8 +110,8 @@ var (
 	needsTruncate = func(c Config) string { return missing(c.Truncate != nil, "Truncate") }
 	needsUnknown  = func(c Config) string { return missing(c.LoseAnswer != nil, "LoseAnswer") }
 	needsInsert   = func(c Config) string { return missing(c.Insert != nil, "Insert") }
+	needsDamage   = func(c Config) string { return missing(c.Damage != nil, "Damage") }
 	needsKeys     = func(c Config) string { return missing(!c.NoKeys, "keys") }
-	needsMillion  = func(c Config) string { return missing(c.Million && !testing.Short(), "Million, or -short is set") }
 )
 
 func needs(fs ...func(Config) string) []func(Config) string { return fs }
@@ -139,8 +144,9 @@ var cases = []testCase{
 	{"TruncationInMidRead", truncationInMidRead, needs(needsTruncate)},
 	{"UnknownOutcome", unknownOutcome, needs(needsUnknown)},
 	{"InvalidRecords", invalidRecords, needs(needsInsert)},
+	{"DamagedRecords", damagedRecords, needs(needsDamage)},
 	{"Hub", oneHub, nil},
 	{"TwoHubs", twoHubs, nil},
 	{"TwoHubsOfTwoLogs", twoHubsOfTwoLogs, needs(needsShared)},
-	{"Million", million, needs(needsMillion)},
+	{"Many", many, nil},
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -38,7 +39,8 @@ func memoryConfig(step uint64) Config {
 			}
 			memory(log).Insert(rec)
 		},
-		Million: true,
+		Damage:  func(_ testing.TB, log hub.Log, offset uint64) { memory(log).Damage(offset) },
+		Million: os.Getenv("SSE_LOG_MILLION") != "",
 	}
 }
 
@@ -378,6 +380,24 @@ var faults = map[string]func(l *broken){
 			}
 			b.Records = valid
 			return b
+		}
+	},
+	"tells damaged records only to those who read all": func(l *broken) {
+		l.read = func(ctx context.Context, topics []string, after, upTo hub.Position, limit int) (hub.Batch, error) {
+			b, err := l.Memory.Read(ctx, topics, after, upTo, limit)
+			if len(topics) > 0 {
+				b.Records = slices.DeleteFunc(b.Records, func(r hub.Record) bool { return !slices.Contains(topics, r.Topic) })
+			}
+			return b, err
+		}
+	},
+	"tells invalid records only to one topic, and does not say which": func(l *broken) {
+		l.read = func(ctx context.Context, topics []string, after, upTo hub.Position, limit int) (hub.Batch, error) {
+			b, err := l.Memory.Read(ctx, topics, after, upTo, limit)
+			if len(topics) > 0 && topics[0] == "other" {
+				b.Records = nil
+			}
+			return b, err
 		}
 	},
 	"says unknown and has not appended": func(l *broken) {

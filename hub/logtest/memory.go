@@ -100,6 +100,17 @@ func (l *Memory) Insert(rec hub.Record) hub.Position {
 	return pos
 }
 
+// Damage makes the record at the offset one that cannot be decoded, and has no topic.
+func (l *Memory) Damage(offset uint64) {
+	l.change(func() {
+		for i, r := range l.records {
+			if r.Offset == offset {
+				l.records[i] = hub.Record{Kind: hub.InvalidRecord, Offset: offset, Time: r.Time}
+			}
+		}
+	})
+}
+
 func (l *Memory) change(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

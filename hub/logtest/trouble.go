@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -438,49 +437,4 @@ func unknownOutcome(s *suite) {
 	}
 	want = append(want, s.append(s.log, record("a", "after"))...)
 	s.same(f.await(3), want, "Follow after an unknown outcome")
-}
-
-// Records that cannot be decoded are told of, and what comes after them is not held up.
-func invalidRecords(s *suite) {
-	start := s.start(s.log)
-	form, _ := hub.Record{Topic: "a", Event: sse.Event{Data: "of the future"}}.AppendBinary(nil) // its error is always nil
-	future := append([]byte{form[0] + 1}, form[1:]...)
-	var want []hub.Record
-	for i, data := range [][]byte{future, {}, {1}, []byte("not a record"), form[:len(form)-1], append(slices.Clip(form), 0)} {
-		want = append(want, s.append(s.log, record("a", strconv.Itoa(i)))...)
-		s.Insert(s, s.log, "a", data)
-		want = append(want, hub.Record{Kind: hub.InvalidRecord})
-	}
-	want = append(want, s.append(s.log, record("a", "last"))...)
-	check := func(got []hub.Record, of string) {
-		s.Helper()
-		if len(got) != len(want) {
-			s.Fatalf("%s: it has %d records, want %d, of which every second is invalid", of, len(got), len(want))
-		}
-		for i, r := range got {
-			switch {
-			case want[i].Kind == hub.InvalidRecord:
-				if r.Kind != hub.InvalidRecord || r.Topic != "" && r.Topic != "a" {
-					s.Fatalf("%s: a record that cannot be decoded is %s; it must be an InvalidRecord", of, short(r))
-				}
-			default:
-				s.same(got[i:i+1], want[i:i+1], of+" of valid records between invalid ones")
-			}
-		}
-	}
-	last := want[len(want)-1].Offset
-	check(s.follow(s.log, start, nil).await(len(want)), "Follow")
-	check(s.readAll(s.log, nil, start, last, 2), "Read")
-	check(s.readAll(s.log, []string{"a"}, start, last, 100), "Read of the topic")
-
-	// What has no topic belongs to every topic, unless the Log knows of which topic it is.
-	var everywhere []hub.Record
-	for _, r := range s.readAll(s.log, nil, start, last, 100) {
-		if r.Topic == "" {
-			everywhere = append(everywhere, r)
-		}
-	}
-	if other := s.readAll(s.log, []string{"other"}, start, last, 2); len(other) > 0 {
-		s.same(other, everywhere, "Read of a topic that has only the invalid records without a topic")
-	}
 }

@@ -1,12 +1,15 @@
 package boltlog
 
 import (
+	"bytes"
+	"context"
 	"os"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
 
 	"github.com/chi-sse/sse/hub"
 	"github.com/chi-sse/sse/hub/logtest"
@@ -17,6 +20,7 @@ type tested struct {
 	*Log
 	keep atomic.Int64 // how many records are kept, and 1; 0 for all
 	most int          // Config.MaxEvents
+	lose atomic.Bool  // the next Append is to have an unknown outcome
 }
 
 func openTested(t testing.TB, path string) *tested {
@@ -70,9 +74,40 @@ func (l *tested) insert(t testing.TB, topic string, data []byte) {
 	require.NoError(t, r.err)
 }
 
-// The file's epoch is another one only after it was opened, so Renew is left out: TestEpochs has
-// that. The outcome of an append is unknown only if the Log takes no more, so LoseAnswer is left
-// out: TestFailedCommits has that. SSE_LOG_MILLION=1 appends a million records.
+// damage changes what is stored of the record at the offset.
+func (l *tested) damage(t testing.TB, offset uint64) {
+	t.Helper()
+	require.NoError(t, l.db.Update(func(tx *bbolt.Tx) error {
+		at := keyOf(offset)
+		v := bytes.Clone(tx.Bucket(recordsBucket).Get(at[:]))
+		v[len(v)-1] ^= 1
+		return tx.Bucket(recordsBucket).Put(at[:], v)
+	}))
+}
+
+// Append ends its context while the records are being committed, after loseAnswer.
+func (l *tested) Append(ctx context.Context, records []hub.Record) ([]hub.Position, error) {
+	if !l.lose.Swap(false) {
+		return l.Log.Append(ctx, records)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answered := make(chan struct{})
+	defer close(answered)
+	l.mu.Lock()
+	commit := l.commit
+	l.commit = func(tx *bbolt.Tx) error {
+		cancel()
+		<-answered
+		l.commit = commit // the writer calls it
+		return commit(tx)
+	}
+	l.mu.Unlock()
+	return l.Log.Append(ctx, records)
+}
+
+// TestConformance runs the suite over the file log. The epoch changes only while the file is not
+// open, so Renew is left out; TestEpochs tests that. SSE_LOG_MILLION=1 appends a million records.
 func TestConformance(t *testing.T) {
 	logtest.Run(t, logtest.Config{
 		Open: func(t testing.TB) hub.Log {
@@ -93,6 +128,11 @@ func TestConformance(t *testing.T) {
 			t.Helper()
 			log.(*tested).insert(t, topic, data)
 		},
-		Million: os.Getenv("SSE_LOG_MILLION") != "",
+		Damage: func(t testing.TB, log hub.Log, offset uint64) {
+			t.Helper()
+			log.(*tested).damage(t, offset)
+		},
+		LoseAnswer: func(_ testing.TB, log hub.Log) { log.(*tested).lose.Store(true) },
+		Million:    os.Getenv("SSE_LOG_MILLION") != "",
 	})
 }
