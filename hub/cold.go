@@ -16,6 +16,7 @@ import (
 // the fields say.
 type logged struct {
 	admitted uint64 // Hub.head when the member was admitted; it does not change
+	measured bool   // what is to be read from the Log is no more than a replay may be
 	cold     bool   // the tails do not hold every event after the cursor, but the Log does
 	noID     bool   // the client came without a last event id
 	old      bool   // the cursor is where an old snapshot was taken
@@ -177,8 +178,8 @@ func (m *Member) nextHole() (reason GapReason, offset uint64) {
 // session lives. The caller has claimed m, and delivers afterwards.
 func (m *Member) catchUpCold(r *reader) error {
 	h := m.hub
-	if most := h.cfg.MaxReplay; most > 0 && r.opening != nil && m.slow != SlowLatest {
-		if fits, err := m.coldFits(most); err != nil || !fits {
+	if r.opening != nil {
+		if fits, err := m.coldFits(); err != nil || !fits {
 			if err == nil {
 				err = m.skipCold(r, GapReplay)
 			}
@@ -277,8 +278,24 @@ func (m *Member) skipCold(r *reader, reason GapReason) error {
 	return m.resumeAfterGap(r, reason, m.cursor.Load())
 }
 
-// coldFits reports whether all that m is to be sent, cold or not, is at most most bytes.
-func (m *Member) coldFits(most int64) (bool, error) {
+// limitCold is limitReplay for a member that starts with cold events: if they are too many, it
+// starts with what the tails hold. It is told of no gap, unless it has come with an id.
+func (m *Member) limitCold() {
+	if !m.isCold() {
+		return
+	}
+	if fits, err := m.coldFits(); err == nil && !fits { // after an error, catchUpCold looks again
+		m.setCold(false)
+		m.seekFrom(m.cursor.Load())
+	}
+}
+
+// coldFits reports whether all that m is to be sent, cold or not, is at most Config.MaxReplay.
+func (m *Member) coldFits() (bool, error) {
+	most := m.hub.cfg.MaxReplay
+	if most == 0 || m.slow == SlowLatest || m.logged.measured {
+		return true, nil
+	}
 	cursor, topics := m.cursor.Load(), m.sortedTopics()
 	floor, _, _ := m.seek(cursor)
 	sum := int64(0)
@@ -302,6 +319,7 @@ func (m *Member) coldFits(most int64) (bool, error) {
 		}
 		at = p.upTo
 	}
+	m.logged.measured = sum <= most
 	return sum <= most, nil
 }
 

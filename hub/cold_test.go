@@ -400,6 +400,29 @@ func TestMaxReplayCountsColdEvents(t *testing.T) {
 	})
 }
 
+// A client with an id that leads nowhere is told of one gap, also if the Log has more than a
+// replay may be.
+func TestMaxReplayAfterAnotherGap(t *testing.T) {
+	forEach(t, func(t *test) {
+		a, _, first := t.cold(plan{hub: hub.Config{MaxReplay: 200}, sub: hub.Subscription{Start: hub.Beginning}})
+		for id, reason := range map[string]hub.GapReason{
+			"nonsense": hub.GapMalformed,
+			hub.Position{Epoch: first.Epoch + 1, Offset: 1}.String(): hub.GapEpoch,
+		} {
+			s := a.resume("/", id)
+			gap := s.expectGap()
+			require.Equal(t, reason, gap.Reason)
+			next := int(gap.Position.Offset) // its event has the number before
+			require.Greater(t, next, 90)
+			s.expectN(next, 100)
+		}
+		s := a.connect("/")
+		require.Greater(t, len(s.event().Data), 0)
+		require.EqualValues(t, 2, a.Stats().Gaps[hub.GapMalformed]+a.Stats().Gaps[hub.GapEpoch])
+		require.Zero(t, a.Stats().Gaps[hub.GapReplay])
+	})
+}
+
 // A hole of a Batch is told even if the last record of the Batch is at its end.
 func TestHoleOfABatchIsTold(t *testing.T) {
 	forEach(t, func(t *test) {

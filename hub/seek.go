@@ -68,6 +68,7 @@ func (m *Member) seekStart(start Start, head uint64) uint64 {
 	default:
 		m.seekFrom(head)
 	}
+	m.limitCold()
 	m.limitReplay()
 	return m.cursor.Load()
 }

@@ -34,6 +34,7 @@ type soak struct {
 	full    bool // long enough to judge memory
 	modes   []*mode
 	names   []string // of the modes, after the run
+	files   int64    // number of the modes with a file
 	network *network
 	stop    chan struct{} // closed when the clients are to connect no more
 	began   time.Time
@@ -145,6 +146,9 @@ func (s *soak) run() {
 	for _, m := range s.modes {
 		m.close()
 		s.names = append(s.names, m.name)
+		if m.file {
+			s.files++
+		}
 	}
 	s.modes = nil // so that the last sample of the heap is without them
 }
