@@ -92,5 +92,12 @@ golangci:
 fmt: ## format all Go files
 	$(call each,$(GOLANGCI) fmt ./...)
 
+# A module that has a go.work has no replace in its go.mod, so that go install can install it.
+# go mod tidy ignores go.work, so it gets a copy of go.mod that has the replace.
+SSE := github.com/chi-sse/sse
+tidycopy = t=$$(mktemp -d) && cp go.mod go.sum $$t && go mod edit -replace $(SSE)=$(CURDIR) $$t/go.mod && \
+	GOWORK=off go mod tidy -modfile=$$t/go.mod $(TIDYFLAGS) && go mod edit -dropreplace $(SSE) $$t/go.mod && \
+	cp $$t/go.mod $$t/go.sum . && rm -r $$t
+
 tidy: ## run go mod tidy in every module (TIDYFLAGS=-diff only shows the changes)
-	$(call each,go mod tidy $(TIDYFLAGS))
+	$(call each,if test -f go.work; then $(tidycopy); else go mod tidy $(TIDYFLAGS); fi)

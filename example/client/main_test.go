@@ -3,125 +3,42 @@ package main
 import (
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
-	"path/filepath"
-	"strings"
+	"os/exec"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// TestHead runs the program as in "client URL | head -n 2", with a stream that does not end.
-func TestHead(t *testing.T) {
-	t.Parallel()
-	beats := func(w http.ResponseWriter, r *http.Request) {
-		for r.Context().Err() == nil {
-			events("data: a\n\n")(w, r)
+// TestMain lets a test run the test binary as the program.
+func TestMain(m *testing.M) {
+	if os.Getenv("CLIENT_RUN_MAIN") != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestFollowsAStream(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		switch r.Header.Get("Last-Event-ID") {
+		case "":
+			_, _ = io.WriteString(w, "retry: 1\nid: 1\nevent: price\ndata: 42\n\n")
+		case "1":
+			_, _ = io.WriteString(w, "id: 2\ndata: {}\n\n")
+		default:
+			w.WriteHeader(http.StatusNoContent)
 		}
-	}
-	stderr := newScreen()
-	cmd := command(t, "client", "-data", serve(t, beats).URL)
-	cmd.Stderr = stderr
-	stdout, err := cmd.StdoutPipe()
+	}))
+	defer srv.Close()
+	program, err := os.Executable()
 	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	_, err = io.ReadFull(stdout, make([]byte, len("a\na\n")))
-	require.NoError(t, err)
-	require.NoError(t, stdout.Close())
-	_ = cmd.Wait()
-	assert.Equal(t, 0, cmd.ProcessState.ExitCode())
-	assert.Equal(t, "* connected: 200 OK, HTTP/1.1\n", stderr.String())
-}
-
-func TestHelpOfTheProgram(t *testing.T) {
-	t.Parallel()
-	help, err := command(t, "client", "-h").Output()
-	require.NoError(t, err)
-	lines := strings.Split(string(help), "\n")
-	assert.Equal(t, "Usage: client [flags] URL", lines[0])
-	for _, line := range lines {
-		assert.LessOrEqual(t, utf8.RuneCountInString(line), 80, "%s", line)
-	}
-}
-
-func TestExamplesStreams(t *testing.T) {
-	t.Parallel()
-	url := startServer(t)
-	tests := []struct {
-		name string
-		args []string
-		want string // a regular expression
-	}{
-		{"vitals", []string{"-e", "vitals", "-n", "1", url + "/vitals"}, `^TIME vitals id \d+\n\{\n  "time": "TIME",\n  "cpu": \{(?s:.*)\n\}\n$`},
-		{"vitals as objects", []string{"-json", "-n", "1", url + "/vitals"}, `^\{"time":"TIME","event":"host",("id":"\d+",)?"data":\{"system":".*\}\}\n$`},
-		{"log", []string{"-n", "2", url + "/log?from=0"}, `^TIME message id \d+\nfirst\nTIME message id \d+\nsecond\n$`},
-		{"a request in the log", []string{"-data", "-n", "3", url + "/log?from=0"}, `^first\nsecond\n.*"GET /.* HTTP/1\.1"\n$`},
-		{"without a scheme", []string{"-data", "-n", "1", strings.TrimPrefix(url, "http://") + "/log?from=0"}, `^first\n$`},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			stdout, stderr := newScreen(), newScreen()
-			cmd := command(t, "client", tt.args...)
-			cmd.Stdout, cmd.Stderr = stdout, stderr
-			require.NoError(t, cmd.Run(), "%s", stderr)
-			text, _ := stdout.look()
-			assert.Regexp(t, tt.want, clock.ReplaceAllString(text, "TIME"))
-			assert.Contains(t, stderr.String(), "* stopped by -n: ")
-		})
-	}
-
-	exit, _, stderr := complete(t, url+"/")
-	assert.Equal(t, 3, exit)
-	assert.Contains(t, stderr, "* refused: expected Content-Type text/event-stream but was text/html\n")
-}
-
-func TestReadsStdin(t *testing.T) {
-	t.Parallel()
-	s := serve(t, events("data: a\n\n"))
-	cmd := command(t, "client", "-s", "-data", "-d", "@-", s.URL)
-	cmd.Stdin = strings.NewReader("typed")
+	cmd := exec.Command(program, srv.URL)
+	cmd.Env = append(os.Environ(), "CLIENT_RUN_MAIN=1")
 	out, err := cmd.Output()
 	require.NoError(t, err)
-	assert.Equal(t, "a\n", string(out))
-	assert.Equal(t, "typed", s.asked()[0].body)
-}
-
-func TestColored(t *testing.T) {
-	// The program treats a character device as a terminal.
-	device, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	require.NoError(t, err)
-	defer device.Close()
-	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
-	require.NoError(t, err)
-	defer file.Close()
-	closed, err := os.Create(filepath.Join(t.TempDir(), "closed"))
-	require.NoError(t, err)
-	require.NoError(t, closed.Close())
-
-	tests := []struct {
-		name    string
-		w       io.Writer
-		opts    options
-		noColor string
-		term    string
-		want    bool
-	}{
-		{"terminal", device, options{}, "", "xterm", true},
-		{"file", file, options{}, "", "xterm", false},
-		{"closed", closed, options{}, "", "xterm", false},
-		{"no file", io.Discard, options{}, "", "xterm", false},
-		{"-no-color", device, options{noColor: true}, "", "xterm", false},
-		{"NO_COLOR", device, options{}, "1", "xterm", false},
-		{"dumb", device, options{}, "", "dumb", false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Setenv("NO_COLOR", tt.noColor)
-			t.Setenv("TERM", tt.term)
-			assert.Equal(t, tt.want, colored(tt.w, &tt.opts))
-		})
-	}
+	assert.Equal(t, "1 price 42\n2  {}\n", string(out))
 }

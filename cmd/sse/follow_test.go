@@ -112,6 +112,7 @@ func TestLostStreamIsResumed(t *testing.T) {
 	assert.Equal(t, "* connected: 200 OK, HTTP/1.1, resumed after 6\n"+
 		"* lost: unexpected EOF; retry in 100ms (attempt 1)\n"+
 		"* no connection: expected status 200 but was 503; retry in 100ms (attempt 2)\n"+
+		"  HTTP/1.1 503 Service Unavailable, text/plain\n  soon\n"+
 		"* connected: 200 OK, HTTP/1.1, resumed after 7\n"+
 		"* ended by the server; retry in 100ms (attempt 1)\n"+
 		"* ended by the server for good (204): 2 events, 2 B of data, LONG, 1 reconnection\n", stderr)
@@ -133,16 +134,16 @@ func TestRetriesOfALostStream(t *testing.T) {
 		asked   int
 	}{
 		{"never, ended", "0", []answer{events("data: a\n\n")}, 0, "\n* ended by the server: 1 event, ", 1},
-		{"never, lost", "0", []answer{cut("data: a\n\n")}, 1, "\n* lost: unexpected EOF\n* total: 1 event, ", 1},
+		{"never, lost", "0", []answer{cut("data: a\n\n")}, 4, "\n* lost: unexpected EOF\n* total: 1 event, ", 1},
 		{
 			"twice, lost", "2",
 			[]answer{cut("retry: 1\ndata: a\n\n"), page(503, "text/plain", ""), page(502, "text/plain", "")},
-			3, "(attempt 2)\n* refused: expected status 200 but was 502, after 2 more attempts\n  HTTP/1.1 502 Bad Gateway, text/plain\n* total: 1 event, ", 3,
+			5, "(attempt 2)\n* gave up: expected status 200 but was 502, after 2 more attempts\n  HTTP/1.1 502 Bad Gateway, text/plain\n* total: 1 event, ", 3,
 		},
 		{
 			"twice, empty", "2",
 			[]answer{events("retry: 1\ndata: a\n\n"), events(""), events("")},
-			1, "* lost: the server ended the stream, 3 times in a row without an event\n", 3,
+			5, "* gave up: the server ended the stream, 3 times in a row without an event\n", 3,
 		},
 		{"once, refused", "-1", []answer{cut("retry: 1\n\n"), page(404, "text/plain", "gone")}, 3, "\n* refused: expected status 200 but was 404\n", 2},
 	}
@@ -252,7 +253,7 @@ func TestLostPostIsRepeatedOnlyIfAsked(t *testing.T) {
 	t.Parallel()
 	s := serve(t, cut("retry: 1\ndata: a\n\n"))
 	exit, _, stderr := complete(t, "-d", "{}", s.URL)
-	assert.Equal(t, 1, exit)
+	assert.Equal(t, 4, exit)
 	assert.Contains(t, stderr, "\n* lost: unexpected EOF (use -resend to send the request again)\n* total: 1 event, 1 B of data, ")
 	assert.Len(t, s.asked(), 1)
 
@@ -273,9 +274,9 @@ func TestDone(t *testing.T) {
 	assert.Equal(t, "* connected: 200 OK, HTTP/1.1\n* ended with [DONE]: 1 event, 1 B of data, LONG, 0 reconnections\n", stderr)
 
 	exit, stdout, stderr = complete(t, "-done", "[DONE]", "-data", "-d", "{}", serve(t, events("data: a\n\n")).URL)
-	assert.Equal(t, 1, exit)
+	assert.Equal(t, 4, exit)
 	assert.Equal(t, "a\n", stdout)
-	assert.Contains(t, stderr, "\n* lost: the stream ended before [DONE] (use -resend to send the request again)\n* total: 1 event, ")
+	assert.Contains(t, stderr, "\n* truncated: the stream ended before [DONE] (use -resend to send the request again)\n* total: 1 event, ")
 }
 
 func TestNoContentEndsForGood(t *testing.T) {
@@ -297,14 +298,14 @@ func TestSilent(t *testing.T) {
 func TestIdleStreamIsBroken(t *testing.T) {
 	t.Parallel()
 	s := serve(t, held("retry: 1\nid: 1\ndata: a\n\n"), events("data: b\n\n"))
-	exit, stdout, stderr := complete(t, "-t", "300ms", "-n", "2", "-data", s.URL)
+	exit, stdout, stderr := complete(t, "-idle-timeout", "300ms", "-n", "2", "-data", s.URL)
 	assert.Equal(t, 0, exit)
 	assert.Equal(t, "a\nb\n", stdout)
-	assert.Contains(t, stderr, "\n* lost: nothing came for 300ms (-t); retry in 100ms (attempt 1)\n* connected: 200 OK, HTTP/1.1, resumed after 1\n")
+	assert.Contains(t, stderr, "\n* lost: nothing came for 300ms (-idle-timeout); retry in 100ms (attempt 1)\n* connected: 200 OK, HTTP/1.1, resumed after 1\n")
 
-	exit, _, stderr = complete(t, "-t", "300ms", "-retries", "0", serve(t, held("")).URL)
-	assert.Equal(t, 1, exit)
-	assert.Contains(t, stderr, "\n* lost: nothing came for 300ms (-t)\n")
+	exit, _, stderr = complete(t, "-idle-timeout", "300ms", "-retries", "0", serve(t, held("")).URL)
+	assert.Equal(t, 4, exit)
+	assert.Contains(t, stderr, "\n* lost: nothing came for 300ms (-idle-timeout)\n")
 }
 
 func TestTLS(t *testing.T) {
@@ -333,7 +334,7 @@ func TestStdoutThatCannotBeWrittenTo(t *testing.T) {
 	follow := func(err error) (exit int, stderr string) {
 		log := newScreen()
 		stdout := writerFunc(func([]byte) (int, error) { return 0, err })
-		exit = run(t.Context(), []string{serve(t, held("data: a\n\n")).URL}, nil, stdout, log)
+		exit = run(t.Context(), []string{"follow", serve(t, held("data: a\n\n")).URL}, nil, stdout, log)
 		return exit, log.String()
 	}
 	const connected = "* connected: 200 OK, HTTP/1.1\n"

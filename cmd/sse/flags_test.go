@@ -27,12 +27,15 @@ func TestParse(t *testing.T) {
 			"all",
 			[]string{
 				"-H", "A: 1", "-H", "b:2 : 3 ", "-d", "x", "-X", "PUT", "-id", "7", "-k",
-				"-retries", "2", "-resend", "-t", "1m", "-n", "3", "-done", "[DONE]",
+				"-retries", "2", "-retry-refused", "-resend", "-open-timeout", "1s", "-idle-timeout", "1m", "-event-timeout", "1h", "-type", "any",
+				"-n", "3", "-done", "[DONE]", "-done-event", "end", "-checkpoint", "file",
 				"-e", "a", "-event", "b", "-comments", "-json", "-no-color", "-s", "http://a",
 			},
 			options{
 				url: "http://a", method: "PUT", header: []field{{"A", "1"}, {"b", "2 : 3"}}, data: new("x"), lastID: "7", insecure: true,
-				retries: 2, firstRetried: true, resend: true, idle: time.Minute, count: 3, done: new("[DONE]"),
+				retries: 2, firstRetried: true, retryRefused: true, resend: true,
+				openTimeout: time.Second, idleTimeout: time.Minute, eventTimeout: time.Hour, mediaType: "any",
+				count: 3, done: new("[DONE]"), doneEvent: new("end"), checkpoint: "file",
 				names: []string{"a", "b"}, format: jsonObjects, comments: true, noColor: true, silent: true,
 			},
 		},
@@ -75,10 +78,13 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"-H", "A", "a"}, `invalid value "A" for flag -H: a header field must have a colon, as in "Name: value"`},
 		{[]string{"-n", "x", "a"}, `invalid value "x" for flag -n: parse error`},
 		{[]string{"-n", "-1", "a"}, "-n must not be negative"},
-		{[]string{"-t", "5", "a"}, `invalid value "5" for flag -t: parse error`},
-		{[]string{"-t", "-5s", "a"}, "-t must not be negative"},
+		{[]string{"-idle-timeout", "5", "a"}, `invalid value "5" for flag -idle-timeout: parse error`},
+		{[]string{"-open-timeout", "-5s", "a"}, "-open-timeout must not be negative"},
+		{[]string{"-idle-timeout", "-5s", "a"}, "-idle-timeout must not be negative"},
+		{[]string{"-event-timeout", "-5s", "a"}, "-event-timeout must not be negative"},
 		{[]string{"-retries", "-2", "a"}, "-retries must be -1 (forever), 0 (never), or a positive number"},
 		{[]string{"-done", "", "a"}, "-done must not be empty"},
+		{[]string{"-done-event", "", "a"}, "-done-event must not be empty"},
 		{[]string{"-d", "1", "-d", "2", "a"}, `invalid value "2" for flag -d: the flag can be used only once`},
 		{[]string{"-data", "-json", "a"}, "-data and -json cannot be used together"},
 		{[]string{"-data", "-comments", "a"}, "-data and -comments cannot be used together"},
@@ -95,12 +101,12 @@ func TestWrongUsage(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			var stdout, stderr strings.Builder
-			assert.Equal(t, 2, run(t.Context(), tt.args, strings.NewReader(""), &stdout, &stderr))
+			assert.Equal(t, 2, run(t.Context(), append([]string{"follow"}, tt.args...), strings.NewReader(""), &stdout, &stderr))
 			assert.Empty(t, stdout.String())
 			said, help, _ := strings.Cut(stderr.String(), "\n")
-			assert.True(t, strings.HasPrefix(said, "client: "+tt.want), "%s", said)
+			assert.True(t, strings.HasPrefix(said, "sse follow: "+tt.want), "%s", said)
 			assert.NotContains(t, said, "\x1b")
-			assert.Equal(t, "For help: client -h\n", help)
+			assert.Equal(t, "For help: sse follow -h\n", help)
 		})
 	}
 }
@@ -108,7 +114,7 @@ func TestWrongUsage(t *testing.T) {
 func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{"-h"}, {"-help"}, {"--help"}, {"a", "-h"}} {
 		var stdout, stderr strings.Builder
-		assert.Equal(t, 0, run(t.Context(), args, strings.NewReader(""), &stdout, &stderr))
+		assert.Equal(t, 0, run(t.Context(), append([]string{"follow"}, args...), strings.NewReader(""), &stdout, &stderr))
 		assert.Equal(t, usage, stdout.String())
 		assert.Empty(t, stderr.String())
 	}
@@ -116,7 +122,7 @@ func TestHelp(t *testing.T) {
 		assert.LessOrEqual(t, utf8.RuneCountInString(line), 80, "%s", line)
 		assert.NotContains(t, line, "\t")
 	}
-	for _, name := range []string{"H", "d", "X", "id", "k", "retries", "resend", "t", "n", "done", "e, -event", "data", "json", "comments", "no-color", "s"} {
+	for _, name := range []string{"H", "d", "X", "id", "k", "retries", "retry-refused", "resend", "open-timeout", "idle-timeout", "event-timeout", "type", "n", "done", "done-event", "checkpoint", "e, -event", "data", "json", "comments", "no-color", "s"} {
 		assert.Contains(t, usage, "\n  -"+name+" ", "the flag must be explained")
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/chi-sse/sse/client"
 )
 
-const usage = `Usage: client [flags] URL
+const usage = `Usage: sse follow [flags] URL
 
 Follows the event stream at URL and prints its events. If the stream breaks or
 the server ends it, the client connects again and resumes after the last event.
@@ -26,7 +26,7 @@ Request
   -H "NAME: VALUE"  send this header field; can be repeated
   -d DATA           POST DATA, or the contents of a file (@FILE) or of stdin
                     (@-). The Content-Type is application/json if the body is
-                    JSON, or text/plain
+                    JSON, or text/plain, unless -H sets another
   -X METHOD         use this method
   -id ID            start after the event with this id
   -k                accept any TLS certificate
@@ -36,14 +36,30 @@ Connection
                     forever. This includes the first connection. By default, a
                     stream that has been open is retried forever, and a first
                     connection that fails is not retried
+  -retry-refused    connect again even if the server refuses, such as with
+                    status 404. This includes the first connection
   -resend           connect again even if this repeats a request that is not
                     idempotent, such as a POST
-  -t DURATION       treat the stream as broken if nothing comes for this long,
-                    such as 45s
+  -open-timeout D   give up a connection that does not open within D, such as
+                    5s. The default is 30s, or 10m with -d
+  -idle-timeout D   treat the stream as broken if nothing comes for D
+  -event-timeout D  treat the stream as broken if no event comes for D, even if
+                    comments do
+  -type TYPE        accept a response with this Content-Type too, such as
+                    text/plain; any accepts every response with status 200
+
+End
   -n COUNT          stop after this many events
   -done TEXT        treat the event with this data, such as '[DONE]', as the end
                     of the stream, and do not print it. A stream that ends
-                    without this event is broken
+                    without this event is truncated
+  -done-event NAME  treat the event with this name, such as message_stop, as the
+                    end of the stream, and print it. A stream that ends without
+                    this event is truncated
+  -checkpoint FILE  resume after the event whose id is in FILE, and keep the id
+                    of the last printed event there. If FILE does not exist,
+                    start as without this flag. After a crash, the events of the
+                    last 100 ms or so may be printed again, but none is missing
 
 Output
   -e, -event NAME   print only the events with this name; can be repeated. The
@@ -62,18 +78,23 @@ the terminal are printed as \x1b and the like. Only -data to a pipe or a file
 prints the data unchanged.
 
 Exit codes
-  0    the server ended the stream for good, -n was reached, or the reader of
-       stdout has left
-  1    the stream broke or could not be opened
-  2    the arguments are invalid
-  3    the server refused: the status was not 200 or 204, or the response was
-       not an event stream
-  130  interrupted
+  0    complete: the server ended the stream for good, the event of -done or
+       -done-event came, -n was reached, or the reader of stdout has left
+  1    failed: the first connection could not be made, or stdout or the
+       checkpoint could not be written
+  2    the arguments are invalid, or the checkpoint is damaged
+  3    refused: the status was not 200 or 204, or the response was not an event
+       stream
+  4    truncated: the stream broke, or ended before the event of -done or
+       -done-event, or within an event, and may not be retried
+  5    used up: all attempts of -retries have failed
+  130  interrupted by Ctrl-C or SIGTERM
 
 Examples
-  client localhost:8080/vitals
-  client -e vitals -json localhost:8080/vitals | jq .data.cpu.total
-  client -H "Authorization: Bearer $KEY" -d @ask.json -done '[DONE]' \
+  sse follow localhost:8080/vitals
+  sse follow -e vitals -json localhost:8080/vitals | jq .data.cpu.total
+  sse follow -json -checkpoint orders.checkpoint example.com/orders >> orders
+  sse follow -H "Authorization: Bearer $KEY" -d @ask.json -done '[DONE]' \
       -data api.example.com/v1/chat/completions
 `
 
@@ -89,10 +110,17 @@ type options struct {
 
 	retries      int
 	firstRetried bool // -retries was given, so it applies to the first connection too
+	retryRefused bool
 	resend       bool
-	idle         time.Duration // 0 is no limit
-	count        int           // 0 is no limit
-	done         *string       // nil without -done
+	openTimeout  time.Duration // 0 is the client's default
+	idleTimeout  time.Duration // 0 is no limit
+	eventTimeout time.Duration // 0 is no limit
+	mediaType    string        // of -type
+
+	count      int     // 0 is no limit
+	done       *string // nil without -done
+	doneEvent  *string // nil without -done-event
+	checkpoint string  // the file; "" is none
 
 	names    []string
 	format   format
@@ -111,7 +139,7 @@ type field struct{ name, value string }
 func parse(args []string) (*options, error) {
 	o := &options{retries: client.Unlimited}
 	var dataOnly, jsonLines bool
-	flags := flag.NewFlagSet("client", flag.ContinueOnError)
+	flags := flag.NewFlagSet("follow", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.Func("H", "", o.addHeader)
 	flags.Func("d", "", once(&o.data))
@@ -119,10 +147,16 @@ func parse(args []string) (*options, error) {
 	flags.StringVar(&o.lastID, "id", "", "")
 	flags.BoolVar(&o.insecure, "k", false, "")
 	flags.IntVar(&o.retries, "retries", o.retries, "")
+	flags.BoolVar(&o.retryRefused, "retry-refused", false, "")
 	flags.BoolVar(&o.resend, "resend", false, "")
-	flags.DurationVar(&o.idle, "t", 0, "")
+	flags.DurationVar(&o.openTimeout, "open-timeout", 0, "")
+	flags.DurationVar(&o.idleTimeout, "idle-timeout", 0, "")
+	flags.DurationVar(&o.eventTimeout, "event-timeout", 0, "")
+	flags.StringVar(&o.mediaType, "type", "", "")
 	flags.IntVar(&o.count, "n", 0, "")
 	flags.Func("done", "", once(&o.done))
+	flags.Func("done-event", "", once(&o.doneEvent))
+	flags.StringVar(&o.checkpoint, "checkpoint", "", "")
 	flags.Func("e", "", o.addName)
 	flags.Func("event", "", o.addName)
 	flags.BoolVar(&dataOnly, "data", false, "")
@@ -153,12 +187,18 @@ func parse(args []string) (*options, error) {
 		return nil, fmt.Errorf("there must be only one URL, but there is a second: %s", urls[1])
 	case o.retries < client.Unlimited:
 		return nil, errors.New("-retries must be -1 (forever), 0 (never), or a positive number")
-	case o.idle < 0:
-		return nil, errors.New("-t must not be negative")
+	case o.openTimeout < 0:
+		return nil, errors.New("-open-timeout must not be negative")
+	case o.idleTimeout < 0:
+		return nil, errors.New("-idle-timeout must not be negative")
+	case o.eventTimeout < 0:
+		return nil, errors.New("-event-timeout must not be negative")
 	case o.count < 0:
 		return nil, errors.New("-n must not be negative")
 	case o.done != nil && *o.done == "":
 		return nil, errors.New("-done must not be empty")
+	case o.doneEvent != nil && *o.doneEvent == "":
+		return nil, errors.New("-done-event must not be empty")
 	case dataOnly && jsonLines:
 		return nil, errors.New("-data and -json cannot be used together")
 	case dataOnly && o.comments:
@@ -262,21 +302,5 @@ func (o *options) bodyType() string {
 		return "application/json"
 	default:
 		return "text/plain"
-	}
-}
-
-// flagOf returns the flag that sets an option of package client.
-func flagOf(option string) string {
-	switch option {
-	case "url":
-		return "the URL"
-	case "WithMethod":
-		return "-X"
-	case "WithHeader":
-		return "-H"
-	case "WithLastEventID":
-		return "-id"
-	default:
-		return option
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -187,7 +186,7 @@ func begin(t *testing.T, stdin io.Reader, args ...string) *program {
 	t.Helper()
 	ctx, interrupt := context.WithCancel(t.Context())
 	p := &program{newScreen(), newScreen(), interrupt, make(chan int, 1)}
-	go func() { p.exit <- run(ctx, args, stdin, p.out, p.err) }()
+	go func() { p.exit <- run(ctx, append([]string{"follow"}, args...), stdin, p.out, p.err) }()
 	t.Cleanup(interrupt)
 	return p
 }
@@ -246,12 +245,12 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// bin is the folder that build puts the programs in.
+// bin is the folder that build puts the program in.
 var bin string
 
 func TestMain(m *testing.M) {
 	var err error
-	if bin, err = os.MkdirTemp("", "client-test-"); err != nil {
+	if bin, err = os.MkdirTemp("", "sse-test-"); err != nil {
 		panic(err)
 	}
 	exit := m.Run()
@@ -259,19 +258,20 @@ func TestMain(m *testing.M) {
 	os.Exit(exit)
 }
 
-// build builds this program and the example server, once.
+// build builds the program, once.
 var build = sync.OnceValue(func() error {
-	out, err := exec.Command("go", "build", "-o", bin+string(filepath.Separator), ".", "..").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", bin+string(filepath.Separator), ".").CombinedOutput()
 	if err != nil {
 		return errors.New(string(out))
 	}
 	return nil
 })
 
-// command returns a command that runs one of the two programs. It is killed after patience.
-func command(t *testing.T, name string, args ...string) *exec.Cmd {
+// command returns a command that runs the program. It is killed after patience.
+func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	require.NoError(t, build())
+	name := "sse"
 	if runtime.GOOS == "windows" {
 		name += ".exe"
 	}
@@ -280,34 +280,4 @@ func command(t *testing.T, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, name), args...)
 	cmd.Env = append(os.Environ(), "NO_COLOR=", "TERM=xterm")
 	return cmd
-}
-
-// startServer starts the example server and returns its URL.
-func startServer(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "access.log")
-	require.NoError(t, os.WriteFile(path, []byte("first\nsecond\n"), 0o600))
-	cmd := command(t, "example", "-addr", "127.0.0.1:0", "-log", path)
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	url, read := make(chan string, 1), make(chan struct{})
-	go func() {
-		defer close(read)
-		defer close(url)
-		lines := bufio.NewScanner(out)
-		for lines.Scan() { // to the end, because the server blocks if nobody reads its output
-			if site, ok := strings.CutPrefix(strings.TrimSpace(lines.Text()), "Open  "); ok {
-				url <- strings.TrimSuffix(site, "/")
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-read
-		_ = cmd.Wait()
-	})
-	site, ok := <-url
-	require.True(t, ok, "the server has not started")
-	return site
 }

@@ -66,7 +66,7 @@ func TestAtATerminal(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			user, tty := terminal(t)
-			cmd := command(t, "client", append(tt.args, serve(t, held("data: a\x1bb\n\n")).URL)...)
+			cmd := command(t, append(append([]string{"follow"}, tt.args...), serve(t, held("data: a\x1bb\n\n")).URL)...)
 			cmd.Env = append(cmd.Env, tt.env)
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}

@@ -5,12 +5,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
+	"mime"
 	"net/http"
 	"slices"
-	"syscall"
+	"strings"
 	"time"
 
 	"github.com/chi-sse/sse/client"
@@ -18,27 +18,18 @@ import (
 
 // follower follows one stream.
 type follower struct {
-	opts  *options
-	out   *printer
-	log   *status
-	tally tally
+	opts       *options
+	out        *printer
+	log        *status
+	checkpoint *checkpoint
+	tally      tally
 
-	open bool   // there is a connection
-	end  string // why the stream ended without an error, or "" if that is not known
+	open   bool   // there is a connection
+	end    string // why the stream ended without an error, or "" if that is not known
+	rest   []byte // what the latest connection brought after its last event
+	shown  []byte // the body that was printed last
+	warned bool   // that the events have no ids
 }
-
-// tally counts what the summary reports.
-type tally struct {
-	began       time.Time
-	connections int
-	seen, shown int // events
-	bytes       int // in the data of the events that were shown
-}
-
-// writeError reports that an event could not be written to stdout.
-type writeError struct{ error }
-
-func (e writeError) Unwrap() error { return e.error }
 
 // follow prints the stream's events until the stream or ctx ends, and returns the exit
 // code.
@@ -53,8 +44,11 @@ func (f *follower) follow(ctx context.Context) (exit int) {
 	config := client.Config{
 		MaxReconnectionAttempts: f.opts.retries,
 		Jitter:                  -1, // there is only one client, so delays need not vary
-		IdleTimeout:             f.opts.idle,
+		OpenTimeout:             f.opts.openTimeout,
+		IdleTimeout:             f.opts.idleTimeout,
+		EventTimeout:            f.opts.eventTimeout,
 		ShowCommentEvents:       f.opts.comments,
+		CheckResponse:           f.checkResponse,
 		Logger:                  slog.New(slog.DiscardHandler),
 		OnOpen:                  f.reportOpen,
 		OnFailure:               f.decide,
@@ -63,13 +57,18 @@ func (f *follower) follow(ctx context.Context) (exit int) {
 	if f.opts.resend {
 		config.Resend = client.ResendAlways
 	}
-	if f.opts.done != nil {
+	if f.opts.done != nil || f.opts.doneEvent != nil {
 		config.Terminal = f.terminal
 	}
-	err := client.Install(&http.Client{Transport: transport}, config).
-		SSE(ctx, f.opts.url, f.read, f.requestOptions()...)
 
-	if err != nil && ctx.Err() != nil {
+	session, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	f.checkpoint.start(cancel)
+	err := client.Install(&http.Client{Transport: transport}, config).
+		SSE(session, f.opts.url, f.read, f.requestOptions()...)
+	if failed := f.checkpoint.close(); failed != nil {
+		err = failed
+	} else if err != nil && ctx.Err() != nil {
 		f.log.interrupted(&f.tally)
 		return exitInterrupted
 	}
@@ -78,7 +77,11 @@ func (f *follower) follow(ctx context.Context) (exit int) {
 
 // requestOptions returns the options that describe the request.
 func (f *follower) requestOptions() []client.Option {
-	options := []client.Option{client.WithLastEventID(f.opts.lastID), client.WithMethod(f.opts.method)}
+	lastID := f.opts.lastID
+	if f.checkpoint.found {
+		lastID = f.checkpoint.id
+	}
+	options := []client.Option{client.WithLastEventID(lastID), client.WithMethod(f.opts.method)}
 	for _, h := range f.opts.header {
 		options = append(options, client.WithHeader(h.name, h.value))
 	}
@@ -88,18 +91,35 @@ func (f *follower) requestOptions() []client.Option {
 	return options
 }
 
+// checkResponse reports why resp does not open a stream.
+func (f *follower) checkResponse(resp *http.Response) error {
+	err := client.CheckResponse(resp)
+	if wrong, ok := errors.AsType[*client.ContentError](err); ok && wrong.Header == "Content-Type" {
+		got, _, _ := mime.ParseMediaType(wrong.Value)
+		if f.opts.mediaType == "any" || f.opts.mediaType != "" && strings.EqualFold(got, f.opts.mediaType) {
+			return nil
+		}
+	}
+	return err
+}
+
 // read prints the events of s until s ends or -n is reached.
 func (f *follower) read(s *client.Session) error {
 	for ev, err := range s.Incoming() {
 		if err != nil {
 			return err
 		}
-		if f.terminal(ev) {
-			f.end = "ended with " + *f.opts.done
-			continue
+		done := f.terminal(ev)
+		if done {
+			f.end = "ended with " + f.doneText(ev)
 		}
-		if err := f.show(ev); err != nil {
-			return err
+		if !done || f.opts.doneEvent != nil && nameOf(ev) == *f.opts.doneEvent {
+			if err := f.show(ev); err != nil {
+				return err
+			}
+		}
+		if !s.Silent() {
+			f.handled(ev)
 		}
 		if f.opts.count > 0 && f.tally.shown == f.opts.count {
 			f.end = "stopped by -n"
@@ -112,9 +132,20 @@ func (f *follower) read(s *client.Session) error {
 	return nil
 }
 
-// terminal reports whether ev is the event that -done names.
+// terminal reports whether ev is the event that -done or -done-event names.
 func (f *follower) terminal(ev client.Event) bool {
-	return f.opts.done != nil && ev.Data == *f.opts.done
+	if onlyComment(ev) {
+		return false
+	}
+	return f.opts.done != nil && ev.Data == *f.opts.done || f.opts.doneEvent != nil && nameOf(ev) == *f.opts.doneEvent
+}
+
+// doneText returns the text or the name that makes ev the last event.
+func (f *follower) doneText(ev client.Event) string {
+	if f.opts.done != nil && ev.Data == *f.opts.done {
+		return ev.Data
+	}
+	return nameOf(ev)
 }
 
 // show counts ev, and prints it if its name is one of those to print.
@@ -133,9 +164,18 @@ func (f *follower) show(ev client.Event) error {
 	return nil
 }
 
+// handled moves the checkpoint to ev.
+func (f *follower) handled(ev client.Event) {
+	if ev.ID == "" && f.opts.checkpoint != "" && !f.warned {
+		f.warned = true
+		f.log.say(warning, "the event has no id, so the checkpoint cannot resume after it")
+	}
+	f.checkpoint.set(ev.ID)
+}
+
 // reportOpen reports a new connection.
 func (f *follower) reportOpen(resp *http.Response) {
-	f.open = true
+	f.open, f.rest = true, nil
 	f.tally.connections++
 	resumed := ""
 	if id := resp.Request.Header.Get("Last-Event-ID"); id != "" {
@@ -147,7 +187,16 @@ func (f *follower) reportOpen(resp *http.Response) {
 // decide says what follows a failure. A mistyped URL must not be retried forever, unless
 // the user asks for it.
 func (f *follower) decide(failure client.Failure) client.Decision {
-	if f.tally.connections == 0 && !f.opts.firstRetried {
+	if f.open {
+		f.rest = failure.Body
+	}
+	bare := failure.Err == io.EOF && failure.Events == 0 && restOf(failure.Body) == restText //nolint:errorlint // a wrapped io.EOF is not an orderly end
+	switch {
+	case f.opts.retryRefused && (refused(failure.Err) || bare && !failure.Final):
+		return client.Retry()
+	case bare:
+		return client.Stop(errNoEventStream)
+	case f.tally.connections == 0 && !f.opts.firstRetried && !f.opts.retryRefused:
 		return client.Stop(nil)
 	}
 	return client.DefaultDecision(failure)
@@ -165,46 +214,11 @@ func (f *follower) reportRetry(r client.Failure) {
 	default:
 		why += f.reason(r.Err)
 	}
+	bare := f.open && r.Events == 0 && restOf(r.Body) == restText
 	f.open = false
 	f.log.say(warning, "%s; retry in %s (attempt %d)", why, duration(r.Delay), r.Attempt)
-}
-
-// reportEnd reports why the stream has ended for good, and returns the exit code.
-func (f *follower) reportEnd(err error) (exit int) {
-	if err == nil {
-		if f.end == "" {
-			f.end = "ended by the server"
-		}
-		f.log.say(plain, "%s: %s", f.end, &f.tally)
-		return exitOK
+	if (bare || refused(r.Err)) && !f.opts.silent && !bytes.Equal(f.shown, r.Body) {
+		f.shown = bytes.Clone(r.Body)
+		f.log.response(r.Response, r.Body)
 	}
-	if wrong, ok := errors.AsType[*client.ConfigError](err); ok {
-		return misused(f.log.w, fmt.Errorf("%s %s", flagOf(wrong.Option), wrong.Problem))
-	}
-	if write, ok := errors.AsType[writeError](err); ok {
-		if errors.Is(write, syscall.EPIPE) || errors.Is(write, io.ErrClosedPipe) {
-			return exitOK
-		}
-		f.log.fail("failed: %v", write)
-		return exitBroken
-	}
-
-	what := "failed"
-	if f.open {
-		what = "lost"
-	}
-	exit = exitBroken
-	_, badStatus := errors.AsType[*client.StatusError](err)
-	_, badContent := errors.AsType[*client.ContentError](err)
-	if badStatus || badContent {
-		what, exit = "refused", exitRefused
-	}
-	f.log.fail("%s: %s%s", what, f.reason(err), f.hint(err))
-	if broken, ok := errors.AsType[*client.Error](err); ok && exit == exitRefused {
-		f.log.response(broken.Response, broken.Body)
-	}
-	if f.tally.connections > 0 {
-		f.log.say(plain, "total: %s", &f.tally)
-	}
-	return exit
 }
