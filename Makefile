@@ -23,7 +23,7 @@ TIDYFLAGS   ?=
 each = @status=0; for m in $(MODULES); do (cd $$m && $(1)) || status=1; done; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help run test cover bench bench-full bench-growth microbench fuzz soak soak-race soak-log lint gofmt vet golangci fmt tidy
+.PHONY: help run test cover bench bench-full bench-growth microbench fuzz soak soak-race soak-log soak-follow lint gofmt vet golangci fmt tidy
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ soak-log: ## test the logs with a million events, and kill a server of a file lo
 	@SSE_LOG_MILLION=1 go test -run '^TestMemory$$/./^Many$$' -v -count 1 -timeout 0 ./hub/logtest
 	@cd log/boltlog && SSE_LOG_MILLION=1 go test -run '^TestConformance$$/^Many$$' -v -count 1 -timeout 0 .
 	@cd log/boltlog && SSE_BOLTLOG_SOAK=$(KILLS) go test -run '^TestSoak$$' -v -count 1 -timeout 0 .
+
+soak-follow: ## follow a stream over 100 restarts of both sides, in about a minute
+	@cd example && SSE_FOLLOW=full go test -run Once -v -count 1 ./guides/follow
 
 lint: gofmt vet golangci ## run gofmt, go vet and golangci-lint
 

@@ -15,6 +15,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) != 2 {
+		log.Fatal("usage: client URL")
+	}
 	c := client.Install(http.DefaultClient, client.Config{MaxReconnectionAttempts: client.Unlimited})
 	err := c.SSE(context.Background(), os.Args[1], func(s *client.Session) error {
 		for ev, err := range s.Incoming() {
