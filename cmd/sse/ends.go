@@ -28,6 +28,9 @@ const (
 // errNoEventStream reports text that came as an event stream and is none.
 var errNoEventStream = errors.New("the response is not an event stream, in spite of its Content-Type")
 
+// errReaderLeft ends the session when nobody reads stdout any longer.
+var errReaderLeft = errors.New("the reader of stdout has left")
+
 // writeError reports that an event could not be written to stdout.
 type writeError struct{ error }
 
@@ -191,6 +194,10 @@ func (f *follower) hint(err error) string {
 	}
 	if errors.Is(err, http.ErrSchemeMismatch) {
 		return " (put http:// before the URL)"
+	}
+	_, usedUp := errors.AsType[*client.AttemptsError](err)
+	if refused(err) && !usedUp && f.tally.shown > 0 && !f.opts.retryRefused {
+		return " (use -retry-refused to go on)"
 	}
 	_, tooLarge := errors.AsType[*event.TooLargeError](err)
 	if f.open && f.opts.data != nil && !f.opts.resend && f.opts.retries != 0 && !tooLarge && !refused(err) {

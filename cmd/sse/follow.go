@@ -22,6 +22,7 @@ type follower struct {
 	out        *printer
 	log        *status
 	checkpoint *checkpoint
+	left       <-chan struct{} // closed when the reader of stdout has left
 	tally      tally
 
 	open   bool   // there is a connection
@@ -64,13 +65,23 @@ func (f *follower) follow(ctx context.Context) (exit int) {
 	session, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	f.checkpoint.start(cancel)
+	go func() {
+		select {
+		case <-f.left:
+			cancel(errReaderLeft)
+		case <-session.Done():
+		}
+	}()
 	err := client.Install(&http.Client{Transport: transport}, config).
 		SSE(session, f.opts.url, f.read, f.requestOptions()...)
-	if failed := f.checkpoint.close(); failed != nil {
+	switch failed := f.checkpoint.close(); {
+	case failed != nil:
 		err = failed
-	} else if err != nil && ctx.Err() != nil {
+	case err != nil && ctx.Err() != nil:
 		f.log.interrupted(&f.tally)
 		return exitInterrupted
+	case err != nil && context.Cause(session) == errReaderLeft: //nolint:errorlint // it is never wrapped
+		return exitComplete
 	}
 	return f.reportEnd(err)
 }

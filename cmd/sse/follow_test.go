@@ -145,7 +145,7 @@ func TestRetriesOfALostStream(t *testing.T) {
 			[]answer{events("retry: 1\ndata: a\n\n"), events(""), events("")},
 			5, "* gave up: the server ended the stream, 3 times in a row without an event\n", 3,
 		},
-		{"once, refused", "-1", []answer{cut("retry: 1\n\n"), page(404, "text/plain", "gone")}, 3, "\n* refused: expected status 200 but was 404\n", 2},
+		{"once, refused", "-1", []answer{cut("retry: 1\ndata: a\n\n"), page(404, "text/plain", "gone")}, 3, "\n* refused: expected status 200 but was 404 (use -retry-refused to go on)\n", 2},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

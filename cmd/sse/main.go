@@ -18,6 +18,7 @@
 //   - status.go and tally.go print what happens to the connection.
 //   - text.go makes text safe for a terminal, and colors it.
 //   - writer.go keeps a full pipe from blocking the program's end.
+//   - reader_linux.go notices that the reader of a pipe has left.
 package main
 
 import (
@@ -101,6 +102,7 @@ func runFollow(ctx context.Context, args []string, stdin io.Reader, stdout, stde
 		opts:       opts,
 		log:        log,
 		checkpoint: cp,
+		left:       readerLeft(stdout),
 		out: &printer{
 			w:        newWriter(ctx, stdout),
 			format:   opts.format,

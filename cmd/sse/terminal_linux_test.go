@@ -34,6 +34,25 @@ func terminal(t *testing.T) (user, screen *os.File) {
 	return user, screen
 }
 
+// A program whose reader has left ends at once, even if the stream is quiet.
+func TestReaderLeavesAQuietStream(t *testing.T) {
+	t.Parallel()
+	stderr := newScreen()
+	path := checkpointFile(t, "")
+	cmd := command(t, "follow", "-data", "-checkpoint", path, serve(t, held("id: 1\ndata: a\n\n")).URL)
+	cmd.Stderr = stderr
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	_, err = io.ReadFull(stdout, make([]byte, len("a\n")))
+	require.NoError(t, err)
+	require.NoError(t, stdout.Close())
+	_ = cmd.Wait()
+	assert.Equal(t, 0, cmd.ProcessState.ExitCode())
+	assert.Equal(t, "* connected: 200 OK, HTTP/1.1\n", stderr.String())
+	assertFile(t, `{"lastEventId":"1"}`+"\n", path)
+}
+
 func TestAtATerminal(t *testing.T) {
 	t.Parallel()
 	const dimTime = "\x1b[38;5;243mTIME \x1b[m"
