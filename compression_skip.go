@@ -311,7 +311,7 @@ func (g *guard) FlushError() error {
 		defer g.leave()
 	}
 	if g.flush == nil {
-		g.flush = flusher(g.ResponseWriter)
+		g.flush = outerFlusher(g.ResponseWriter)
 	}
 	err := g.flush.FlushError()
 	if g.active.Load() {

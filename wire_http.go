@@ -26,7 +26,7 @@ type httpWire struct {
 	session *ServerSession
 	w       http.ResponseWriter     // the outermost writer: all bytes and flushes go through it
 	flush   flushWriter             // flushes w
-	direct  http.ResponseController // the innermost writer that is known, for deadlines and Hijack
+	direct  http.ResponseController // the innermost writer that is known, for deadlines
 	guard   *guard                  // nil if the request did not come through one
 	base    context.Context         // the server's context of the request: done when the client has left
 	inner   context.Context         // the request's context, as the middleware has made it
@@ -63,6 +63,9 @@ func newHTTPWire(w http.ResponseWriter, r *http.Request, g *guard, timeout time.
 	direct := w
 	if g != nil {
 		x.base, direct = g.base, g.ResponseWriter
+	}
+	if g == nil {
+		x.flush = outerFlusher(w)
 	}
 	x.direct = *http.NewResponseController(direct)
 	x.conn = connectionOf(x.base)
@@ -384,17 +387,29 @@ func (x *httpWire) breakConnection() (reset func()) {
 	return func() {}
 }
 
-// hijack takes the connection from net/http, which works over HTTP/1.x.
+// hijack takes the connection from net/http, which works over HTTP/1.x. A writer may refuse
+// that, as gin's does once a byte has been written. The one that it wraps is asked then.
 func (x *httpWire) hijack() (net.Conn, error) {
 	if !x.guard.enter() {
 		return nil, errSealed
 	}
 	defer x.guard.leave()
-	conn, _, err := x.direct.Hijack()
-	if err == nil {
-		x.guard.handOver()
+	w := x.w
+	if x.guard != nil {
+		w = x.guard.ResponseWriter
 	}
-	return conn, err
+	for {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			x.guard.handOver()
+			return conn, nil
+		}
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return nil, err
+		}
+		w = u.Unwrap()
+	}
 }
 
 // drop forgets the connection after it has been hijacked.
@@ -463,6 +478,30 @@ type silentFlusher struct{ f http.Flusher }
 func (w silentFlusher) FlushError() error {
 	w.f.Flush()
 	return nil
+}
+
+// outerFlusher is flusher for a writer outside of which nobody remembers errors. A writer that
+// wraps another one may swallow that one's error, so the server's own is asked for it.
+func outerFlusher(w http.ResponseWriter) flushWriter {
+	f := flusher(w)
+	if _, ok := w.(interface{ Unwrap() http.ResponseWriter }); !ok {
+		return f
+	}
+	if inner, ok := innermost(w).(flushWriter); ok {
+		return askingFlusher{f, inner}
+	}
+	return f
+}
+
+// askingFlusher flushes twice. The second time there is nothing left to send, but the error of
+// the first.
+type askingFlusher struct{ outer, inner flushWriter }
+
+func (w askingFlusher) FlushError() error {
+	if err := w.outer.FlushError(); err != nil {
+		return err
+	}
+	return w.inner.FlushError()
 }
 
 // controller flushes a writer within another one, which it looks for at each call.

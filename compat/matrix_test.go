@@ -167,6 +167,9 @@ func (c *cell) isStream(t *testing.T, call *call) {
 	if len(got["Vary"]) == 0 {
 		delete(got, "Vary")
 	}
+	if call.Request.Method == http.MethodHead && got["Content-Encoding"] == nil {
+		delete(want, "Content-Encoding") // gzhttp does not compress an answer to HEAD
+	}
 	require.Len(t, got["Date"], 1)
 	delete(got, "Date")
 	require.Equal(t, want, got)

@@ -5,6 +5,7 @@ package compat
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -38,7 +39,20 @@ var (
 	h2c      = transport{"h2c", testkit.H2C}
 
 	transports = []transport{http1, http1TLS, http2, h2c}
+
+	// http10 is not among them, because a connection serves one request.
+	http10 = transport{"http1.0", http10Protocol()}
 )
+
+// http10Protocol is for clients that speak HTTP/1.0, as nginx does to its upstreams by default.
+func http10Protocol() testkit.Protocol {
+	p := testkit.HTTP1
+	p.Proto = "HTTP/1.0"
+	return p
+}
+
+// keepsAlive reports whether a connection serves more than one request.
+func (tr transport) keepsAlive() bool { return tr.Proto != "HTTP/1.0" }
 
 func (tr transport) isHTTP2() bool { return tr.Proto == "HTTP/2.0" }
 
@@ -110,20 +124,21 @@ func (s *testServer) dial(t *testing.T) {
 	case s.TLS:
 		var c net.Conn
 		c, err = (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", addr)
-		s.conn = &http1Conn{c, bufio.NewReader(c)}
+		s.conn = &http1Conn{c, bufio.NewReader(c), false}
 	default:
 		var c net.Conn
 		c, err = (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-		s.conn = &http1Conn{c, bufio.NewReader(c)}
+		s.conn = &http1Conn{c, bufio.NewReader(c), !s.keepsAlive()}
 	}
 	require.NoError(t, err)
 	t.Cleanup(func() { s.conn.Close() })
 }
 
-// http1Conn is a client's HTTP/1.1 connection.
+// http1Conn is a client's HTTP/1.x connection.
 type http1Conn struct {
 	net.Conn
-	r *bufio.Reader
+	r    *bufio.Reader
+	is10 bool
 }
 
 func (c *http1Conn) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -132,7 +147,14 @@ func (c *http1Conn) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	if err := req.Write(c); err != nil {
+	var text bytes.Buffer
+	if err := req.Write(&text); err != nil {
+		return nil, err
+	}
+	if c.is10 {
+		text = *bytes.NewBuffer(bytes.Replace(text.Bytes(), []byte(" HTTP/1.1\r\n"), []byte(" HTTP/1.0\r\n"), 1))
+	}
+	if _, err := text.WriteTo(c); err != nil {
 		return nil, err
 	}
 	return http.ReadResponse(c.r, req)
