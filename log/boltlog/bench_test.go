@@ -5,8 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
@@ -176,4 +178,71 @@ func BenchmarkOpen(b *testing.B) {
 		require.NoError(b, openLog(b, l.path, Config{}).Close())
 	}
 	b.ReportMetric(float64(info.Size()), "file-bytes")
+}
+
+// bareFile is a bbolt file that is written and read without a Log.
+func bareFile(b *testing.B) *bbolt.DB {
+	b.Helper()
+	db, err := bbolt.Open(newPath(b), 0o600, &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
+	require.NoError(b, err)
+	b.Cleanup(func() { db.Close() })
+	return db
+}
+
+// BenchmarkAppendBare compares the Log with transactions of a bare bbolt file that have as many
+// records of the same size. The two take turns, so that they have the same machine.
+func BenchmarkAppendBare(b *testing.B) {
+	for _, c := range []struct{ publishers, batch int }{{64, 1}, {8, 100}, {1, 1000}, {8, 1000}} {
+		b.Run(fmt.Sprintf("publishers=%d/batch=%d", c.publishers, c.batch), func(b *testing.B) {
+			const rounds = 20 // in each turn
+			l, db := openLog(b, newPath(b), Config{indexEvery: indexEvery}), bareFile(b)
+			r := rec("topic0", payload)
+			it, err := encode(&r)
+			require.NoError(b, err)
+			var bare, log []float64
+			next := uint64(0)
+			for b.Loop() {
+				began := time.Now()
+				for range rounds {
+					require.NoError(b, db.Update(func(tx *bbolt.Tx) error {
+						bucket, err := tx.CreateBucketIfNotExists(recordsBucket)
+						if err != nil {
+							return err
+						}
+						bucket.FillPercent = 0.95
+						for range c.publishers * c.batch {
+							next++
+							at := keyOf(next)
+							if err := bucket.Put(at[:], it.value); err != nil {
+								return err
+							}
+						}
+						return nil
+					}))
+				}
+				count := float64(rounds * c.publishers * c.batch)
+				bare = append(bare, count/time.Since(began).Seconds())
+				began = time.Now()
+				var publishers sync.WaitGroup
+				for range c.publishers {
+					publishers.Go(func() {
+						for range rounds {
+							records := make([]hub.Record, c.batch)
+							for i := range records {
+								records[i] = rec(fmt.Sprint("topic", i%64), payload)
+							}
+							if _, err := l.Append(b.Context(), records); err != nil {
+								b.Error(err)
+							}
+						}
+					})
+				}
+				publishers.Wait()
+				log = append(log, count/time.Since(began).Seconds())
+			}
+			b.ReportMetric(median(bare), "bare-events/s")
+			b.ReportMetric(median(log), "log-events/s")
+			b.ReportMetric(median(log)/median(bare), "log/bare")
+		})
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/fnv"
+	"maps"
 	"slices"
 
 	"go.etcd.io/bbolt"
@@ -53,7 +54,8 @@ func compareKeys(a, b entry) int { return bytes.Compare(a.key, b.key) }
 
 // flush makes the entries of all records that have none.
 func (w *writing) flush() error {
-	var index, keys []entry
+	offsets := make(map[hash][]uint64) // by topic; they rise
+	var keys []entry
 	var texts []byte // of the entries: few allocations
 	keep := func(b []byte) []byte {
 		if len(texts)+len(b) > cap(texts) {
@@ -63,20 +65,23 @@ func (w *writing) flush() error {
 		return texts[len(texts)-len(b):]
 	}
 	eachUnindexed(w.records, &w.state, func(offset uint64, h *head, _ bool) {
-		key, at := indexKey(h.topic, offset), keyOf(offset)
-		index = append(index, entry{key: keep(key[:])})
+		offsets[h.topic] = append(offsets[h.topic], offset)
+		at := keyOf(offset)
 		for _, sum := range h.sums() {
 			keys = append(keys, entry{keep(sum[:]), keep(at[:])})
 		}
 	})
-	slices.SortFunc(index, compareKeys) // so that each page is looked for once
-	slices.SortStableFunc(keys, compareKeys)
-	for _, e := range index {
-		w.state.Sum += e.sum()
-		if err := w.index.Put(e.key, nil); err != nil {
-			return err
+	// In this order, each page is looked for once.
+	for _, topic := range slices.SortedFunc(maps.Keys(offsets), func(a, b hash) int { return bytes.Compare(a[:], b[:]) }) {
+		for _, offset := range offsets[topic] {
+			key := indexKey(topic, offset)
+			w.state.Sum += entry{key: key[:]}.sum()
+			if err := w.index.Put(key[:], nil); err != nil {
+				return err
+			}
 		}
 	}
+	slices.SortStableFunc(keys, compareKeys)
 	for _, e := range keys {
 		if old := w.keys.Get(e.key); old == nil {
 			w.state.Keys++

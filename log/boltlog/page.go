@@ -66,26 +66,31 @@ func (p *page) add(b *hub.Batch, rec hub.Record, topic string, size int) {
 	p.size += size
 }
 
-// Looking into the index of a topic costs about as much as going through so many records.
-const visitsPerTopic = 4
+const (
+	visitsPerTopic = 4  // looking for a topic in the index costs about as much as going through so many records
+	leastVisits    = 64 // after so many it is known how many records are of the topics
+	dense          = 4  // if every so many is, the index costs more than going through all
+)
 
-// of adds the records of the topics to b, after b.UpTo: by the index those up to the offset indexed, and the
-// rest by going through all.
+// of adds the records of the topics to b, after b.UpTo. It goes through all records, as long as
+// enough of them are of the topics, and where there is no index yet: after the offset indexed.
+// Otherwise it uses the index.
 func (p *page) of(b *hub.Batch, topics []string, indexed uint64) {
 	byHash := make(map[hash]string, len(topics)+1)
 	for _, topic := range topics {
 		byHash[hashTopic(topic)] = topic
 	}
-	const few = 64
-	if len(byHash) > few {
-		// With many topics, most records may well be of one of them. If not, it has cost as
-		// much as the index will.
-		p.all(b, byHash, visitsPerTopic*len(byHash))
+	visits := max(leastVisits, visitsPerTopic*len(byHash))
+	upTo := min(indexed, p.upTo)
+	for found := visits; b.UpTo < upTo && found*dense >= visits; {
+		before := len(b.Records)
+		p.all(b, byHash, visits)
+		if p.full(b) || b.UpTo == p.upTo {
+			return
+		}
+		found = len(b.Records) - before
 	}
-	if len(byHash) > few && len(b.Records) > 0 {
-		return
-	}
-	if upTo := min(indexed, p.upTo); b.UpTo < upTo && !p.merged(b, byHash, upTo) {
+	if b.UpTo < upTo && !p.merged(b, byHash, upTo) {
 		return
 	}
 	p.all(b, byHash, math.MaxInt)
@@ -147,17 +152,20 @@ type place struct {
 
 // places returns the first records of the topics after the offset and up to upTo, and the
 // damaged ones, in their order. complete reports that there are no more.
+//
+// It looks at a stretch of the log at a time, for all topics, until it has a page. Otherwise a
+// topic with few records would be read far beyond where the page ends.
 func (p *page) places(topics map[hash]string, after, upTo uint64) (places []place, complete bool) {
-	hashes := make([]hash, 0, len(topics)+1)
-	hashes = append(hashes, noTopic)
+	ahead := make([]topicAhead, 0, len(topics)+1)
+	ahead = append(ahead, topicAhead{noTopic, after + 1})
 	for h := range topics {
-		hashes = append(hashes, h)
+		ahead = append(ahead, topicAhead{h, after + 1})
 	}
 	// In this order, the index is read forwards; and no order that an application could
 	// choose makes each topic push out what the one before it had.
-	slices.SortFunc(hashes, func(a, b hash) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(ahead, func(a, b topicAhead) int { return bytes.Compare(a.topic[:], b.topic[:]) })
 	c := p.tx.Bucket(indexBucket).Cursor()
-	last, complete := upTo, true
+	last, complete := after+min(upTo-after, 2*uint64(p.limit)), true
 	shorten := func() {
 		slices.SortFunc(places, func(a, b place) int { return cmp.Compare(a.offset, b.offset) })
 		if len(places) > p.limit {
@@ -165,20 +173,52 @@ func (p *page) places(topics map[hash]string, after, upTo uint64) (places []plac
 			last, complete = places[p.limit-1].offset, false
 		}
 	}
-	for _, h := range hashes {
-		first, n := indexKey(h, after+1), 0
-		for k, _ := c.Seek(first[:]); len(k) == len(first) && bytes.HasPrefix(k, h[:]); k, _ = c.Next() {
-			offset := offsetOf(k)
-			if offset > last || n > p.limit {
-				break
+	for {
+		for i := range ahead {
+			places = ahead[i].collect(c, places, last, p.limit)
+			if len(places) >= 2*p.limit {
+				shorten()
 			}
-			n++
-			places = append(places, place{offset, h})
 		}
-		if len(places) >= 2*p.limit {
-			shorten()
+		if len(places) >= p.limit || last == upTo {
+			complete = complete && last == upTo
+			break
 		}
+		last += min(upTo-last, stretch(last-after, len(places), p.limit))
 	}
 	shorten()
 	return places, complete
+}
+
+// stretch returns how many offsets to look at next for limit places, if n were found in the
+// first seen.
+func stretch(seen uint64, n, limit int) uint64 {
+	if n == 0 {
+		return 8 * seen
+	}
+	return min(8*seen, seen*uint64(limit-n)/uint64(n)*5/4+1)
+}
+
+// topicAhead is a topic, and the lowest offset at which the index may have a record of it that
+// was not collected.
+type topicAhead struct {
+	topic hash
+	next  uint64
+}
+
+// collect adds the places of the topic up to the offset last, but not many more than limit.
+func (t *topicAhead) collect(c *bbolt.Cursor, places []place, last uint64, limit int) []place {
+	if t.next > last {
+		return places
+	}
+	first, n := indexKey(t.topic, t.next), 0
+	for k, _ := c.Seek(first[:]); len(k) == len(first) && bytes.HasPrefix(k, t.topic[:]); k, _ = c.Next() {
+		if t.next = offsetOf(k); t.next > last || n > limit {
+			return places
+		}
+		n++
+		places = append(places, place{t.next, t.topic})
+	}
+	t.next = none
+	return places
 }

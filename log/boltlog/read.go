@@ -17,6 +17,7 @@ import (
 
 const (
 	followRecords = 1000    // how many records Follow reads at once
+	mostRecords   = 1 << 14 // how many records a page has at the most
 	pageSize      = 1 << 20 // about how many bytes of records a page has at the most
 )
 
@@ -41,7 +42,7 @@ func (l *Log) read(ctx context.Context, topics []string, after, upTo hub.Positio
 			return &hub.TruncatedError{First: s.First}
 		}
 		b.UpTo = after.Offset
-		p := page{tx: tx, upTo: max(after.Offset, min(upTo.Offset, s.Last)), limit: max(1, limit)}
+		p := page{tx: tx, upTo: max(after.Offset, min(upTo.Offset, s.Last)), limit: max(1, min(limit, mostRecords))}
 		if len(topics) == 0 {
 			p.all(&b, nil, math.MaxInt)
 		} else {
