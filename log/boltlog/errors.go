@@ -57,9 +57,9 @@ func (e *FullError) Error() string {
 // Unwrap returns the error of the operating system.
 func (e *FullError) Unwrap() error { return e.Err }
 
-// MovedError reports that the file is no longer where it was opened: it was deleted, moved or
-// replaced. What would be appended to it would be lost for the next process, so the Log takes
-// no more records. Close it, and open it again.
+// MovedError reports that the file is no longer what was opened: it was deleted, moved or
+// replaced, or another file was written over it. What would be appended to it would be lost for
+// the next process, so the Log takes no more records. Close it, and open it again.
 type MovedError struct{ Path string }
 
 func (e *MovedError) Error() string {

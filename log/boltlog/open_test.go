@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chi-sse/sse/hub"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 )
@@ -373,4 +374,51 @@ func TestClockSetBack(t *testing.T) {
 	machine.Add(int64(6 * time.Minute))
 	add(t, l, rec("a", "5"))
 	require.Equal(t, []string{"3", "4", "5"}, texts(all(t, l, l.newest.Load().Dropped)), "11 minutes have passed since the first two")
+}
+
+// A backup is written over the file while it is open. Nothing of it is taken for the log, and the
+// next process begins another epoch.
+func TestBackupOverAnOpenFile(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	l := openLog(t, path, Config{})
+	epoch := epochOf(t, l)
+	add(t, l, recs("a", 0, 5)...)
+	copyFile(t, path, path+".backup")
+	last := add(t, l, recs("a", 5, 5)...)[4]
+	copyFile(t, path+".backup", path)
+	for range 2 {
+		_, err := l.Read(t.Context(), nil, hub.Position{Epoch: epoch}, last, 100)
+		_, ok := errors.AsType[*MovedError](err)
+		require.True(t, ok, err)
+		_, err = l.Append(t.Context(), recs("a", 10, 1))
+		_, ok = errors.AsType[*MovedError](err)
+		require.True(t, ok, err)
+		require.NotErrorIs(t, err, hub.ErrUnknown)
+	}
+	_, ok := errors.AsType[*MovedError](l.Close())
+	require.True(t, ok)
+	l = openLog(t, path, Config{})
+	require.NotEqual(t, epoch, epochOf(t, l))
+	require.Greater(t, add(t, l, rec("a", "next"))[0].Offset, last.Offset)
+}
+
+// Each opening and closing gives both files another mark.
+func TestMarksChange(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	seen := map[uint64]bool{}
+	check := func(l *Log) {
+		m, ok := loadMark(path)
+		require.True(t, ok)
+		require.Equal(t, l.newest.Load().Mark, m.mark)
+		require.False(t, seen[m.mark])
+		seen[m.mark] = true
+	}
+	for range 3 {
+		l := openLog(t, path, Config{})
+		check(l)
+		require.NoError(t, l.Close())
+		check(l)
+	}
 }

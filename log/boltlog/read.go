@@ -58,11 +58,15 @@ func (l *Log) view(ctx context.Context, f func(tx *bbolt.Tx, s *state) error) er
 	if err := l.check(ctx); err != nil {
 		return err
 	}
+	newest := l.newest.Load()
 	err := guard(l.path, func() error {
 		return l.db.View(func(tx *bbolt.Tx) error {
 			s, ok := stateOf(tx)
-			if !ok {
+			switch {
+			case !ok:
 				return &CorruptError{l.path, "its state cannot be decoded"}
+			case s.Epoch != newest.Epoch || s.Last < newest.Last:
+				return &MovedError{l.path} // an older file was written over it
 			}
 			return f(tx, &s)
 		})

@@ -58,7 +58,10 @@ func (l *Log) update(f func(w *writing) error) error {
 			return err
 		}
 		id = w.tx.ID()
-		if err = l.makeRoom(w.tx.Size()); err == nil {
+		if err = l.checkState(w.tx); err == nil {
+			err = l.makeRoom(w.tx.Size())
+		}
+		if err == nil {
 			err = w.begin()
 		}
 		if err == nil {
@@ -90,6 +93,9 @@ func (l *Log) update(f func(w *writing) error) error {
 		_ = l.mark.write(l.marks, false) // if it cannot be written, the next reservation fails
 		l.announce()
 		return nil
+	case errors.Is(err, errReplaced):
+		l.broken = &MovedError{l.path}
+		return l.broken
 	case errors.Is(err, errCut):
 		l.broken = &CorruptError{l.path, "it has been cut while it was open"}
 		return l.broken
@@ -104,6 +110,20 @@ func (l *Log) update(f func(w *writing) error) error {
 		return fmt.Errorf("%w: %w", hub.ErrUnknown, err)
 	}
 	return asFull(l.path, err)
+}
+
+// errReplaced ends a transaction in a file that is no longer as the last one has left it.
+var errReplaced = errors.New("the file has another state")
+
+// checkState returns errReplaced if tx does not see what the last transaction has written.
+func (l *Log) checkState(tx *bbolt.Tx) error {
+	if l.newest.Load() == nil {
+		return nil // this is the first one
+	}
+	if s, ok := stateOf(tx); !ok || s != l.state {
+		return errReplaced
+	}
+	return nil
 }
 
 // errCut ends a transaction that would fill what is missing of the file with zeros.
