@@ -108,18 +108,23 @@ func (l *Log) checkContents(f *os.File, created bool) (fresh bool, err error) {
 }
 
 // lost returns a CorruptError if the mark file says that the bolt file has had more than what
-// was found in it, although it is no copy and was not restored. Its check has returned err.
+// was found in it, although it is no copy and was not restored. err is what its check has
+// returned.
 func (l *Log) lost(f *os.File, found *contents, err error) error {
-	id, idErr := identify(f)
 	m, ok := loadMark(l.path)
-	if idErr != nil || !ok || !m.isOf(id) {
+	if !ok {
+		return nil
+	}
+	if id, err := identify(f); err != nil {
+		return fmt.Errorf("boltlog: open: %w", err)
+	} else if !m.isOf(id) {
 		return nil
 	}
 	format, isFormat := errors.AsType[*FormatError](err)
 	switch {
 	case isFormat && format.Version == 0 || err == nil && found.fresh:
 		return &CorruptError{l.path, "it has been a log, and its beginning is gone"}
-	case err == nil && found.lostMeta && m.misfit(&found.state, id) != "":
+	case err == nil && found.lostMeta && m.misfit(&found.state, m.file) != "":
 		return &CorruptError{l.path, "its newer meta page cannot be read, and the older one lacks what was committed last; to go on without that, delete the mark file"}
 	}
 	return nil

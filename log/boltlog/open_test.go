@@ -9,9 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chi-sse/sse/hub"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
+
+	"github.com/chi-sse/sse/hub"
 )
 
 func TestReopenedLogContinues(t *testing.T) {

@@ -12,9 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-chi/chi/v5"
+
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
-	"github.com/go-chi/chi/v5"
 )
 
 // sink is a client that takes everything at once. It counts the events, and notes when they came.
