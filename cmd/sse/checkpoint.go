@@ -84,7 +84,7 @@ func parseCheckpoint(text []byte) (id string, err error) {
 	if err := dec.Decode(&c); err != nil {
 		return "", err
 	}
-	if _, err := dec.Token(); err != io.EOF { //nolint:errorlint // Token does not wrap it
+	if _, err := dec.Token(); err != io.EOF {
 		return "", errors.New("there is more text after its JSON object")
 	}
 	if c.LastEventID == nil {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -49,7 +50,7 @@ func assertFile(t *testing.T, want, path string) {
 func TestCheckpointResumes(t *testing.T) {
 	t.Parallel()
 	path := checkpointFile(t, "")
-	s := serve(t, list(5), list(5), list(5), list(5))
+	s := serve(t, slices.Repeat([]answer{list(5)}, 4)...)
 	for _, run := range []struct{ flags, stdout, checkpoint string }{
 		{"-n=2", "1\n2\n", "2"},
 		{"-n=1", "3\n", "3"},

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/client"
 	"github.com/chi-sse/sse/event"
@@ -43,71 +42,82 @@ func TestEnds(t *testing.T) {
 		{
 			"text after an event",
 			[]string{"-retries", "0"},
-			[]answer{events("data: a\n\n" + quota)}, 4,
+			[]answer{events("data: a\n\n" + quota)},
+			4,
 			connected + "* truncated: the server ended the stream within an event\n" +
 				"  The end of the stream is no event:\n  " + quota + "\n" + total1,
 		},
 		{
 			"within an event",
 			[]string{"-retries", "0"},
-			[]answer{events("data: a\n\nid: 7\ndata: {\"b")}, 4,
+			[]answer{events("data: a\n\nid: 7\ndata: {\"b")},
+			4,
 			connected + "* truncated: the server ended the stream within an event\n" +
 				"  The event that was cut off:\n  id: 7\n  data: {\"b\n" + total1,
 		},
 		{
 			"cut within an event",
 			[]string{"-retries", "0"},
-			[]answer{cut("data: a\n\ndata: b\n")}, 4,
+			[]answer{cut("data: a\n\ndata: b\n")},
+			4,
 			connected + "* lost: unexpected EOF\n  The event that was cut off:\n  data: b\n" + total1,
 		},
 		{
 			"within a block without data",
 			[]string{"-retries", "0"},
-			[]answer{events("data: a\n\n: bye\nretry: 5\n")}, 0,
+			[]answer{events("data: a\n\n: bye\nretry: 5\n")},
+			0,
 			connected + "* ended by the server: 1 event, 1 B of data, LONG, 0 reconnections\n",
 		},
 		{
 			"empty",
 			[]string{"-retries", "0"},
-			[]answer{events("")}, 0,
+			[]answer{events("")},
+			0,
 			connected + "* ended by the server: 0 events, 0 B of data, LONG, 0 reconnections\n",
 		},
 		{
 			"before the event of a name",
 			[]string{"-d", "{}", "-done-event", "message_stop"},
-			[]answer{events("data: a\n\n")}, 4,
+			[]answer{events("data: a\n\n")},
+			4,
 			connected + "* truncated: the stream ended before message_stop (use -resend to send the request again)\n" + total1,
 		},
 		{
 			"after the event of a name",
 			[]string{"-d", "{}", "-done", "x", "-done-event", "message_stop"},
-			[]answer{events("event: message_stop\ndata: a\n\n")}, 0,
+			[]answer{events("event: message_stop\ndata: a\n\n")},
+			0,
 			connected + "* ended with message_stop: 1 event, 1 B of data, LONG, 0 reconnections\n",
 		},
 		{
 			"used up",
 			[]string{"-retries", "1"},
-			[]answer{cut("retry: 1\ndata: a\n\n"), page(502, "text/plain", "down")}, 5,
+			[]answer{cut("retry: 1\ndata: a\n\n"), page(502, "text/plain", "down")},
+			5,
 			connected + "* lost: unexpected EOF; retry in 100ms (attempt 1)\n" +
 				"* gave up: expected status 200 but was 502, after 1 more attempt\n  HTTP/1.1 502 Bad Gateway, text/plain\n  down\n" + total1,
 		},
 		{
 			"used up, truncated",
 			[]string{"-retries", "1", "-done", "x"},
-			[]answer{events("retry: 1\ndata: a\n\n"), events("")}, 5,
+			[]answer{events("retry: 1\ndata: a\n\n"), events("")},
+			5,
 			connected + "* ended by the server; retry in 100ms (attempt 1)\n" + connected +
 				"* gave up: the server ended the stream, 2 times in a row without an event\n* total: 1 event, 1 B of data, LONG, 1 reconnection\n",
 		},
 		{
 			"no event in time",
 			[]string{"-retries", "0", "-event-timeout", "200ms"},
-			[]answer{held("data: a\n\n")}, 4,
+			[]answer{held("data: a\n\n")},
+			4,
 			connected + "* lost: no event came for 200ms (-event-timeout)\n" + total1,
 		},
 		{
 			"no answer in time",
 			[]string{"-open-timeout", "200ms"},
-			[]answer{func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }}, 1,
+			[]answer{func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
+			1,
 			"* failed: no answer within 200ms (-open-timeout)\n",
 		},
 	}
@@ -125,9 +135,10 @@ func TestEnds(t *testing.T) {
 // same body only once.
 func TestGoesOnOverRefusals(t *testing.T) {
 	t.Parallel()
+	gone := page(404, "text/plain", "gone")
 	s := serve(
 		t, page(404, "text/plain", "not yet"), events("retry: 1\ndata: a\n\n"),
-		page(404, "text/plain", "gone"), page(404, "text/plain", "gone"), page(200, "text/html", "<p>"), events("{}"), events("data: b\n\n"),
+		gone, page(404, "text/plain", "gone"), page(200, "text/html", "<p>"), events("{}"), events("data: b\n\n"),
 	)
 	exit, stdout, stderr := complete(t, "-retry-refused", "-data", "-n", "2", s.URL)
 	assert.Equal(t, 0, exit)
@@ -171,8 +182,7 @@ func TestOtherContentTypes(t *testing.T) {
 	} {
 		answer := func(w http.ResponseWriter, _ *http.Request) {
 			w.Header()["Content-Type"] = []string{tt.contentType}
-			_, err := io.WriteString(w, "data: a\n\n")
-			require.NoError(t, err)
+			_, _ = io.WriteString(w, "data: a\n\n")
 		}
 		exit, stdout, _ := complete(t, "-type", tt.flag, "-retries", "0", "-data", serve(t, answer).URL)
 		assert.Equal(t, tt.exit, exit, "%v", tt)

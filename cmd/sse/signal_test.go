@@ -3,7 +3,13 @@
 package main
 
 import (
+	"math/rand/v2"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -75,4 +81,40 @@ func TestInterruptWithAFullPipe(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A program that is killed again and again prints each event at least once, and in order.
+func TestKilledAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	const last = 3000
+	s := serve(t, slices.Repeat([]answer{list(last)}, 20)...)
+	path := checkpointFile(t, "")
+	out, err := os.OpenFile(filepath.Join(t.TempDir(), "out"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	require.NoError(t, err)
+	defer out.Close()
+	start := func() *exec.Cmd {
+		cmd := command(t, "follow", "-data", "-checkpoint", path, s.URL)
+		cmd.Stdout = out
+		require.NoError(t, cmd.Start())
+		return cmd
+	}
+	for range 8 {
+		cmd := start()
+		time.Sleep(rand.N(150 * time.Millisecond))
+		require.NoError(t, cmd.Process.Kill())
+		_ = cmd.Wait()
+	}
+	require.NoError(t, start().Wait())
+
+	text, err := os.ReadFile(out.Name())
+	require.NoError(t, err)
+	highest := 0
+	for line := range strings.SplitSeq(strings.TrimSpace(string(text)), "\n") {
+		n, err := strconv.Atoi(line)
+		require.NoError(t, err)
+		require.LessOrEqual(t, n, highest+1, "an event is missing")
+		highest = max(highest, n)
+	}
+	assert.Equal(t, last, highest)
+	assertFile(t, `{"lastEventId":"3000"}`+"\n", path)
 }

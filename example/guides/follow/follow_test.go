@@ -115,7 +115,7 @@ func TestTwoFollowers(t *testing.T) {
 	require.NoError(t, first.db.QueryRow(`SELECT file FROM pragma_database_list`).Scan(&file))
 	second, err := openStore(t.Context(), file)
 	require.NoError(t, err)
-	defer second.close()
+	defer func() { assert.NoError(t, second.close()) }()
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -175,7 +175,7 @@ func TestServer(t *testing.T) {
 			assert.Equal(t, strconv.FormatInt(last, 10), before)
 			last++
 			assert.Equal(t, strconv.FormatInt(last, 10), ev.ID)
-			assert.Equal(t, fmt.Sprintf(`{"id":%d,"item":"tea","quantity":%d}`, last, last%5+1), ev.Data)
+			assert.JSONEq(t, fmt.Sprintf(`{"id":%d,"item":"tea","quantity":%d}`, last, last%5+1), ev.Data)
 			if last >= time.Now().Unix()-1 {
 				return io.EOF
 			}

@@ -57,7 +57,7 @@ func TestExactlyOnce(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "100 % parcels#1.db")
 	db, err := openStore(t.Context(), file)
 	require.NoError(t, err)
-	defer db.close()
+	defer func() { assert.NoError(t, db.close()) }()
 	disturb(t, s, orders, restarts,
 		func() *process { return startProcess(t, os.Stdout, "-db", file, s.url) },
 		func() int { return checkpoint(t, db.db) })
