@@ -201,7 +201,7 @@ func (f *follower) hint(err error) string {
 	}
 	_, tooLarge := errors.AsType[*event.TooLargeError](err)
 	if f.open && f.opts.data != nil && !f.opts.resend && f.opts.retries != 0 && !tooLarge && !refused(err) {
-		return " (use -resend to send the request again)"
+		return " (-resend repeats the request)"
 	}
 	return ""
 }

@@ -81,7 +81,7 @@ func TestEnds(t *testing.T) {
 			[]string{"-d", "{}", "-done-event", "message_stop"},
 			[]answer{events("data: a\n\n")},
 			4,
-			connected + "* truncated: the stream ended before message_stop (use -resend to send the request again)\n" + total1,
+			connected + "* truncated: the stream ended before message_stop (-resend repeats the request)\n" + total1,
 		},
 		{
 			"after the event of a name",
@@ -221,6 +221,6 @@ func TestHintToResend(t *testing.T) {
 		{"no retries", follower{open: true, opts: &options{data: body}}, lost, false},
 		{"would be again", follower{open: true, opts: &options{data: body, retries: -1}}, &event.TooLargeError{What: "event", Limit: 1}, false},
 	} {
-		assert.Equal(t, tt.want, tt.f.hint(tt.err) == " (use -resend to send the request again)", "%s", tt.name)
+		assert.Equal(t, tt.want, tt.f.hint(tt.err) == " (-resend repeats the request)", "%s", tt.name)
 	}
 }

@@ -254,7 +254,7 @@ func TestLostPostIsRepeatedOnlyIfAsked(t *testing.T) {
 	s := serve(t, cut("retry: 1\ndata: a\n\n"))
 	exit, _, stderr := complete(t, "-d", "{}", s.URL)
 	assert.Equal(t, 4, exit)
-	assert.Contains(t, stderr, "\n* lost: unexpected EOF (use -resend to send the request again)\n* total: 1 event, 1 B of data, ")
+	assert.Contains(t, stderr, "\n* lost: unexpected EOF (-resend repeats the request)\n* total: 1 event, 1 B of data, ")
 	assert.Len(t, s.asked(), 1)
 
 	s = serve(t, cut("retry: 1\ndata: a\n\n"))
@@ -276,7 +276,7 @@ func TestDone(t *testing.T) {
 	exit, stdout, stderr = complete(t, "-done", "[DONE]", "-data", "-d", "{}", serve(t, events("data: a\n\n")).URL)
 	assert.Equal(t, 4, exit)
 	assert.Equal(t, "a\n", stdout)
-	assert.Contains(t, stderr, "\n* truncated: the stream ended before [DONE] (use -resend to send the request again)\n* total: 1 event, ")
+	assert.Contains(t, stderr, "\n* truncated: the stream ended before [DONE] (-resend repeats the request)\n* total: 1 event, ")
 }
 
 func TestNoContentEndsForGood(t *testing.T) {
