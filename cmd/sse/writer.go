@@ -25,23 +25,27 @@ func newWriter(ctx context.Context, w io.Writer) *writer { return &writer{ctx: c
 
 // Write writes p. After it has returned errBlocked, the write may still be under way, so p
 // must not be changed.
-func (w *writer) Write(p []byte) (n int, err error) {
+func (w *writer) Write(p []byte) (int, error) {
 	if w.gaveUp {
 		return 0, errBlocked
 	}
-	done := make(chan struct{})
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1)
 	go func() {
-		defer close(done)
-		n, err = w.w.Write(p)
+		n, err := w.w.Write(p)
+		done <- result{n, err}
 	}()
 	select {
-	case <-done:
-		return n, err
+	case r := <-done:
+		return r.n, r.err
 	case <-w.ctx.Done():
 	}
 	select {
-	case <-done:
-		return n, err
+	case r := <-done:
+		return r.n, r.err
 	case <-time.After(writeGrace):
 		w.gaveUp = true
 		return 0, errBlocked
