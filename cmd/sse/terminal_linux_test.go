@@ -87,6 +87,10 @@ func TestAtATerminal(t *testing.T) {
 			user, tty := terminal(t)
 			cmd := command(t, append(append([]string{"follow"}, tt.args...), serve(t, held("data: a\x1bb\n\n")).URL)...)
 			cmd.Env = append(cmd.Env, tt.env)
+			// The end of the process that leads the session takes away what the terminal has not
+			// shown yet. So a shell leads it, as usual, and stays.
+			cmd.Args = append([]string{"sh", "-c", `trap : INT; "$0" "$@"; echo "exit $?"; read line`, cmd.Path}, cmd.Args[1:]...)
+			cmd.Path = "/bin/sh"
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 			require.NoError(t, cmd.Start())
@@ -100,10 +104,11 @@ func TestAtATerminal(t *testing.T) {
 			seen.await(t, "b\r\n")
 			_, err := user.Write([]byte{3}) // Ctrl-C
 			require.NoError(t, err)
+			seen.await(t, "exit 130\r\n")
+			require.NoError(t, cmd.Process.Kill())
 			_ = cmd.Wait()
 			<-read
-			assert.Equal(t, 130, cmd.ProcessState.ExitCode())
-			assert.Equal(t, tt.want, seen.String())
+			assert.Equal(t, tt.want+"exit 130\r\n", seen.String())
 		})
 	}
 }
