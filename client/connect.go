@@ -17,7 +17,7 @@ import (
 // connection. Otherwise it returns a Failure. It returns errEnd after a 204.
 func (s *Session) open() (*Failure, error) {
 	cfg := &s.call.cfg
-	id, ok := lastEventIDValue(s.dec.LastEventID(), cfg.MaxLastEventID)
+	id, ok := s.nextLastEventID()
 	if !ok && s.dec.LastEventID() != s.unsentID {
 		return s.idFailure(s.dec.LastEventID()), nil
 	}

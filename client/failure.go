@@ -35,6 +35,11 @@ type Failure struct {
 	// stream that was no event stream in spite of its header; see Body.
 	Events int
 
+	// LastEventID is the Last-Event-ID that the next request will carry, or empty if it
+	// will carry none. A server cannot resume after a request that carries none: it sends
+	// the stream from its beginning, or acts on a POST once more.
+	LastEventID string
+
 	// Attempt is the number of the attempt that would follow, counted from 1. It starts
 	// over as Config.MaxReconnectionAttempts says.
 	Attempt int

@@ -134,6 +134,47 @@ func TestFailureOfAnIDThatCannotBeSent(t *testing.T) {
 	}
 }
 
+// Failure.LastEventID is what the next request will carry, whatever the failure is.
+func TestFailureHasTheLastEventIDOfTheNextRequest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newReconnectLab(t, reconnectSteps{
+			nil, // refused
+			reconnectText("data: x\n\n"),
+			reconnectText("id: 1\ndata: x\n\nid: cut off\n"),
+			reconnectStatus(503),
+			reconnectText("id: 2\n\n"), // an id without an event
+			reconnectText("id:  3 \ndata: x\n\n"),
+			reconnectText("id: a\x01\ndata: x\n\n"),
+			reconnectText("id\n\n"), // resets it
+		})
+		var next []string
+		_, err := l.run(t.Context(), client.Config{
+			MaxReconnectionAttempts: client.Unlimited,
+			OnFailure: func(f client.Failure) client.Decision {
+				if isA[*client.LastEventIDError]()(f.Err) {
+					assert.Empty(t, f.LastEventID)
+					return client.Retry()
+				}
+				next = append(next, f.LastEventID)
+				return client.DefaultDecision(f)
+			},
+		}, client.WithLastEventID("0"))
+		require.NoError(t, err)
+		require.Equal(t, []string{"0", "0", "0", "1", "1", "2", "3", "", ""}, l.ids)
+		require.Equal(t, l.ids[1:], next)
+	})
+
+	var last string
+	s := client.Read(t.Context(), strings.NewReader("id: 1\ndata: x\n\n"), client.WithConfig(func(cfg *client.Config) {
+		cfg.OnFailure = func(f client.Failure) client.Decision { last = f.LastEventID; return client.Decision{} }
+	}))
+	for _, err := range s.Incoming() {
+		require.NoError(t, err)
+	}
+	require.Equal(t, "1", last)
+}
+
 // A failure that follows a connection without a response of its own has what that
 // connection brought.
 func TestErrorAfterARefusedReconnectionHasTheRestOfTheStream(t *testing.T) {

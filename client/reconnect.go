@@ -122,6 +122,7 @@ func (s *Session) decide(f *Failure) Decision {
 	attemptsLeft := cfg.MaxReconnectionAttempts == Unlimited || s.tries.attempts < cfg.MaxReconnectionAttempts
 	f.Final = !s.mayResend() || !attemptsLeft
 	f.Attempt = s.tries.attempts + 1
+	f.LastEventID, _ = s.nextLastEventID()
 	var asked time.Duration
 	f.Delay, asked = s.delay(f.Err)
 	if asked > cfg.MaxRetry && !f.Final && DefaultDecision(*f) == Retry() {

@@ -86,6 +86,12 @@ func (s *requestSource) next(ctx context.Context, lastID string) (*http.Request,
 	return req, nil
 }
 
+// nextLastEventID returns the Last-Event-ID of the next request, or empty for none, and
+// whether a header can carry the session's last event id.
+func (s *Session) nextLastEventID() (value string, ok bool) {
+	return lastEventIDValue(s.dec.LastEventID(), s.call.cfg.MaxLastEventID)
+}
+
 // checkRequest returns a Failure if OnRequest has made req one that net/http would refuse
 // to send, and closes its body then. If the Failure for the same Last-Event-ID did not end
 // the session before, checkRequest removes that header instead.

@@ -248,6 +248,7 @@ func (s *Session) reconnectAfter(err error) error {
 // afterOnlyConnection returns what a session of Read ends with after f.
 func (s *Session) afterOnlyConnection(f *Failure) error {
 	f.Final = true
+	f.LastEventID, _ = s.nextLastEventID()
 	shown := *f
 	if f.Response != nil {
 		shown.Response = newError(f.Response, f.Body, nil).Response
