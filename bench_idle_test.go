@@ -84,6 +84,7 @@ func BenchmarkIdle(b *testing.B) {
 // useMiddleware puts the middleware on r that servers of chi commonly have.
 func useMiddleware(r chi.Router) {
 	logger := middleware.RequestLogger(&middleware.DefaultLogFormatter{Logger: log.New(io.Discard, "", 0)})
+	//nolint:staticcheck // RealIP is deprecated, but many use it
 	r.Use(middleware.RequestID, middleware.RealIP, logger, middleware.Recoverer, middleware.Timeout(time.Hour))
 }
 

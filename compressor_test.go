@@ -16,7 +16,7 @@ import (
 // statusWriter is a recorder as many applications have one.
 type statusWriter struct {
 	http.ResponseWriter
-	status, size int
+	status, size int //nolint:unused // mayCompress looks at the types of fields
 }
 
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

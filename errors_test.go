@@ -45,8 +45,7 @@ func TestStatusErrorsOfEveryKind(t *testing.T) {
 					ends := endsOf(&cfg)
 					if own {
 						cfg.RenderError = func(w http.ResponseWriter, r *http.Request, err error) {
-							var status *sse.StatusError
-							if errors.As(err, &status) {
+							if status, ok := errors.AsType[*sse.StatusError](err); ok {
 								w.WriteHeader(status.Status) // panics for a status that is none
 							}
 							sse.RenderError(w, r, err)

@@ -15,6 +15,7 @@ import (
 
 // neverRuns is the handler of a stream that is not meant to run.
 func neverRuns(t *testing.T) sse.Handler {
+	t.Helper()
 	return func(s *sse.ServerSession) error {
 		t.Errorf("the handler ran for %s %s", s.Call().Method, s.Call().URL)
 		return nil

@@ -270,10 +270,10 @@ func TestOnRefuse(t *testing.T) {
 				}
 				r.SSE("/{room}", untilDone, opts...)
 				srv := serve(t, r, proto.Setup)
-				switch why {
-				case sse.ErrTooManySessions:
+				switch {
+				case errors.Is(why, sse.ErrTooManySessions):
 					require.Equal(t, "open", connect(t, srv, "/first").nextData())
-				case sse.ErrShutdown:
+				case errors.Is(why, sse.ErrShutdown):
 					require.NoError(t, r.Plugin().Shutdown(t.Context()))
 				}
 				for _, header := range [][]string{nil, browser} {

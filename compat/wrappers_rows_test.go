@@ -50,7 +50,7 @@ func libraries() []library {
 		{name: "gorilla/mux", form: "`PathPrefix`, and a middleware", use: gorillaMux},
 		{name: "gorilla/handlers", form: "`CombinedLoggingHandler`, `ProxyHeaders`, `RecoveryHandler`", use: gorillaHandlers, late: "gorilla/handlers"},
 		{name: "negroni", form: "`Recovery` and `Logger`", use: negroniStack, late: "negroni"},
-		{name: "httprate", form: "`Limit` by address", use: httprate.Limit(1_000_000, time.Minute, httprate.WithKeyFuncs(httprate.KeyByIP)), volatile: []string{"X-Ratelimit-Remaining", "X-Ratelimit-Reset"}},
+		{name: "httprate", form: "`LimitBy`", use: httprate.LimitBy(1_000_000, time.Minute, httprate.Key("*")), volatile: []string{"X-Ratelimit-Remaining", "X-Ratelimit-Reset"}},
 		{name: "nosurf", form: "`New`", use: csrf, volatile: []string{"Set-Cookie"}},
 		{name: "unrolled/secure", form: "`Handler`", use: secure.New(secure.Options{FrameDeny: true, ContentTypeNosniff: true}).Handler},
 	}

@@ -417,7 +417,7 @@ func TestMaxReplayAfterAnotherGap(t *testing.T) {
 			s.expectN(next, 100)
 		}
 		s := a.connect("/")
-		require.Greater(t, len(s.event().Data), 0)
+		require.NotEmpty(t, s.event().Data)
 		require.EqualValues(t, 2, a.Stats().Gaps[hub.GapMalformed]+a.Stats().Gaps[hub.GapEpoch])
 		require.Zero(t, a.Stats().Gaps[hub.GapReplay])
 	})

@@ -251,7 +251,7 @@ func TestDetachedKeepsWhatTheHeadHasPromised(t *testing.T) {
 					return err
 				}})
 				conn := a.rawConn()
-				defer conn.Close()
+				t.Cleanup(func() { conn.Close() })
 				r := bufio.NewReader(conn)
 				for range 3 {
 					_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: test\r\n\r\n")
