@@ -207,7 +207,12 @@ func (cn *conn) checkUnopened(err error) {
 		return
 	}
 	_, kicked := errors.AsType[*kick](cn.cause)
-	if cn.soak.noteEnd(cn.end.Reason, kicked, false); !kicked && cn.end.Reason != sse.EndWriteTimeout {
+	cn.soak.noteEnd(cn.end.Reason, kicked, false)
+	switch {
+	case kicked, cn.end.Reason == sse.EndWriteTimeout:
+	case cn.mode.protocol.Proto == "HTTP/2.0" && cn.end.Reason == sse.EndClientGone: // given up by the client's net/http, as above
+		cn.soak.unreached.Add(1)
+	default:
 		cn.soak.fault("%v: connect: %v; the session has ended with %v: %v", cn, err, cn.end.Reason, cn.end.Err)
 	}
 }
