@@ -1,12 +1,16 @@
 package sse_test
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/engine"
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
@@ -230,4 +235,99 @@ func TestSessionBehindAContentEncoding(t *testing.T) {
 	r.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
 	require.Equal(t, http.StatusInternalServerError, rec.Code)
 	require.Contains(t, rec.Body.String(), "Content-Encoding")
+}
+
+// swallowingWriter has a Flush method without an error, and a FlushError that tells none.
+type swallowingWriter struct {
+	http.ResponseWriter
+	wrote bool
+}
+
+func (w *swallowingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *swallowingWriter) Flush()                      { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+func (w *swallowingWriter) FlushError() error           { w.Flush(); return nil }
+
+func (w *swallowingWriter) Write(p []byte) (int, error) {
+	w.wrote = true
+	return w.ResponseWriter.Write(p)
+}
+
+// Hijack refuses a response that has begun, as gin's does.
+func (w *swallowingWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if w.wrote {
+		return nil, nil, errors.New("the response has begun")
+	}
+	return http.NewResponseController(w.ResponseWriter).Hijack()
+}
+
+// silentWriter has Flush alone.
+type silentWriter struct{ http.ResponseWriter }
+
+func (w *silentWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *silentWriter) Flush()                      { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+
+// A writer outside the plugin may swallow the error of a flush. The session finds it out at that
+// flush, and says that its client was too slow. Without a guard it does so as well.
+func TestSessionFindsErrorsThatWritersSwallow(t *testing.T) {
+	t.Parallel()
+	for name, wrap := range map[string]func(w http.ResponseWriter) http.ResponseWriter{
+		"Flush":      func(w http.ResponseWriter) http.ResponseWriter { return &silentWriter{ResponseWriter: w} },
+		"FlushError": func(w http.ResponseWriter) http.ResponseWriter { return &swallowingWriter{ResponseWriter: w} },
+		"one in another": func(w http.ResponseWriter) http.ResponseWriter {
+			return &silentWriter{ResponseWriter: &swallowingWriter{ResponseWriter: w}}
+		},
+	} {
+		for _, guarded := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, guard: %v", name, guarded), func(t *testing.T) {
+				t.Parallel()
+				var cfg sse.Config
+				cfg.WriteTimeout = 500 * time.Millisecond
+				ends := endsOf(&cfg)
+				r := newRouter(cfg)
+				h := func(s *sse.ServerSession) error {
+					for {
+						if err := s.Send(sse.Event{Data: strings.Repeat("x", 1000)}); err != nil { // less than any buffer
+							return err
+						}
+					}
+				}
+				r.SSE("/", h)
+				var inner http.Handler = r
+				if !guarded {
+					inner = newRouter(cfg).SSEHandler(h)
+				}
+				srv := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { inner.ServeHTTP(wrap(w), r) }), smallSendBuffer)
+				dialRaw(t, srv, "/") // and reads nothing
+				e := testkit.Receive(t, ends)
+				require.Equal(t, sse.EndWriteTimeout, e.Reason, "%v", e.Err)
+				require.ErrorIs(t, e.Err, sse.ErrWriteTimeout)
+			})
+		}
+	}
+}
+
+// A writer that refuses to be hijacked once the response has begun does not keep an end over
+// HTTP/1.0 from looking broken, nor a hub from taking the connection.
+func TestSessionIsHijackedPastAWriterThatRefuses(t *testing.T) {
+	t.Parallel()
+	r := newRouter(sse.Config{})
+	r.SSE("/broken", func(s *sse.ServerSession) error {
+		testkit.NoError(t, s.SendData("x"))
+		return errOwn
+	})
+	detached := make(chan bool, 1)
+	r.SSE("/detach", func(s *sse.ServerSession) error {
+		engine.Of(s).WillDetach()
+		testkit.NoError(t, s.SendData("x"))
+		detached <- engine.Of(s).Detach()
+		return s.Close()
+	})
+	srv := serve(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.ServeHTTP(&swallowingWriter{ResponseWriter: w}, req)
+	}))
+	w := overTCP.ask(t, srv, "GET /broken HTTP/1.0\r\nHost: test\r\n\r\n")
+	_, err := io.ReadAll(w.r)
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+	require.Equal(t, "data: x\n\n", get(t, srv, "/detach").Body)
+	require.True(t, testkit.Receive(t, detached))
 }
