@@ -79,7 +79,8 @@
 // restored from a backup, copied, or replaced; then the Log keeps its records but begins
 // another epoch, and clients are told of a gap instead of missing events in silence. A
 // restored snapshot of a whole volume brings back both files, so the two fit again. If you
-// restore one, delete the mark file.
+// restore one, delete the mark file. Restore a backup only while no process has the file open:
+// a Log whose file is replaced fails with a [*MovedError].
 //
 // One process can have the file open at a time. Several hubs of that process may share the
 // Log. The file does not shrink. It uses the room of the events that it has dropped for new
