@@ -185,6 +185,7 @@ func TestPOSTIsNotSentAgainUnlessRefused(t *testing.T) {
 		"an id without an event":    {[]func(http.ResponseWriter){stream("id: 1\n\n"), stream(done)}, "POST GET", "ok", ""},
 		"the old stream is in use":  {[]func(http.ResponseWriter){stream("id: 1\ndata:\n\n"), status(409), status(503), abort, stream(done)}, "POST GET GET GET GET", "ok", ""},
 		"the session is gone":       {[]func(http.ResponseWriter){stream("id: 1\ndata:\n\n"), status(404)}, "POST GET", "", "404"},
+		"the rest is not there":     {[]func(http.ResponseWriter){stream("id: 1\ndata:\n\n"), func(w http.ResponseWriter) { w.WriteHeader(204) }}, "POST GET", "", "no response"},
 		"the response is not there": {[]func(http.ResponseWriter){func(w http.ResponseWriter) { w.WriteHeader(202) }}, "POST", "", "no response"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -322,7 +323,7 @@ func TestOtherEventsAreLeftOut(t *testing.T) {
 	t.Parallel()
 	srv := testkit.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = w.Write([]byte("event: prime\nid: 1\ndata:\n\nevent: other\ndata: {\"method\":\"x\"}\n\n" +
+		_, _ = w.Write([]byte("id: 1\ndata:\n\nevent: prime\nid: 2\ndata:\n\nevent: other\ndata: {\"method\":\"x\"}\n\n" +
 			"event: message\ndata: {\"method\":\"y\"}\n\ndata: {\"method\":\"z\"}\n\ndata: {\"id\":7,\"result\":{}}\n\n"))
 	}))
 	var got []string

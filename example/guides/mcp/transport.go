@@ -63,16 +63,19 @@ func (t *transport) send(ctx context.Context, msg []byte) (response []byte, err 
 	switch isRequest := m.Method != "" && m.ID != nil; {
 	case err != nil:
 		return nil, err
-	case stream != nil && isRequest:
-		response, err = t.read(stream, m.ID)
-	case stream != nil:
+	case !isRequest && stream != nil:
 		return nil, stream.Close()
 	case !isRequest:
 		return nil, nil // the status was 202
-	case !isResponse(response, m.ID):
+	case stream != nil:
+		if response, err = t.read(stream, m.ID); err != nil {
+			return nil, err
+		}
+	}
+	if !isResponse(response, m.ID) {
 		return nil, fmt.Errorf("the server sent no response to %s, but %.100q", m.Method, response)
 	}
-	if m.Method == "initialize" && err == nil {
+	if m.Method == "initialize" {
 		var r struct {
 			Result struct{ ProtocolVersion string }
 		}
