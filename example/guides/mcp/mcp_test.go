@@ -333,3 +333,29 @@ func TestOtherEventsAreLeftOut(t *testing.T) {
 	require.JSONEq(t, `{"id":7,"result":{}}`, string(response))
 	require.Equal(t, []string{`{"method":"y"}`, `{"method":"z"}`}, got)
 }
+
+// The client accepts an older version that it knows, and names it in each further request.
+func TestOtherVersionsOfTheProtocol(t *testing.T) {
+	t.Parallel()
+	for version, known := range map[string]bool{"2025-11-25": true, "2025-06-18": true, "2024-11-05": false} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			seen := make(chan string, 10)
+			srv := testkit.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				seen <- r.Method + " " + r.Header.Get("Mcp-Protocol-Version")
+				w.Header().Set("Content-Type", "application/json")
+				w.Header().Set("Mcp-Session-Id", "a")
+				_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":%q}}`, version)
+			}))
+			_, err := open(t.Context(), http.DefaultClient, srv.URL, nil)
+			require.Equal(t, "POST ", <-seen)
+			if known {
+				require.NoError(t, err)
+				require.Equal(t, "POST "+version, <-seen)
+				return
+			}
+			require.ErrorContains(t, err, version)
+			require.Equal(t, "DELETE "+version, <-seen)
+		})
+	}
+}

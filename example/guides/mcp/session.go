@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync/atomic"
@@ -20,15 +21,19 @@ type session struct {
 func open(ctx context.Context, hc *http.Client, url string, notify func(method string, params json.RawMessage)) (*session, error) {
 	s := &session{}
 	s.transport = newTransport(hc, url, func(msg []byte) { s.received(ctx, msg, notify) })
+	var server struct{ ProtocolVersion string }
 	err := s.call(ctx, "initialize", map[string]any{
 		"protocolVersion": "2025-11-25",
 		"capabilities":    map[string]any{},
 		"clientInfo":      map[string]string{"name": "guide", "version": "1"},
-	}, nil)
-	if err == nil {
-		err = s.notify(ctx, "notifications/initialized", nil)
+	}, &server)
+	switch version := server.ProtocolVersion; {
+	case err != nil:
+		return nil, err
+	case version != "2025-11-25" && version != "2025-06-18":
+		return nil, errors.Join(fmt.Errorf("the server speaks version %q of the protocol", version), s.close(ctx))
 	}
-	return s, err
+	return s, s.notify(ctx, "notifications/initialized", nil)
 }
 
 // call sends a request, and decodes its result into result unless that is nil. It returns an
