@@ -17,8 +17,9 @@ import (
 // is read.
 type page struct {
 	entries []*entry
-	upTo    uint64 // the hub's offset up to which it is complete
-	size    int64  // of the entries in memory, in bytes
+	upTo    uint64    // the hub's offset up to which it is complete
+	size    int64     // of the entries in memory, in bytes
+	used    time.Time // when somebody asked for it last; pages.mu guards it
 
 	key  pageKey
 	done chan struct{} // closed when it is read
@@ -36,7 +37,7 @@ const (
 	coldReads  = 4                // how many pages are read at the same time
 	keptPages  = 64               // how many pages are kept
 	keptBytes  = 16 << 20         // and of what size together
-	keptFor    = 10 * time.Second // and for how long at the most
+	keptFor    = 10 * time.Second // and for how long after somebody has asked for them
 )
 
 // pages reads and keeps pages.
@@ -52,7 +53,7 @@ type pages struct {
 	byKey map[pageKey]*page
 	order []*page // those that are read, the oldest first
 	size  int64
-	sweep *time.Timer // drops all pages
+	sweep *time.Timer // drops pages that nobody has asked for; nil if none is set
 	reads uint64      // how many were read; for tests
 }
 
@@ -111,9 +112,10 @@ func (c *pages) claim(k pageKey) (p *page, mine bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if known := c.byKey[k]; known != nil {
+		known.used = time.Now()
 		return known, false
 	}
-	p = &page{key: k, done: make(chan struct{})}
+	p = &page{key: k, done: make(chan struct{}), used: time.Now()}
 	c.byKey[k] = p
 	return p, true
 }
@@ -152,14 +154,23 @@ func (c *pages) keepLocked(p *page) {
 	}
 }
 
-// drop drops all pages that are read.
+// drop drops the pages that nobody has asked for during keptFor.
 func (c *pages) drop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, p := range c.order {
+	c.sweep = nil
+	now := time.Now()
+	c.order = slices.DeleteFunc(c.order, func(p *page) bool {
+		if now.Sub(p.used) < keptFor {
+			return false
+		}
+		c.size -= p.size
 		delete(c.byKey, p.key)
+		return true
+	})
+	if len(c.order) > 0 {
+		c.sweep = time.AfterFunc(keptFor/2, c.drop)
 	}
-	c.order, c.size, c.sweep = nil, 0, nil
 }
 
 // load reads p from the Log and encodes its events.

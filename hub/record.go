@@ -46,9 +46,9 @@ type Log interface {
 
 	// Read returns the records of the topics after the position, up to and including upTo,
 	// in their order, but no more than about limit. UpTo of the Batch says how far it is
-	// complete. Without topics, it returns those of all. An InvalidRecord without a topic
-	// belongs to every topic, unless the Log knows its topic from elsewhere. The errors are
-	// those of Follow.
+	// complete. Without topics, it returns those of all. An InvalidRecord without a Topic is
+	// returned whatever topics were asked for. A Log that knows its topic sets it, and returns
+	// the record to the readers of that topic. The errors are those of Follow.
 	Read(ctx context.Context, topics []string, after, upTo Position, limit int) (Batch, error)
 }
 

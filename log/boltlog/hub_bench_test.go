@@ -81,7 +81,7 @@ func BenchmarkHubCold(b *testing.B) {
 		h.connect(1, first.String(), int64(n))
 		h.await()
 		cold = append(cold, float64(n)/time.Since(began).Seconds())
-		time.Sleep(11 * time.Second) // until the hub has dropped the pages
+		time.Sleep(16 * time.Second) // until the hub has dropped the pages
 	}
 	b.ReportMetric(median(bare), "bare-events/s")
 	b.ReportMetric(median(cold), "hub-events/s")
@@ -102,7 +102,7 @@ func BenchmarkHubReturn(b *testing.B) {
 		h.await()
 		rates = append(rates, clients*events/time.Since(began).Seconds())
 		reads = append(reads, float64(log.reads.Load()))
-		time.Sleep(11 * time.Second)
+		time.Sleep(16 * time.Second)
 	}
 	b.ReportMetric(median(rates), "deliveries/s")
 	b.ReportMetric(median(reads), "pages-read")
