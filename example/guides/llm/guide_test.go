@@ -20,11 +20,11 @@ func TestGuideShowsTheProgram(t *testing.T) {
 	assert.Less(t, strings.Count(anthropic, "\n"), 120)
 	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(guide, -1)
 	require.Len(t, blocks, 5)
-	assert.True(t, blocks[1][1] == openAI, "the guide must show openai.go as it is")
-	assert.True(t, blocks[2][1] == anthropic, "the guide must show anthropic.go as it is")
+	assert.Equal(t, openAI, blocks[1][1], "the guide must show openai.go as it is")
+	assert.Equal(t, anthropic, blocks[2][1], "the guide must show anthropic.go as it is")
 	llm := read(t, "llm.go")
 	for _, i := range []int{0, 3, 4} {
-		assert.True(t, strings.Contains(llm, blocks[i][1]), "llm.go does not have:\n%s", blocks[i][1])
+		assert.Contains(t, llm, blocks[i][1], "llm.go does not have:\n%s", blocks[i][1])
 	}
 	request := regexp.MustCompile("(?s)```json\n(.*?)```").FindStringSubmatch(guide)
 	assert.True(t, json.Valid([]byte(request[1])))

@@ -184,9 +184,16 @@ func TestStreamThatIsCutOff(t *testing.T) {
 			step  step
 			check func(t *testing.T, err error)
 		}{
-			"in order": {streams(cut), func(t *testing.T, err error) { require.ErrorIs(t, err, client.ErrTruncated) }},
-			"broken":   {breaks(cut), func(t *testing.T, err error) { require.ErrorIs(t, err, io.ErrUnexpectedEOF) }},
+			"in order": {streams(cut), func(t *testing.T, err error) {
+				t.Helper()
+				require.ErrorIs(t, err, client.ErrTruncated)
+			}},
+			"broken": {breaks(cut), func(t *testing.T, err error) {
+				t.Helper()
+				require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+			}},
 			"JSON in the stream's place": {streams(cut + `{"error":{"type":"t","message":"m"}}`), func(t *testing.T, err error) {
+				t.Helper()
 				var e *apiError
 				require.ErrorAs(t, err, &e)
 				require.Equal(t, apiError{"t", "m"}, *e)
@@ -404,7 +411,7 @@ func TestErrorInMidStream(t *testing.T) {
 				var e *apiError
 				require.ErrorAs(t, err, &e)
 				require.Equal(t, want, *e)
-				require.True(t, strings.HasPrefix("Let me look.", a.Text), a.Text)
+				require.True(t, strings.HasPrefix("Let me look.", a.Text), a.Text) //nolint:gocritic // a.Text is the beginning
 				if n > 4 {
 					require.Equal(t, "Let me look.", a.Text)
 				}
@@ -444,6 +451,7 @@ func TestStalledModelIsGivenUp(t *testing.T) {
 			require.ErrorAs(t, err, &timeout)
 			require.Equal(t, "EventTimeout", timeout.Option)
 			require.Equal(t, 5*time.Minute, time.Since(start))
+			time.Sleep(time.Minute) // so that the goroutine of the stream ends
 		})
 	}
 }

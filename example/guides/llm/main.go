@@ -22,8 +22,9 @@ func main() {
 	url := flag.String("url", "", "post to this `URL`, instead of the provider's")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt) // ends the answer
-	defer stop()
-	if err := run(ctx, *api, *url, os.Getenv("API_KEY"), os.Stdin, os.Stdout); err != nil {
+	err := run(ctx, *api, *url, os.Getenv("API_KEY"), os.Stdin, os.Stdout)
+	stop()
+	if err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "llm:", err)
 		os.Exit(1)
 	}

@@ -19,9 +19,9 @@ func TestGuideShowsTheProgram(t *testing.T) {
 	program := transport + read(t, "session.go")
 	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(guide, -1)
 	require.Len(t, blocks, 3)
-	assert.True(t, blocks[0][1] == transport, "the guide must show transport.go as it is")
+	assert.Equal(t, transport, blocks[0][1], "the guide must show transport.go as it is")
 	for _, block := range blocks {
-		assert.True(t, strings.Contains(program, block[1]), "the program does not have:\n%s", block[1])
+		assert.Contains(t, program, block[1], "the program does not have:\n%s", block[1])
 	}
 }
 

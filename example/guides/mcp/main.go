@@ -30,8 +30,9 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Stdout, flag.Arg(0), flag.Arg(1), flag.Arg(2)); err != nil {
+	err := run(ctx, os.Stdout, flag.Arg(0), flag.Arg(1), flag.Arg(2))
+	stop()
+	if err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "mcp:", err)
 		os.Exit(1)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -185,8 +184,8 @@ func TestPOSTIsNotSentAgainUnlessRefused(t *testing.T) {
 		"an id without an event":    {[]func(http.ResponseWriter){stream("id: 1\n\n"), stream(done)}, "POST GET", "ok", ""},
 		"the old stream is in use":  {[]func(http.ResponseWriter){stream("id: 1\ndata:\n\n"), status(409), status(503), abort, stream(done)}, "POST GET GET GET GET", "ok", ""},
 		"the session is gone":       {[]func(http.ResponseWriter){stream("id: 1\ndata:\n\n"), status(404)}, "POST GET", "", "404"},
-		"the rest is not there":     {[]func(http.ResponseWriter){stream("id: 1\ndata:\n\n"), func(w http.ResponseWriter) { w.WriteHeader(204) }}, "POST GET", "", "no response"},
-		"the response is not there": {[]func(http.ResponseWriter){func(w http.ResponseWriter) { w.WriteHeader(202) }}, "POST", "", "no response"},
+		"the rest is not there":     {[]func(http.ResponseWriter){stream("id: 1\ndata:\n\n"), func(w http.ResponseWriter) { w.WriteHeader(http.StatusNoContent) }}, "POST GET", "", "no response"},
+		"the response is not there": {[]func(http.ResponseWriter){func(w http.ResponseWriter) { w.WriteHeader(http.StatusAccepted) }}, "POST", "", "no response"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -301,7 +300,7 @@ func TestRun(t *testing.T) {
 	srv := httptest.NewServer(http.NotFoundHandler())
 	defer srv.Close()
 	var status *client.StatusError
-	require.True(t, errors.As(run(t.Context(), &out, srv.URL, "", ""), &status))
+	require.ErrorAs(t, run(t.Context(), &out, srv.URL, "", ""), &status)
 }
 
 // The stream of the response to initialize breaks off, so it is resumed with the id of the
