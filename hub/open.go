@@ -1,0 +1,98 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/chi-sse/sse"
+)
+
+// Open returns a hub of cfg.Log. The hub begins with what the Log has at that time, and the
+// newest cfg.LogEvents of it in memory if the Log's offsets have no holes; older events are
+// read from the Log when a client needs them. Open returns when it has them, or with the error
+// of ctx or of the Log, or an error about cfg as [New] does.
+//
+// The hub follows the Log until [Hub.Shutdown] is called. It does not close the Log.
+func Open(ctx context.Context, cfg Config) (*Hub, error) {
+	if cfg.Log == nil {
+		return nil, errors.New("hub: Config.Log must be set for Open; a hub without a Log is made by New")
+	}
+	if cfg.PublishTimeout < 0 {
+		return nil, errors.New("hub: Config.PublishTimeout must be positive, or zero for its default")
+	}
+	h, err := newHub(cfg)
+	if err != nil {
+		return nil, err
+	}
+	bounds, err := cfg.Log.Bounds(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("hub: open: %w", err)
+	}
+	if bounds.Epoch == 0 || bounds.First > bounds.Last+1 {
+		return nil, fmt.Errorf("hub: open: the log has the bounds %+v; its epoch must not be 0, and First must be at most Last+1", bounds)
+	}
+	f := &follower{hub: h, changed: make(chan struct{}), done: make(chan struct{})}
+	f.ctx, f.stop = context.WithCancel(context.WithoutCancel(ctx))
+	f.health.Store(&Health{Since: time.Now()})
+	f.cold.init(h, f)
+	h.follower = f
+	h.spans = spans{}
+	h.spans.begin(bounds.Epoch, 0)
+	after := max(bounds.First, bounds.Last-min(bounds.Last, uint64(h.cfg.LogEvents))+1) - 1
+	f.first.Store(bounds.First)
+	h.head.Store(after)
+	h.droppedFloor = after
+	f.orders = bounds.Last
+	go f.run()
+	if err := h.Wait(ctx, Position{bounds.Epoch, bounds.Last}); err != nil {
+		f.close(context.Background())
+		if health := h.Health(); health.Err != nil {
+			err = fmt.Errorf("%w: %w", err, health.Err)
+		}
+		return nil, fmt.Errorf("hub: open: %w", err)
+	}
+	return h, nil
+}
+
+// Health says how a hub stands to its Log.
+type Health struct {
+	Err   error     // why the hub cannot follow its Log, or nil if it can
+	Since time.Time // since when that has been so
+}
+
+// Health returns how the hub stands to Config.Log. A hub without a Log is always well.
+func (h *Hub) Health() Health {
+	if h.follower == nil {
+		return Health{}
+	}
+	return *h.follower.health.Load()
+}
+
+// Wait returns when the hub has applied the event at pos, so that its members are sent it and
+// a Snapshot can name it: a Log is shared, and a hub may lag. It returns an error that matches
+// [ErrEpoch] if pos has another epoch than the hub, that matches sse.ErrShutdown after
+// Shutdown, or the error of ctx.
+func (h *Hub) Wait(ctx context.Context, pos Position) error {
+	for {
+		var changed chan struct{}
+		if h.follower != nil {
+			changed = h.follower.change()
+		}
+		span := h.spans.last()
+		switch {
+		case pos.Epoch != span.epoch:
+			return fmt.Errorf("hub: wait for %v: %w", pos, ErrEpoch)
+		case span.offset(pos) <= h.head.Load():
+			return nil
+		case h.closed.Load():
+			return fmt.Errorf("hub: wait for %v: %w", pos, sse.ErrShutdown)
+		}
+		select {
+		case <-changed: // nil without a Log: nothing is ahead of such a hub
+		case <-ctx.Done():
+			return fmt.Errorf("hub: wait for %v: %w", pos, ctx.Err())
+		}
+	}
+}
