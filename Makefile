@@ -19,6 +19,9 @@ KILLS       ?= 1000
 RUNFLAGS    ?=
 TIDYFLAGS   ?=
 
+# A module with a file norace is tested without the race detector: it would take minutes to compile
+# what its tests need.
+#
 # $(call each,command) runs command in every module. It fails if one of them failed.
 each = @status=0; for m in $(MODULES); do (cd $$m && $(1)) || status=1; done; exit $$status
 
@@ -36,7 +39,7 @@ test: ## run the tests of all modules (GOTESTFLAGS='-run Name -v' adds flags)
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
 		echo 'Chromium is not on the PATH, so the browser tests of example/ will be skipped.'; \
 		echo 'To run them, install Chromium, for example with: apt-get install chromium'; } >&2
-	$(call each,go test $(RACE) -timeout $(TIMEOUT) $(GOTESTFLAGS) ./...)
+	$(call each,go test $$([ -e norace ] || echo $(RACE)) -timeout $(TIMEOUT) $(GOTESTFLAGS) ./...)
 	SSE_HUB_LOG=memory go test -parallel 4 -timeout $(TIMEOUT) $(GOTESTFLAGS) ./hub # once more, over a Log
 
 cover: ## show how much of the root module its tests cover
