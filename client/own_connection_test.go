@@ -37,7 +37,8 @@ func newForgetfulProxy(t testing.TB, server string) *forgetfulProxy {
 	require.NoError(t, err)
 	p := &forgetfulProxy{addr: l.Addr().String()}
 	var forwarding sync.WaitGroup
-	var open []net.Conn // guarded by p.mu
+	var open []net.Conn // guarded by p.mu, as closed is
+	closed := false
 	forwarding.Go(func() {
 		for {
 			near, err := l.Accept()
@@ -53,6 +54,10 @@ func newForgetfulProxy(t testing.TB, server string) *forgetfulProxy {
 			p.mu.Lock()
 			open = append(open, near, far)
 			p.conns = append(p.conns, forgotten)
+			if closed { // it was accepted before the listener was closed
+				near.Close()
+				far.Close()
+			}
 			p.mu.Unlock()
 			forward := func(to, from net.Conn) {
 				buf := make([]byte, 32<<10)
@@ -82,6 +87,7 @@ func newForgetfulProxy(t testing.TB, server string) *forgetfulProxy {
 	t.Cleanup(func() {
 		l.Close()
 		p.mu.Lock()
+		closed = true
 		for _, conn := range open {
 			conn.Close()
 		}
