@@ -102,6 +102,9 @@ func (l *Log) update(f func(w *writing) error) error {
 	case !ended: // a panic
 		l.stuck = true
 		l.broken = err
+		if !changed {
+			return err
+		}
 		return fmt.Errorf("%w: %w", hub.ErrUnknown, err)
 	case changed && l.committed(id):
 		// bbolt has written its meta page and could not sync it. What is on the disk is
