@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"strings"
 	"testing"
 
 	"github.com/anthropics/anthropic-sdk-go"
@@ -84,7 +83,7 @@ func TestJudgedByTheSDKs(t *testing.T) {
 	seed := rand.Uint64()
 	t.Log("seed", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	for range 150 {
+	for range 50 {
 		want := randomAnswer(rng)
 		judge(t, rng, askOpenAI, asOpenAI, openAIEvents(rng, want), want)
 		want = randomAnswer(rng)
@@ -118,11 +117,7 @@ func TestErrorInMidStreamJudgedByTheSDKs(t *testing.T) {
 				var e *apiError
 				require.ErrorAs(t, err, &e)
 				require.Error(t, theirErr)
-				if e.Type == "" {
-					require.Contains(t, theirErr.Error(), strings.Trim(e.Message, `"`))
-				} else {
-					require.Contains(t, theirErr.Error(), e.Message)
-				}
+				require.Contains(t, theirErr.Error(), e.Message)
 				require.Equal(t, theirs, ours)
 			}
 		})

@@ -60,10 +60,10 @@ func (e *apiError) Error() string { return fmt.Sprintf("%s (%s)", e.Message, e.T
 // UnmarshalJSON also accepts an error that is only a text, as some APIs send it.
 func (e *apiError) UnmarshalJSON(data []byte) error {
 	type fields apiError
-	if json.Unmarshal(data, (*fields)(e)) != nil {
-		e.Message = string(data)
+	if json.Unmarshal(data, (*fields)(e)) == nil {
+		return nil
 	}
-	return nil
+	return json.Unmarshal(data, &e.Message)
 }
 
 // withAPIError adds to err what the API has said in place of a stream.

@@ -134,6 +134,7 @@ func retrySoon(t *transport, hc *http.Client) {
 		MaxBackoff:              10 * time.Millisecond,
 		Logger:                  slog.New(slog.DiscardHandler),
 		OnRequest:               t.prepare,
+		OnOpen:                  func(r *http.Response) { t.setSession(r.Header) },
 		OnFailure:               retryGET,
 	})
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -243,21 +244,22 @@ func TestCancel(t *testing.T) {
 func TestRequestsOfTheServer(t *testing.T) {
 	t.Parallel()
 	s := serve(t, resumable(), nil)
-	var pinged, refused atomic.Int64
+	var pinged atomic.Int64
 	mcp.AddTool(s.mcp, &mcp.Tool{Name: "ask"}, func(ctx context.Context, req *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, any, error) {
 		if assert.NoError(t, req.Session.Ping(ctx, nil)) {
 			pinged.Add(1)
-		}
-		_, err := req.Session.ListRoots(ctx, nil)
-		if err != nil {
-			refused.Add(1)
 		}
 		return nil, nil, nil
 	})
 	c, _ := dial(t, s, http.DefaultClient)
 	require.NoError(t, c.call(t.Context(), "tools/call", map[string]any{"name": "ask"}, nil))
 	require.EqualValues(t, 1, pinged.Load())
-	require.EqualValues(t, 1, refused.Load())
+
+	c.handle([]byte(`{"jsonrpc":"2.0","id":"x","method":"roots/list"}`))
+	all := s.seen(http.MethodPost)
+	answer, err := io.ReadAll(all[len(all)-1].Body)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"jsonrpc":"2.0","id":"x","error":{"code":-32601,"message":"this client has no method roots/list"}}`, string(answer))
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

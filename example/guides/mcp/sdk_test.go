@@ -112,24 +112,26 @@ func TestClientOfTheSDK(t *testing.T) {
 			if options.JSONResponse {
 				reports = 0 // there is no stream to send them by
 			}
-			mcp.AddTool(s.mcp, &mcp.Tool{Name: "roots"}, func(ctx context.Context, req *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, any, error) {
-				roots, err := req.Session.ListRoots(ctx, nil)
+			mcp.AddTool(s.mcp, &mcp.Tool{Name: "ask"}, func(ctx context.Context, req *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, any, error) {
+				answer, err := req.Session.Elicit(ctx, &mcp.ElicitParams{Message: "Go on?", RequestedSchema: map[string]any{"type": "object"}})
 				if err != nil {
 					return nil, nil, err
 				}
-				return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: roots.Roots[0].URI}}}, nil, nil
+				return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: answer.Action}}}, nil, nil
 			})
 
 			var mu sync.Mutex
 			got := map[any][]int{}
 			c := mcp.NewClient(&mcp.Implementation{Name: "c", Version: "1"}, &mcp.ClientOptions{
+				ElicitationHandler: func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+					return &mcp.ElicitResult{Action: "accept"}, nil
+				},
 				ProgressNotificationHandler: func(_ context.Context, req *mcp.ProgressNotificationClientRequest) {
 					mu.Lock()
 					defer mu.Unlock()
 					got[req.Params.ProgressToken] = append(got[req.Params.ProgressToken], int(req.Params.Progress))
 				},
 			})
-			c.AddRoots(&mcp.Root{URI: "file:///a"})
 			cs, err := c.Connect(t.Context(), &sdkTransport{hc, s.url}, &mcp.ClientSessionOptions{ProtocolVersion: "2025-11-25"})
 			require.NoError(t, err)
 			s.waitForListener(t, 1)
@@ -149,9 +151,9 @@ func TestClientOfTheSDK(t *testing.T) {
 			}
 			wg.Wait()
 			if options.EventStore != nil {
-				result, err := cs.CallTool(t.Context(), &mcp.CallToolParams{Name: "roots"})
+				result, err := cs.CallTool(t.Context(), &mcp.CallToolParams{Name: "ask"})
 				require.NoError(t, err)
-				require.Equal(t, "file:///a", result.Content[0].(*mcp.TextContent).Text)
+				require.Equal(t, "accept", result.Content[0].(*mcp.TextContent).Text)
 				require.Positive(t, cut.cuts.Load())
 			}
 			for i := range calls {

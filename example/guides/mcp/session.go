@@ -27,13 +27,14 @@ func open(ctx context.Context, hc *http.Client, url string, notify func(method s
 		"capabilities":    map[string]any{},
 		"clientInfo":      map[string]string{"name": "guide", "version": "1"},
 	}, &server)
-	switch version := server.ProtocolVersion; {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case version != "2025-11-25" && version != "2025-06-18":
+	}
+	if version := server.ProtocolVersion; version != "2025-11-25" && version != "2025-06-18" {
 		return nil, errors.Join(fmt.Errorf("the server speaks version %q of the protocol", version), s.close(ctx))
 	}
-	return s, s.notify(ctx, "notifications/initialized", nil)
+	err = s.notify(ctx, "notifications/initialized", nil)
+	return s, err
 }
 
 // call sends a request, and decodes its result into result unless that is nil. It returns an

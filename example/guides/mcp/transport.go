@@ -31,6 +31,7 @@ func newTransport(hc *http.Client, url string, handle func(msg []byte)) *transpo
 		MaxReconnectionAttempts: 5,
 		ReconnectionTime:        time.Second,
 		OnRequest:               t.prepare,
+		OnOpen:                  func(r *http.Response) { t.setSession(r.Header) },
 		OnFailure:               retryGET,
 	})
 	return t
@@ -143,7 +144,6 @@ func (t *transport) do(ctx context.Context, options ...client.Option) (*client.S
 	case err != nil:
 		return nil, nil, err
 	case stream != nil:
-		t.setSession(stream.Call().Header)
 		return stream, nil, nil
 	}
 	defer resp.Body.Close()
