@@ -1,0 +1,3 @@
+// Package natslog keeps the events of hubs in a stream of NATS JetStream, so that many nodes
+// are one hub to their clients. A [Log] is a [hub.Log] in a stream.
+package natslog

@@ -1,0 +1,290 @@
+package natslog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/chi-sse/sse/hub"
+)
+
+const (
+	followBatch     = 512              // how many records apply gets at once at the most
+	followAhead     = 1024             // how many messages the server may send ahead
+	followHeartbeat = 2 * time.Second  // of the server; the follower waits for two
+	followLook      = 3 * time.Second  // how often the stream is looked at
+	followIdle      = 30 * time.Second // the server deletes a consumer that is not used for so long
+)
+
+// Follow implements [hub.Log]. It has a consumer of its own, which exists only as long as it
+// runs. Any trouble with the connection or the consumer ends it, so that the hub knows.
+func (l *Log) Follow(ctx context.Context, after hub.Position, apply func(hub.Batch) error) error {
+	f := &follow{l: l, epoch: after.Epoch, at: after.Offset, apply: apply}
+	err := f.run(ctx)
+	if f.applied != nil {
+		return f.applied
+	}
+	if f.started && ctx.Err() == nil && l.nc.IsConnected() { // the trouble may be that the stream is another one
+		if v, lookErr := l.look(ctx); lookErr == nil && v.epoch != f.epoch {
+			err = epochError(after, v.epoch)
+		}
+	}
+	return fmt.Errorf("natslog: follow: %w", withContext(ctx, err))
+}
+
+// follow is a call of Follow.
+type follow struct {
+	l       *Log
+	epoch   uint64
+	apply   func(hub.Batch) error
+	applied error // what apply has returned
+
+	started  bool   // there was a consumer
+	at       uint64 // everything up to here is applied
+	idle     bool   // an empty Batch is applied, or need not be
+	lookedAt uint64 // where at was at the last look
+	stalls   int    // at how many looks at stood still although there was more
+}
+
+// delivery is a message from the consumer.
+type delivery struct {
+	record  hub.Record
+	pending uint64 // how many records come after it
+}
+
+func (f *follow) run(ctx context.Context) error {
+	l := f.l
+	v, err := l.look(ctx)
+	if err == nil && v.epoch == f.epoch {
+		v, err = l.verify(ctx, v)
+	}
+	if err == nil {
+		err = v.check(f.position())
+	}
+	if err != nil {
+		return err
+	}
+	lost := l.nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
+	defer l.nc.RemoveStatusListener(lost)
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	deliveries, trouble := make(chan delivery, followAhead), make(chan error, 1)
+	pending, end, err := f.consume(ctx, deliveries, trouble)
+	if err != nil {
+		return err
+	}
+	defer end()
+	f.started = true
+	// The consumer is of this stream, not of one that was made anew since the first look.
+	if err := f.look(ctx, pending == 0); err != nil {
+		return err
+	}
+	if pending == 0 {
+		if err := f.sayIdle(); err != nil {
+			return err
+		}
+	}
+	ticks := time.NewTicker(followLook)
+	defer ticks.Stop()
+	for {
+		select {
+		case d := <-deliveries:
+			if err := f.take(ctx, d, deliveries); err != nil {
+				return err
+			}
+		case err := <-trouble:
+			return err
+		case <-lost:
+			return notConnected(l.nc)
+		case <-ticks.C:
+			if len(deliveries) == 0 {
+				if err := f.look(ctx, false); err != nil {
+					return err
+				}
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (f *follow) position() hub.Position { return hub.Position{Epoch: f.epoch, Offset: f.at} }
+
+// consume makes a consumer, which sends what it delivers. pending is how many records there
+// are. end deletes the consumer.
+func (f *follow) consume(ctx context.Context, deliveries chan<- delivery, trouble chan<- error) (pending uint64, end func(), err error) {
+	l := f.l
+	making, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	c, err := l.js.CreateConsumer(making, l.cfg.Stream, jetstream.ConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: f.at + 1, AckPolicy: jetstream.AckNonePolicy,
+		InactiveThreshold: followIdle, MemoryStorage: true, Replicas: 1,
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	info := c.CachedInfo()
+	fail := func(err error) {
+		select {
+		case trouble <- err:
+		default: // it has failed already
+		}
+	}
+	next := uint64(1)
+	handle := func(m jetstream.Msg) {
+		meta, err := m.Metadata()
+		if err != nil {
+			fail(err)
+			return
+		}
+		if meta.Sequence.Consumer != next {
+			fail(fmt.Errorf("the consumer has delivered its message %d after %d", meta.Sequence.Consumer, next-1))
+			return
+		}
+		next++
+		select {
+		case deliveries <- delivery{l.decode(m.Subject(), m.Data(), meta.Sequence.Stream, meta.Timestamp), meta.NumPending}:
+		case <-ctx.Done():
+		}
+	}
+	consuming, err := c.Consume(handle,
+		jetstream.PullMaxMessagesWithBytesLimit(followAhead, int(max(maxPage, 2*l.nc.MaxPayload()))),
+		jetstream.PullHeartbeat(followHeartbeat), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) { fail(err) }))
+	end = func() {
+		if consuming != nil {
+			consuming.Stop()
+		}
+		if l.nc.IsConnected() { // otherwise the server deletes it when it finds that nobody uses it
+			_ = l.nc.PublishRequest(l.api+"CONSUMER.DELETE."+l.cfg.Stream+"."+info.Name, l.nc.NewInbox(), nil)
+		}
+	}
+	if err != nil {
+		end()
+		return 0, nil, err
+	}
+	return info.NumPending, end, nil
+}
+
+// take applies d and what was delivered with it.
+func (f *follow) take(ctx context.Context, d delivery, deliveries <-chan delivery) error {
+	b := hub.Batch{Records: make([]hub.Record, 0, min(followBatch, 1+len(deliveries)))}
+	for more := true; more; {
+		if next := max(f.at, b.UpTo) + 1; d.record.Offset != next {
+			if err := f.applyBatch(b); err != nil {
+				return err
+			}
+			if err := f.explain(ctx, d.record.Offset); err != nil {
+				return err
+			}
+			b = hub.Batch{}
+		}
+		b.Records, b.UpTo = append(b.Records, d.record), d.record.Offset
+		if more = len(b.Records) < followBatch; more {
+			select {
+			case d = <-deliveries:
+			default:
+				more = false
+			}
+		}
+	}
+	if err := f.applyBatch(b); err != nil || d.pending > 0 {
+		return err
+	}
+	return f.sayIdle()
+}
+
+// applyBatch applies b, unless it is empty.
+func (f *follow) applyBatch(b hub.Batch) error {
+	if len(b.Records) == 0 {
+		return nil
+	}
+	if f.applied = f.apply(b); f.applied != nil {
+		return f.applied
+	}
+	last := b.Records[len(b.Records)-1]
+	f.at = last.Offset
+	f.l.saw(f.epoch, mark{last.Offset, last.Time})
+	return nil
+}
+
+// sayIdle applies an empty Batch when there are no newer records for the first time.
+func (f *follow) sayIdle() error {
+	if f.idle {
+		return nil
+	}
+	f.idle = true
+	f.applied = f.apply(hub.Batch{UpTo: f.at})
+	return f.applied
+}
+
+// explain finds out why the record at next is delivered after that at f.at. Records in between
+// may have been deleted one by one, which is a hole, or dropped with all that were before.
+func (f *follow) explain(ctx context.Context, next uint64) error {
+	if next <= f.at {
+		return fmt.Errorf("the consumer has delivered the sequence %d after %d", next, f.at)
+	}
+	v, err := f.l.look(ctx)
+	if err == nil {
+		err = v.check(f.position())
+	}
+	if err != nil {
+		return err
+	}
+	return f.applyHole(next - 1)
+}
+
+// applyHole applies that the records up to an offset are missing.
+func (f *follow) applyHole(upTo uint64) error {
+	if f.applied = f.apply(hub.Batch{UpTo: upTo, Hole: true}); f.applied != nil {
+		return f.applied
+	}
+	f.at = upTo
+	return nil
+}
+
+// maxStalls is at how many looks in a row a follower may stand still although there is more.
+const maxStalls = 3
+
+// look looks whether the stream is still that of the epoch, and whether there is more in it
+// than the consumer has delivered. drained means that the consumer says that there is not.
+func (f *follow) look(ctx context.Context, drained bool) error {
+	v, err := f.l.look(ctx)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil, isTemporary(err):
+		return nil // the consumer may go on while the stream has no leader
+	case err != nil:
+		return err
+	case v.epoch != f.epoch:
+		return epochError(f.position(), v.epoch)
+	}
+	if f.at != f.lookedAt {
+		f.stalls = 0
+	}
+	f.lookedAt = f.at
+	if v.last <= f.at {
+		f.stalls = 0
+		return nil
+	}
+	f.stalls++
+	if drained || f.stalls > 1 {
+		if v.first > v.last { // all were dropped, so that nothing will be delivered
+			return v.check(f.position())
+		}
+		n, err := f.l.deletedIn(ctx, v, f.at, v.last)
+		if err != nil {
+			return err
+		}
+		if uint64(n) == v.last-f.at {
+			return f.applyHole(v.last)
+		}
+	}
+	if f.stalls > maxStalls {
+		return errStalled
+	}
+	return nil
+}

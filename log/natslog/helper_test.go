@@ -1,0 +1,118 @@
+package natslog
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/log/natslog/embedded"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// startServer starts a server that the end of the test stops.
+func startServer(t testing.TB, cfg embedded.Config) *embedded.Server {
+	t.Helper()
+	if cfg.Dir == "" {
+		cfg.Dir = t.TempDir()
+	}
+	cfg.Logger = quiet
+	s, err := embedded.Start(t.Context(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { stop(t, s) })
+	return s
+}
+
+// stop stops a server.
+func stop(t testing.TB, s *embedded.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	require.NoError(t, s.Shutdown(ctx))
+}
+
+// connect connects to a server.
+func connect(t testing.TB, s *embedded.Server, opts ...nats.Option) jetstream.JetStream {
+	t.Helper()
+	nc, err := s.Connect(opts...)
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	return newJetStream(t, nc)
+}
+
+func newJetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	return js
+}
+
+// newStream returns a name for a stream that nobody else uses in the test.
+func newStream(t testing.TB) string { return "s" + nats.NewInbox()[len(nats.InboxPrefix):] }
+
+// openLog opens a Log.
+func openLog(t testing.TB, js jetstream.JetStream, cfg Config) *Log {
+	t.Helper()
+	if cfg.Logger == nil {
+		cfg.Logger = quiet
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	l, err := Open(ctx, js, cfg)
+	require.NoError(t, err)
+	return l
+}
+
+// newLog returns a Log in a new stream of its own server.
+func newLog(t testing.TB) *Log {
+	return openLog(t, connect(t, startServer(t, embedded.Config{SlowSync: true})), Config{Stream: "events", Create: &jetstream.StreamConfig{}})
+}
+
+// rec returns a record of topic with data.
+func rec(topic, data string) hub.Record {
+	return hub.Record{Topic: topic, Event: sse.Event{Data: data}}
+}
+
+// recs returns n records of topic, with numbers from first on.
+func recs(topic string, first, n int) []hub.Record {
+	records := make([]hub.Record, n)
+	for i := range records {
+		records[i] = rec(topic, fmt.Sprint(first+i))
+	}
+	return records
+}
+
+// add appends records, and returns their positions.
+func add(t testing.TB, l *Log, records ...hub.Record) []hub.Position {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	positions, err := l.Append(ctx, records)
+	require.NoError(t, err)
+	require.Len(t, positions, len(records))
+	return positions
+}
+
+// bounds returns the bounds of l.
+func bounds(t testing.TB, l *Log) hub.Bounds {
+	t.Helper()
+	b, err := l.Bounds(t.Context())
+	require.NoError(t, err)
+	return b
+}
+
+// texts returns the data of the records.
+func texts(records []hub.Record) []string {
+	data := make([]string, 0, len(records))
+	for _, r := range records {
+		data = append(data, r.Event.Data)
+	}
+	return data
+}

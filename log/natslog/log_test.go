@@ -1,0 +1,72 @@
+package natslog
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/hub/logtest"
+	"github.com/chi-sse/sse/log/natslog/embedded"
+)
+
+// cluster are three servers in this process.
+type cluster struct {
+	configs [3]embedded.Config
+	servers [3]*embedded.Server
+}
+
+// runSuite runs the suite, with a stream of its own for each case. connected returns a
+// connection to one of the servers.
+func runSuite(t *testing.T, replicas int, connected func(t testing.TB) jetstream.JetStream) {
+	open := func(t testing.TB, stream string) *Log {
+		return openLog(t, connected(t), Config{Stream: stream, Create: &jetstream.StreamConfig{Replicas: replicas, MaxBytes: -1}})
+	}
+	wait := func(t testing.TB) context.Context {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	lose := make(map[hub.Log]bool)
+	cfg := logtest.Config{
+		Open: func(t testing.TB) hub.Log {
+			l := open(t, newStream(t))
+			t.Cleanup(func() { _ = connected(t).DeleteStream(wait(t), l.cfg.Stream) })
+			return l
+		},
+		Reopen: func(t testing.TB, log hub.Log) hub.Log { return open(t, log.(*Log).cfg.Stream) },
+		Shared: true,
+		Renew: func(t testing.TB, log hub.Log) {
+			l := log.(*Log)
+			require.NoError(t, l.js.DeleteStream(wait(t), l.cfg.Stream))
+			_, err := l.js.CreateStream(wait(t), *l.cfg.Create)
+			require.NoError(t, err)
+		},
+		Truncate: func(t testing.TB, log hub.Log, first uint64) {
+			l := log.(*Log)
+			s, err := l.js.Stream(wait(t), l.cfg.Stream)
+			require.NoError(t, err)
+			require.NoError(t, s.Purge(wait(t), jetstream.WithPurgeSequence(first)))
+		},
+		LoseAnswer: func(t testing.TB, log hub.Log) { lose[log] = true },
+		Insert: func(t testing.TB, log hub.Log, topic string, data []byte) {
+			l := log.(*Log)
+			_, err := l.js.PublishMsg(wait(t), &nats.Msg{Subject: l.subject(topic), Data: data})
+			require.NoError(t, err)
+		},
+		Patience: 15 * time.Second,
+	}
+	_ = lose
+	cfg.LoseAnswer = nil
+	logtest.Run(t, cfg)
+}
+
+func TestSuiteWithOneServer(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, embedded.Config{SlowSync: true})
+	runSuite(t, 1, func(t testing.TB) jetstream.JetStream { return connect(t, s) })
+}

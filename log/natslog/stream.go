@@ -1,0 +1,291 @@
+package natslog
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/chi-sse/sse/hub"
+)
+
+// EpochKey is the entry of a stream's metadata that is a part of its epoch. When it is set to
+// another value, a new epoch begins, and clients are told of a gap.
+const EpochKey = "sse-epoch"
+
+// view is a stream as its leader has described it.
+type view struct {
+	epoch   uint64
+	first   uint64 // or last+1 if there is no record
+	last    uint64
+	deleted int       // how many records between first and last were deleted
+	now     time.Time // by the leader's clock
+	asked   time.Time
+	config  jetstream.StreamConfig
+}
+
+// look asks the stream's leader how the stream is. It creates the stream if there is none and
+// that is allowed. It begins another epoch if the stream has lost what this Log has seen.
+func (l *Log) look(ctx context.Context) (view, error) {
+	v, err := l.lookOnce(ctx)
+	if err != nil {
+		return v, err
+	}
+	for deadline := time.Now().Add(rewindPatience); ; {
+		seen := l.note(&v)
+		if v.last >= seen {
+			return v, nil
+		}
+		if time.Now().After(deadline) {
+			return l.renew(ctx, v, seen)
+		}
+		select { // a leader that was cut off may have answered; it will find out
+		case <-ctx.Done():
+			return v, ctx.Err()
+		case <-time.After(rewindPatience / 4):
+		}
+		if v, err = l.lookOnce(ctx); err != nil {
+			return v, err
+		}
+	}
+}
+
+// rewindPatience is how long a stream may seem to have lost records before that is believed.
+const rewindPatience = 2 * time.Second
+
+func (l *Log) lookOnce(ctx context.Context) (view, error) {
+	if err := ctx.Err(); err != nil {
+		return view{}, err
+	}
+	if !l.nc.IsConnected() {
+		return view{}, notConnected(l.nc)
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	asked := time.Now()
+	s, err := l.js.Stream(ctx, l.cfg.Stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if l.cfg.Create == nil || l.cfg.ReadOnly {
+			return view{}, &NotFoundError{l.cfg.Stream, err}
+		}
+		s, err = l.js.CreateStream(ctx, *l.cfg.Create)
+		switch {
+		case err == nil:
+			l.cfg.Logger.Info("natslog: the stream is created, or was created at this time by another node", "stream", l.cfg.Stream)
+		case errors.Is(err, jetstream.ErrStreamNameAlreadyInUse): // with other settings
+			s, err = l.js.Stream(ctx, l.cfg.Stream)
+		}
+	}
+	if err != nil {
+		return view{}, err
+	}
+	info := s.CachedInfo()
+	if err := errors.Join(l.cfg.misfits(&info.Config)...); err != nil {
+		return view{}, err
+	}
+	v := view{
+		epoch: epochOf(info.Created, info.Config.Metadata[EpochKey]), first: max(info.State.FirstSeq, 1), last: info.State.LastSeq,
+		deleted: info.State.NumDeleted, now: info.TimeStamp, asked: asked, config: info.Config,
+	}
+	if info.State.Msgs == 0 {
+		v.first = v.last + 1
+	}
+	return v, nil
+}
+
+// requestTimeout is how long a request to the server may take. A server that has no leader for
+// the stream does not answer.
+const requestTimeout = 3 * time.Second
+
+// epochOf returns the epoch of a stream. A stream that is made anew has another time, and one
+// that was restored from a backup may have another mark. The epoch's text form has 8
+// characters.
+func epochOf(created time.Time, mark string) uint64 {
+	sum := sha256.Sum256(append(binary.BigEndian.AppendUint64(nil, uint64(created.UnixNano())), mark...))
+	const lowest = 36 * 36 * 36 * 36 * 36 * 36 * 36
+	return lowest + binary.BigEndian.Uint64(sum[:])%(35*lowest)
+}
+
+// note notes what was looked at, and returns the highest sequence that was seen in its epoch.
+func (l *Log) note(v *view) (seen uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if v.epoch != l.epoch {
+		if v.asked.Before(l.asked) { // an answer that is older than what is known
+			return 0
+		}
+		if l.epoch != 0 {
+			l.cfg.Logger.Warn("natslog: the stream has another epoch, and clients are told of a gap", "stream", l.cfg.Stream)
+		}
+		l.epoch, l.seen, l.acked, l.holeOf = v.epoch, mark{}, 0, [2]uint64{}
+	}
+	l.asked = v.asked
+	l.size = int(cmp.Or(max(v.config.MaxMsgSize, 0), 1<<30))
+	return max(l.seen.offset, l.acked)
+}
+
+// known returns the epoch as of the last look.
+func (l *Log) known() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epoch
+}
+
+// saw notes the newest record that was seen in the epoch.
+func (l *Log) saw(epoch uint64, m mark) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if epoch == l.epoch && m.offset > l.seen.offset {
+		l.seen = m
+	}
+}
+
+// verify checks that the stream still has the newest record that was seen, and begins another
+// epoch if there is another one in its place.
+func (l *Log) verify(ctx context.Context, v view) (view, error) {
+	l.mu.Lock()
+	seen := l.seen
+	l.mu.Unlock()
+	if seen.offset < v.first {
+		return v, nil
+	}
+	m, err := l.leaderGet(ctx, getRequest{Seq: seen.offset})
+	if err != nil || m == nil || m.Time.Equal(seen.time) { // a record that was deleted is no other one
+		return v, err
+	}
+	return l.renew(ctx, v, seen.offset)
+}
+
+// renew begins another epoch, because the stream has lost records that were seen.
+func (l *Log) renew(ctx context.Context, v view, seen uint64) (view, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	cfg := v.config
+	cfg.Metadata = maps.Clone(cfg.Metadata)
+	if cfg.Metadata == nil {
+		cfg.Metadata = make(map[string]string)
+	}
+	cfg.Metadata[EpochKey] = strconv.FormatUint(rand.Uint64(), 36)
+	if _, err := l.js.UpdateStream(ctx, cfg); err != nil {
+		return v, &RewoundError{l.cfg.Stream, seen, v.last, err}
+	}
+	l.cfg.Logger.Warn("natslog: the stream has lost records that were acknowledged; another epoch begins", "stream", l.cfg.Stream, "seen", seen, "last", v.last)
+	v, err := l.lookOnce(ctx)
+	if err == nil {
+		l.note(&v)
+	}
+	return v, err
+}
+
+// deletedIn reports how many records after a sequence, up to and including another, were
+// deleted.
+func (l *Log) deletedIn(ctx context.Context, v view, after, upTo uint64) (n int, err error) {
+	if v.deleted == 0 || upTo <= after {
+		return 0, nil
+	}
+	key := [2]uint64{v.first, uint64(v.deleted)}
+	l.mu.Lock()
+	holes, ok := l.holes, l.holeOf == key
+	l.mu.Unlock()
+	if !ok {
+		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+		s, err := l.js.Stream(ctx, l.cfg.Stream)
+		if err != nil {
+			return 0, err
+		}
+		info, err := s.Info(ctx, jetstream.WithDeletedDetails(true))
+		if err != nil {
+			return 0, err
+		}
+		holes = info.State.Deleted
+		l.mu.Lock()
+		if epochOf(info.Created, info.Config.Metadata[EpochKey]) == l.epoch {
+			l.holes, l.holeOf = holes, [2]uint64{info.State.FirstSeq, uint64(info.State.NumDeleted)}
+		}
+		l.mu.Unlock()
+	}
+	for _, seq := range holes {
+		if seq > after && seq <= upTo {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// getRequest asks for messages of a stream.
+type getRequest struct {
+	Seq       uint64     `json:"seq,omitempty"`
+	Subject   string     `json:"next_by_subj,omitempty"`
+	StartTime *time.Time `json:"start_time,omitempty"`
+	Batch     int        `json:"batch,omitempty"`
+	MaxBytes  int        `json:"max_bytes,omitempty"`
+}
+
+// stored is a message as the stream's leader returns it.
+type stored struct {
+	Seq     uint64    `json:"seq"`
+	Subject string    `json:"subject"`
+	Time    time.Time `json:"time"`
+}
+
+// leaderGet returns the message from the stream's leader, without its data, or nil if there is
+// none. Only the leader has every message that was acknowledged.
+func (l *Log) leaderGet(ctx context.Context, r getRequest) (*stored, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	m, err := l.nc.RequestWithContext(ctx, l.api+"STREAM.MSG.GET."+l.cfg.Stream, body)
+	if err != nil {
+		return nil, err
+	}
+	var resp struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message *stored             `json:"message"`
+	}
+	if err := json.Unmarshal(m.Data, &resp); err != nil {
+		return nil, fmt.Errorf("the answer to a request is not JSON: %w", err)
+	}
+	if resp.Error != nil {
+		if resp.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
+			return nil, nil
+		}
+		return nil, resp.Error
+	}
+	return resp.Message, nil
+}
+
+// isTemporary reports whether a request may succeed later although nobody does anything about
+// it: there is no connection, or no leader yet.
+func isTemporary(err error) bool {
+	if apiErr, ok := errors.AsType[*jetstream.APIError](err); ok {
+		return apiErr.Code == 503 && apiErr.ErrorCode != jetstream.JSErrCodeJetStreamNotEnabledForAccount
+	}
+	if jsErr, ok := errors.AsType[jetstream.JetStreamError](err); ok && jsErr.APIError() != nil {
+		return jsErr.APIError().Code == 503 && jsErr.APIError().ErrorCode != jetstream.JSErrCodeJetStreamNotEnabledForAccount
+	}
+	for _, target := range []error{context.DeadlineExceeded, nats.ErrNoResponders, nats.ErrTimeout, nats.ErrDisconnected, nats.ErrConnectionReconnecting, jetstream.ErrNoStreamResponse} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// epochError returns the error for a position of another epoch.
+func epochError(pos hub.Position, epoch uint64) error {
+	return fmt.Errorf("the position is of epoch %d, and the stream has %d: %w", pos.Epoch, epoch, hub.ErrEpoch)
+}
