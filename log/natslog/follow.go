@@ -28,10 +28,8 @@ func (l *Log) Follow(ctx context.Context, after hub.Position, apply func(hub.Bat
 	if f.applied != nil {
 		return f.applied
 	}
-	if f.started && ctx.Err() == nil && l.nc.IsConnected() { // the trouble may be that the stream is another one
-		if v, lookErr := l.look(ctx); lookErr == nil && v.epoch != f.epoch {
-			err = epochError(after, v.epoch)
-		}
+	if f.started && ctx.Err() == nil {
+		err = f.diagnose(ctx, err)
 	}
 	return fmt.Errorf("natslog: follow: %w", withContext(ctx, err))
 }
@@ -48,6 +46,29 @@ type follow struct {
 	idle     bool   // an empty Batch is applied, or need not be
 	lookedAt uint64 // where at was at the last look
 	stalls   int    // at how many looks at stood still although there was more
+}
+
+// diagnose returns an error that matches hub.ErrEpoch if the reason of err is that the stream
+// has been deleted and made anew, or deleted: then it waits for the new one.
+func (f *follow) diagnose(ctx context.Context, err error) error {
+	for deadline := time.Now().Add(2 * missingWait); ; {
+		v, lookErr := f.l.look(ctx)
+		var missing *NotFoundError
+		switch {
+		case lookErr == nil && v.epoch != f.epoch:
+			return epochError(f.position(), v.epoch)
+		case !errors.As(lookErr, &missing) || time.Now().After(deadline):
+			if missing != nil {
+				err = missing
+			}
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // delivery is a message from the consumer.

@@ -22,14 +22,15 @@ type Log struct {
 	api     string // what the subjects of the JetStream API begin with
 	batches chan struct{}
 
-	mu     sync.Mutex
-	epoch  uint64    // as of the last look at the stream
-	asked  time.Time // when that look began
-	size   int       // the largest message that the stream takes, in bytes
-	seen   mark
-	acked  uint64    // the highest sequence that was acknowledged in the epoch
-	holes  []uint64  // the deleted sequences of the epoch
-	holeOf [2]uint64 // the first sequence and the number of deleted ones for which holes is right
+	mu      sync.Mutex
+	epoch   uint64    // as of the last look at the stream
+	asked   time.Time // when that look began
+	missing time.Time // since when the stream has been missing
+	size    int       // the largest message that the stream takes, in bytes
+	seen    mark
+	acked   uint64    // the highest sequence that was acknowledged in the epoch
+	holes   []uint64  // the deleted sequences of the epoch
+	holeOf  [2]uint64 // the first sequence and the number of deleted ones for which holes is right
 }
 
 // mark is a record that was seen in an epoch.

@@ -2,6 +2,8 @@ package natslog
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 
 	"github.com/chi-sse/sse/hub"
 	"github.com/chi-sse/sse/hub/logtest"
+	"github.com/chi-sse/sse/internal/testkit"
 	"github.com/chi-sse/sse/log/natslog/embedded"
 )
 
@@ -21,8 +24,8 @@ type cluster struct {
 }
 
 // runSuite runs the suite, with a stream of its own for each case. connected returns a
-// connection to one of the servers.
-func runSuite(t *testing.T, replicas int, connected func(t testing.TB) jetstream.JetStream) {
+// connection to one of the servers, whose folders are dirs.
+func runSuite(t *testing.T, replicas int, connected func(t testing.TB) jetstream.JetStream, dirs ...string) {
 	open := func(t testing.TB, stream string) *Log {
 		return openLog(t, connected(t), Config{Stream: stream, Create: &jetstream.StreamConfig{Replicas: replicas, MaxBytes: -1}})
 	}
@@ -31,8 +34,7 @@ func runSuite(t *testing.T, replicas int, connected func(t testing.TB) jetstream
 		t.Cleanup(cancel)
 		return ctx
 	}
-	lose := make(map[hub.Log]bool)
-	cfg := logtest.Config{
+	logtest.Run(t, logtest.Config{
 		Open: func(t testing.TB) hub.Log {
 			l := open(t, newStream(t))
 			t.Cleanup(func() { _ = connected(t).DeleteStream(wait(t), l.cfg.Stream) })
@@ -42,7 +44,7 @@ func runSuite(t *testing.T, replicas int, connected func(t testing.TB) jetstream
 		Shared: true,
 		Renew: func(t testing.TB, log hub.Log) {
 			l := log.(*Log)
-			require.NoError(t, l.js.DeleteStream(wait(t), l.cfg.Stream))
+			deleteStream(t, l, dirs)
 			_, err := l.js.CreateStream(wait(t), *l.cfg.Create)
 			require.NoError(t, err)
 		},
@@ -52,21 +54,38 @@ func runSuite(t *testing.T, replicas int, connected func(t testing.TB) jetstream
 			require.NoError(t, err)
 			require.NoError(t, s.Purge(wait(t), jetstream.WithPurgeSequence(first)))
 		},
-		LoseAnswer: func(t testing.TB, log hub.Log) { lose[log] = true },
+		LoseAnswer: func(t testing.TB, log hub.Log) { loseAnswer(t, log.(*Log)) },
 		Insert: func(t testing.TB, log hub.Log, topic string, data []byte) {
 			l := log.(*Log)
 			_, err := l.js.PublishMsg(wait(t), &nats.Msg{Subject: l.subject(topic), Data: data})
 			require.NoError(t, err)
 		},
-		Patience: 15 * time.Second,
+		Million:  true,
+		Patience: time.Minute,
+	})
+}
+
+// deleteStream deletes the stream of l, and waits until its files are deleted: the server goes
+// on with that after its answer, and another stream with the name could get some of them.
+func deleteStream(t testing.TB, l *Log, dirs []string) {
+	t.Helper()
+	require.NoError(t, l.js.DeleteStream(t.Context(), l.cfg.Stream))
+	for _, dir := range dirs {
+		streams := filepath.Join(dir, "jetstream", "$G", "streams")
+		testkit.Eventually(t, func() bool {
+			for _, name := range []string{l.cfg.Stream, "." + l.cfg.Stream} {
+				if _, err := os.Stat(filepath.Join(streams, name)); err == nil {
+					return false
+				}
+			}
+			return true
+		}, "the files of a deleted stream to be deleted")
 	}
-	_ = lose
-	cfg.LoseAnswer = nil
-	logtest.Run(t, cfg)
 }
 
 func TestSuiteWithOneServer(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, embedded.Config{SlowSync: true})
-	runSuite(t, 1, func(t testing.TB) jetstream.JetStream { return connect(t, s) })
+	dir := t.TempDir()
+	s := startServer(t, embedded.Config{Dir: dir, SlowSync: true, Listen: "127.0.0.1:0"})
+	runSuite(t, 1, func(t testing.TB) jetstream.JetStream { return connectByProxy(t, s.URL()) }, dir)
 }

@@ -67,15 +67,15 @@ func (l *Log) lookOnce(ctx context.Context) (view, error) {
 	if err := ctx.Err(); err != nil {
 		return view{}, err
 	}
-	if !l.nc.IsConnected() {
-		return view{}, notConnected(l.nc)
+	if err := l.awaitConnection(ctx); err != nil {
+		return view{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	asked := time.Now()
 	s, err := l.js.Stream(ctx, l.cfg.Stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		if l.cfg.Create == nil || l.cfg.ReadOnly {
+		if !l.mayCreate() {
 			return view{}, &NotFoundError{l.cfg.Stream, err}
 		}
 		s, err = l.js.CreateStream(ctx, *l.cfg.Create)
@@ -101,6 +101,45 @@ func (l *Log) lookOnce(ctx context.Context) (view, error) {
 		v.first = v.last + 1
 	}
 	return v, nil
+}
+
+// reconnectPatience is how long a request waits for a connection.
+const reconnectPatience = 2 * time.Second
+
+// awaitConnection waits until there is a connection, but not long. What is sent without one
+// would only be sent later.
+func (l *Log) awaitConnection(ctx context.Context) error {
+	for deadline := time.Now().Add(reconnectPatience); !l.nc.IsConnected(); {
+		if l.nc.IsClosed() || time.Now().After(deadline) {
+			return notConnected(l.nc)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ctx.Err(), notConnected(l.nc))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// missingWait is how long the stream must have been missing before it is made anew. A stream
+// that is made while its predecessor is still being deleted can get some of its files.
+const missingWait = 2 * time.Second
+
+// mayCreate reports whether the stream, which is missing, may be created now.
+func (l *Log) mayCreate() bool {
+	if l.cfg.Create == nil || l.cfg.ReadOnly {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.epoch == 0: // it is not known to have been there
+		return true
+	case l.missing.IsZero():
+		l.missing = time.Now()
+	}
+	return time.Since(l.missing) > missingWait
 }
 
 // requestTimeout is how long a request to the server may take. A server that has no leader for
@@ -129,7 +168,7 @@ func (l *Log) note(v *view) (seen uint64) {
 		}
 		l.epoch, l.seen, l.acked, l.holeOf = v.epoch, mark{}, 0, [2]uint64{}
 	}
-	l.asked = v.asked
+	l.asked, l.missing = v.asked, time.Time{}
 	l.size = int(cmp.Or(max(v.config.MaxMsgSize, 0), 1<<30))
 	return max(l.seen.offset, l.acked)
 }
