@@ -89,23 +89,24 @@ func (f *follow) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	after := f.at
 	lost := l.nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
 	defer l.nc.RemoveStatusListener(lost)
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	deliveries, trouble := make(chan delivery, followAhead), make(chan error, 1)
-	pending, end, err := f.consume(ctx, deliveries, trouble)
+	c, err := f.newConsumer(ctx, deliveries, trouble)
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer c.delete()
 	f.started = true
 	// The consumer is of this stream, not of one that was made anew since the first look.
-	if err := f.look(ctx, pending == 0); err != nil {
+	if err := f.look(ctx, c.pending == 0); err != nil {
 		return err
 	}
-	if pending == 0 {
+	if c.pending == 0 {
 		if err := f.sayIdle(); err != nil {
 			return err
 		}
@@ -119,7 +120,13 @@ func (f *follow) run(ctx context.Context) error {
 				return err
 			}
 		case err := <-trouble:
-			return err
+			if !errors.Is(err, nats.ErrNoResponders) || time.Since(c.made) > interestWait || f.at != after {
+				return err
+			}
+			time.Sleep(5 * time.Millisecond)
+			if err := c.start(); err != nil {
+				return err
+			}
 		case <-lost:
 			return notConnected(l.nc)
 		case <-ticks.C:
@@ -136,35 +143,50 @@ func (f *follow) run(ctx context.Context) error {
 
 func (f *follow) position() hub.Position { return hub.Position{Epoch: f.epoch, Offset: f.at} }
 
-// consume makes a consumer, which sends what it delivers. pending is how many records there
-// are. end deletes the consumer.
-func (f *follow) consume(ctx context.Context, deliveries chan<- delivery, trouble chan<- error) (pending uint64, end func(), err error) {
+// interestWait is how long the server of this connection may need to hear of a new consumer,
+// which can be on another server. Until then it says that nobody responds.
+const interestWait = 2 * time.Second
+
+// consumer is the consumer of a follow. It calls deliver and fail in goroutines of its own.
+type consumer struct {
+	jetstream.Consumer
+	l       *Log
+	name    string
+	pending uint64 // how many records there were when it was made
+	made    time.Time
+	running jetstream.ConsumeContext
+	deliver jetstream.MessageHandler
+	fail    func(error)
+}
+
+// newConsumer makes a consumer and starts it. It sends what it delivers, and its first error.
+func (f *follow) newConsumer(ctx context.Context, deliveries chan<- delivery, trouble chan<- error) (*consumer, error) {
 	l := f.l
 	making, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	c, err := l.js.CreateConsumer(making, l.cfg.Stream, jetstream.ConsumerConfig{
+	made, err := l.js.CreateConsumer(making, l.cfg.Stream, jetstream.ConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: f.at + 1, AckPolicy: jetstream.AckNonePolicy,
 		InactiveThreshold: followIdle, MemoryStorage: true, Replicas: 1,
 	})
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	info := c.CachedInfo()
-	fail := func(err error) {
+	info := made.CachedInfo()
+	c := &consumer{Consumer: made, l: l, name: info.Name, pending: info.NumPending, made: time.Now()}
+	c.fail = func(err error) {
 		select {
 		case trouble <- err:
 		default: // it has failed already
 		}
 	}
 	next := uint64(1)
-	handle := func(m jetstream.Msg) {
+	c.deliver = func(m jetstream.Msg) {
 		meta, err := m.Metadata()
-		if err != nil {
-			fail(err)
-			return
+		if err == nil && meta.Sequence.Consumer != next {
+			err = fmt.Errorf("the consumer has delivered its message %d after %d", meta.Sequence.Consumer, next-1)
 		}
-		if meta.Sequence.Consumer != next {
-			fail(fmt.Errorf("the consumer has delivered its message %d after %d", meta.Sequence.Consumer, next-1))
+		if err != nil {
+			c.fail(err)
 			return
 		}
 		next++
@@ -173,22 +195,34 @@ func (f *follow) consume(ctx context.Context, deliveries chan<- delivery, troubl
 		case <-ctx.Done():
 		}
 	}
-	consuming, err := c.Consume(handle,
-		jetstream.PullMaxMessagesWithBytesLimit(followAhead, int(max(maxPage, 2*l.nc.MaxPayload()))),
-		jetstream.PullHeartbeat(followHeartbeat), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) { fail(err) }))
-	end = func() {
-		if consuming != nil {
-			consuming.Stop()
-		}
-		if l.nc.IsConnected() { // otherwise the server deletes it when it finds that nobody uses it
-			_ = l.nc.PublishRequest(l.api+"CONSUMER.DELETE."+l.cfg.Stream+"."+info.Name, l.nc.NewInbox(), nil)
-		}
+	if err := c.start(); err != nil {
+		c.delete()
+		return nil, err
 	}
-	if err != nil {
-		end()
-		return 0, nil, err
+	return c, nil
+}
+
+// start starts to ask for messages, or starts over.
+func (c *consumer) start() (err error) {
+	if c.running != nil {
+		c.running.Stop()
 	}
-	return info.NumPending, end, nil
+	c.running, err = c.Consume(c.deliver,
+		jetstream.PullMaxMessagesWithBytesLimit(followAhead, int(max(maxPage, 2*c.l.nc.MaxPayload()))),
+		jetstream.PullHeartbeat(followHeartbeat),
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) { c.fail(err) }))
+	return err
+}
+
+// delete stops the consumer. If there is no connection, the server deletes it later, because
+// nobody uses it.
+func (c *consumer) delete() {
+	if c.running != nil {
+		c.running.Stop()
+	}
+	if c.l.nc.IsConnected() {
+		_ = c.l.nc.PublishRequest(c.l.api+"CONSUMER.DELETE."+c.l.cfg.Stream+"."+c.name, c.l.nc.NewInbox(), nil)
+	}
 }
 
 // take applies d and what was delivered with it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"testing"
 	"time"
 
@@ -29,6 +30,35 @@ func startServer(t testing.TB, cfg embedded.Config) *embedded.Server {
 	require.NoError(t, err)
 	t.Cleanup(func() { stop(t, s) })
 	return s
+}
+
+// cluster is a cluster of three servers in this process.
+type cluster struct {
+	configs [3]embedded.Config
+	servers [3]*embedded.Server
+}
+
+// startCluster starts a cluster that the end of the test stops.
+func startCluster(t testing.TB) *cluster {
+	t.Helper()
+	c := &cluster{}
+	var listeners [3]net.Listener
+	var peers []string
+	for i := range listeners { // the servers must know each other's ports
+		var err error
+		listeners[i], err = net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		peers = append(peers, listeners[i].Addr().String())
+	}
+	for i := range c.servers {
+		require.NoError(t, listeners[i].Close())
+		c.configs[i] = embedded.Config{
+			Name: fmt.Sprint("node", i), Dir: t.TempDir(), Listen: "127.0.0.1:0", SlowSync: true,
+			Cluster: &embedded.Cluster{Listen: peers[i], Peers: peers, Secret: "secret"},
+		}
+		c.servers[i] = startServer(t, c.configs[i])
+	}
+	return c
 }
 
 // stop stops a server.

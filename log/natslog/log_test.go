@@ -17,12 +17,6 @@ import (
 	"github.com/chi-sse/sse/log/natslog/embedded"
 )
 
-// cluster are three servers in this process.
-type cluster struct {
-	configs [3]embedded.Config
-	servers [3]*embedded.Server
-}
-
 // runSuite runs the suite, with a stream of its own for each case. connected returns a
 // connection to one of the servers, whose folders are dirs.
 func runSuite(t *testing.T, replicas int, connected func(t testing.TB) jetstream.JetStream, dirs ...string) {
@@ -60,7 +54,7 @@ func runSuite(t *testing.T, replicas int, connected func(t testing.TB) jetstream
 			_, err := l.js.PublishMsg(wait(t), &nats.Msg{Subject: l.subject(topic), Data: data})
 			require.NoError(t, err)
 		},
-		Million:  true,
+		Million:  os.Getenv("SSE_LOG_MILLION") != "",
 		Patience: time.Minute,
 	})
 }
@@ -83,9 +77,20 @@ func deleteStream(t testing.TB, l *Log, dirs []string) {
 	}
 }
 
-func TestSuiteWithOneServer(t *testing.T) {
+// SSE_LOG_MILLION=1 appends a million records.
+func TestConformanceWithOneServer(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := startServer(t, embedded.Config{Dir: dir, SlowSync: true, Listen: "127.0.0.1:0"})
 	runSuite(t, 1, func(t testing.TB) jetstream.JetStream { return connectByProxy(t, s.URL()) }, dir)
+}
+
+func TestConformanceWithACluster(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t)
+	i := 0
+	runSuite(t, 3, func(t testing.TB) jetstream.JetStream {
+		i++
+		return connectByProxy(t, c.servers[i%3].URL())
+	}, c.configs[0].Dir, c.configs[1].Dir, c.configs[2].Dir)
 }
