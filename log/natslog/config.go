@@ -102,7 +102,7 @@ func (c *Config) misfits(s *jetstream.StreamConfig) (errs []error) {
 	check(len(s.Subjects) == 1 && s.Subjects[0] == subjects, "subjects", s.Subjects, "be ["+subjects+"] and no more, as Config.Subject says")
 	check(s.Storage == jetstream.FileStorage, "storage", s.Storage, "be File: memory loses acknowledged events when its servers restart")
 	check(s.Retention == jetstream.LimitsPolicy, "retention", s.Retention, "be Limits: the other policies delete events that clients still need")
-	check(s.Discard == jetstream.DiscardOld, "discard", s.Discard, "be DiscardOld, so that a full stream still takes events")
+	check(s.Discard == jetstream.DiscardOld || s.Sealed, "discard", s.Discard, "be DiscardOld, so that a full stream still takes events")
 	check(!s.NoAck, "no_ack", s.NoAck, "be false: publishers wait for the acknowledgement")
 	check(!s.Sealed || c.ReadOnly, "sealed", s.Sealed, "be false, or Config.ReadOnly true")
 	check(s.PersistMode == jetstream.DefaultPersistMode, "persist_mode", s.PersistMode, "be default: an acknowledged event must be in the file")
