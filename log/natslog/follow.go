@@ -310,9 +310,7 @@ const maxStalls = 3
 func (f *follow) look(ctx context.Context, drained bool) error {
 	v, err := f.l.look(ctx)
 	switch {
-	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil, isTemporary(err):
-		return nil // the consumer may go on while the stream has no leader
-	case err != nil:
+	case err != nil: // also if the leader does not answer: what is sent to it may be lost
 		return err
 	case v.epoch != f.epoch:
 		return epochError(f.position(), v.epoch)
