@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"cmp"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,7 +29,8 @@ type Config struct {
 
 	// Listen is the address for clients that are not in this program, such as
 	// "127.0.0.1:4222". Anybody who can reach it can publish, unless Options sets up
-	// credentials. Default: "", and the server has no such address.
+	// credentials. Default: "", and only this program can connect. In a cluster, the server
+	// then has a port on the loopback interface all the same, and a random password for it.
 	Listen string
 
 	// Cluster makes the server one of a cluster. Default: nil, and the server is alone.
@@ -113,6 +115,12 @@ func (c *Config) options() (*server.Options, error) {
 	}
 	if c.Options != nil {
 		c.Options(opts)
+	}
+	if c.Cluster != nil && opts.DontListen { // a server without a port for clients opens none for routes
+		opts.DontListen, opts.Host, opts.Port = false, "127.0.0.1", server.RANDOM_PORT
+		if opts.Authorization == "" && opts.Username == "" && len(opts.Users)+len(opts.Nkeys)+len(opts.TrustedOperators) == 0 && opts.CustomClientAuthentication == nil {
+			opts.Authorization = rand.Text()
+		}
 	}
 	return opts, nil
 }

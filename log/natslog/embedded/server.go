@@ -16,6 +16,8 @@ import (
 // Server is a NATS server with JetStream in this program. [Start] starts one.
 type Server struct {
 	server *server.Server
+	public bool   // others may connect
+	token  string // the password of the server's port, or ""
 	lock   *os.File
 	log    *logger
 	stop   sync.Once
@@ -48,7 +50,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("embedded: %w", err)
 	}
-	s := &Server{log: newLogger(cfg.Logger)}
+	s := &Server{log: newLogger(cfg.Logger), public: cfg.Listen != "", token: opts.Authorization}
 	if err := s.lockDir(opts.StoreDir); err != nil {
 		return nil, err
 	}
@@ -108,7 +110,11 @@ func (s *Server) start(ctx context.Context) error {
 // Connect connects to the server within the program, without a network. opts can add
 // credentials, and handlers. The connection ends with the server.
 func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
-	nc, err := nats.Connect("", append([]nats.Option{nats.InProcessServer(s.server)}, opts...)...)
+	all := []nats.Option{nats.InProcessServer(s.server)}
+	if s.token != "" {
+		all = append(all, nats.Token(s.token))
+	}
+	nc, err := nats.Connect("", append(all, opts...)...)
 	if err != nil {
 		return nil, fmt.Errorf("embedded: connect: %w", err)
 	}
@@ -118,7 +124,7 @@ func (s *Server) Connect(opts ...nats.Option) (*nats.Conn, error) {
 // URL returns the URL for clients that are not in this program. It is "" without
 // Config.Listen.
 func (s *Server) URL() string {
-	if s.server.Addr() == nil {
+	if !s.public {
 		return ""
 	}
 	return s.server.ClientURL()
