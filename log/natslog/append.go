@@ -239,7 +239,7 @@ func (l *Log) watch(before error, subject string, cancel context.CancelCauseFunc
 // denied reports whether the connection's last error is new, and says that the user may not
 // publish to the subject.
 func denied(before, now error, subject string) bool {
-	return now != before && errors.Is(now, nats.ErrPermissionViolation) && strings.Contains(now.Error(), strconv.Quote(subject))
+	return !errors.Is(now, before) && errors.Is(now, nats.ErrPermissionViolation) && strings.Contains(now.Error(), strconv.Quote(subject))
 }
 
 // parseAck returns the acknowledgement in data, or its error.

@@ -82,6 +82,14 @@ func TestKeysOfBatches(t *testing.T) {
 	require.Equal(t, uint64(1600), bounds(t, l).Last)
 }
 
+// appendWithin appends records within a time.
+func appendWithin(t testing.TB, l *Log, limit time.Duration, records []hub.Record) ([]hub.Position, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	return l.Append(ctx, records)
+}
+
 // Append without a connection appends nothing, now or later.
 func TestAppendWithoutAConnection(t *testing.T) {
 	t.Parallel()
@@ -92,9 +100,7 @@ func TestAppendWithoutAConnection(t *testing.T) {
 	p.cut()
 	testkit.Eventually(t, func() bool { return !l.nc.IsConnected() }, "the connection to be lost")
 	for _, n := range []int{1, 2} {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		_, err := l.Append(ctx, recs("a", 0, n))
+		_, err := appendWithin(t, l, 50*time.Millisecond, recs("a", 0, n))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorIs(t, err, nats.ErrDisconnected)
 		require.NotErrorIs(t, err, hub.ErrUnknown)
@@ -114,12 +120,10 @@ func TestUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, embedded.Config{Listen: "127.0.0.1:0", SlowSync: true})
 	for _, direction := range []int{toServer, toClient} {
-		l := openLog(t, connectByProxy(t, s.URL()), Config{Stream: newStream(t), Create: &jetstream.StreamConfig{}})
+		l := openLog(t, connectByProxy(t, s.URL()), Config{Stream: newStream(), Create: &jetstream.StreamConfig{}})
 		proxyOf(l).hold(direction, true)
 		for _, n := range []int{1, 2} {
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-			defer cancel()
-			_, err := l.Append(ctx, recs("a", 0, n))
+			_, err := appendWithin(t, l, 100*time.Millisecond, recs("a", 0, n))
 			require.ErrorIs(t, err, hub.ErrUnknown)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 		}

@@ -2,6 +2,7 @@ package natslog
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -31,8 +32,8 @@ func TestInvalidConfig(t *testing.T) {
 		require.ErrorContains(t, err, text)
 	}
 	_, err := Open(t.Context(), js, Config{Stream: "missing"})
-	missing, ok := err.(interface{ Unwrap() error }).Unwrap().(*NotFoundError)
-	require.True(t, ok)
+	var missing *NotFoundError
+	require.ErrorAs(t, err, &missing)
 	require.Equal(t, "missing", missing.Stream)
 	require.ErrorIs(t, err, jetstream.ErrStreamNotFound)
 	_, err = Open(t.Context(), js, Config{Stream: "missing", ReadOnly: true, Create: &jetstream.StreamConfig{}})
@@ -119,15 +120,15 @@ func TestSettings(t *testing.T) {
 
 // settingErrors returns the SettingErrors in err.
 func settingErrors(err error) (all []*SettingError) {
-	switch err := err.(type) {
-	case *SettingError:
-		return []*SettingError{err}
-	case interface{ Unwrap() []error }:
-		for _, err := range err.Unwrap() {
-			all = append(all, settingErrors(err)...)
+	var joined interface{ Unwrap() []error }
+	if !errors.As(err, &joined) {
+		return nil
+	}
+	for _, err := range joined.Unwrap() {
+		var setting *SettingError
+		if errors.As(err, &setting) {
+			all = append(all, setting)
 		}
-	case interface{ Unwrap() error }:
-		return settingErrors(err.Unwrap())
 	}
 	return all
 }

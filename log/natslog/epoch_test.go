@@ -24,11 +24,12 @@ type restored struct {
 	epoch uint64
 }
 
-func restore(t *testing.T, opts ...nats.Option) *restored {
+func restore(t *testing.T) *restored {
+	t.Helper()
 	dir, backup := t.TempDir(), t.TempDir()
 	cfg := embedded.Config{Dir: dir, Listen: "127.0.0.1:0"}
 	s := startServer(t, cfg)
-	js := connectByProxy(t, s.URL(), opts...)
+	js := connectByProxy(t, s.URL())
 	l := openLog(t, js, Config{Stream: "s", Create: &jetstream.StreamConfig{}})
 	add(t, l, recs("a", 1, 50)...)
 	stop(t, s)

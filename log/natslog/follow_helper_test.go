@@ -25,6 +25,7 @@ type follower struct {
 
 // followLog starts to follow l after the position. The end of the test stops it.
 func followLog(t testing.TB, l *Log, after hub.Position) *follower {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	f := &follower{t: t, stop: stop, done: make(chan error, 1)}
 	go func() {

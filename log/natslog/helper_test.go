@@ -63,6 +63,7 @@ func startCluster(t testing.TB) *cluster {
 
 // stop stops a server.
 func stop(t testing.TB, s *embedded.Server) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	require.NoError(t, s.Shutdown(ctx))
@@ -77,6 +78,15 @@ func connect(t testing.TB, s *embedded.Server, opts ...nats.Option) jetstream.Je
 	return newJetStream(t, nc)
 }
 
+// connectByTCP connects to a server as a client elsewhere does.
+func connectByTCP(t testing.TB, s *embedded.Server) jetstream.JetStream {
+	t.Helper()
+	nc, err := nats.Connect(s.URL())
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	return newJetStream(t, nc)
+}
+
 func newJetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
 	t.Helper()
 	js, err := jetstream.New(nc)
@@ -85,7 +95,7 @@ func newJetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
 }
 
 // newStream returns a name for a stream that nobody else uses in the test.
-func newStream(t testing.TB) string { return "s" + nats.NewInbox()[len(nats.InboxPrefix):] }
+func newStream() string { return "s" + nats.NewInbox()[len(nats.InboxPrefix):] }
 
 // openLog opens a Log.
 func openLog(t testing.TB, js jetstream.JetStream, cfg Config) *Log {
@@ -102,6 +112,7 @@ func openLog(t testing.TB, js jetstream.JetStream, cfg Config) *Log {
 
 // newLog returns a Log in a new stream of its own server.
 func newLog(t testing.TB) *Log {
+	t.Helper()
 	return openLog(t, connect(t, startServer(t, embedded.Config{SlowSync: true})), Config{Stream: "events", Create: &jetstream.StreamConfig{}})
 }
 

@@ -1,7 +1,6 @@
 package natslog
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -102,12 +101,11 @@ func TestPermissions(t *testing.T) {
 	unaware := openLog(t, as("reader"), Config{Stream: "events"})
 	for _, n := range []int{1, 2} {
 		for range 2 {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-			defer cancel()
-			_, err = unaware.Append(ctx, recs("a", 1, n))
+			began := time.Now()
+			_, err = appendWithin(t, unaware, time.Minute, recs("a", 1, n))
+			require.Less(t, time.Since(began), time.Minute)
 			require.ErrorIs(t, err, hub.ErrReadOnly)
 			require.NotErrorIs(t, err, hub.ErrUnknown)
-			require.NoError(t, ctx.Err())
 		}
 	}
 	require.Equal(t, uint64(5), bounds(t, owner).Last)

@@ -22,7 +22,6 @@ type proxy struct {
 	down   bool          // connections are refused
 	delay  time.Duration // of every piece of data
 	held   [2]bool       // what goes to the server, or to the client, is held back
-	passed [2]int        // how many bytes have come from the client, or from the server
 	change chan struct{}
 }
 
@@ -79,13 +78,6 @@ func (p *proxy) cut() {
 	clear(p.open)
 }
 
-// seen returns how many bytes have gone in a direction, also those that were held back.
-func (p *proxy) seen(direction int) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.passed[direction]
-}
-
 func (p *proxy) accept() {
 	for {
 		client, err := p.listener.Accept()
@@ -117,7 +109,6 @@ func (p *proxy) copy(to, from net.Conn, direction int) {
 	for {
 		n, err := from.Read(buf)
 		p.mu.Lock()
-		p.passed[direction] += n
 		delay := p.delay
 		for p.held[direction] && p.open[from] {
 			change := p.change

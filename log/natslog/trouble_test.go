@@ -25,7 +25,7 @@ func TestFollowOfAHalfOpenConnection(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, embedded.Config{Listen: "127.0.0.1:0", SlowSync: true})
 	for _, direction := range []int{toServer, toClient} {
-		l := openLog(t, connectByProxy(t, s.URL()), Config{Stream: newStream(t), Create: &jetstream.StreamConfig{}})
+		l := openLog(t, connectByProxy(t, s.URL()), Config{Stream: newStream(), Create: &jetstream.StreamConfig{}})
 		b := bounds(t, l)
 		f := followLog(t, l, hub.Position{Epoch: b.Epoch})
 		f.await(0)
@@ -61,7 +61,7 @@ func (h *history) publish(ctx context.Context, who int) {
 			h.tried[key] = true
 			h.mu.Unlock()
 		}
-		for tries := 0; tries < 50; tries++ {
+		for range 50 {
 			positions, err := h.hubs[who%len(h.hubs)].PublishAll(h.t.Context(), ps)
 			if err != nil {
 				continue
@@ -99,8 +99,9 @@ func (h *history) check() {
 	h.t.Logf("%d records, %d acknowledged", len(records), len(h.acked))
 	for _, hb := range h.hubs {
 		ctx, cancel := context.WithTimeout(h.t.Context(), 30*time.Second)
-		defer cancel()
-		require.NoError(h.t, hb.Wait(ctx, hub.Position{Epoch: b.Epoch, Offset: b.Last}))
+		err := hb.Wait(ctx, hub.Position{Epoch: b.Epoch, Offset: b.Last})
+		cancel()
+		require.NoError(h.t, err)
 	}
 }
 
@@ -117,6 +118,7 @@ func (h *history) open(l *Log) {
 }
 
 func newHistory(t *testing.T) *history {
+	t.Helper()
 	return &history{t: t, acked: make(map[string]uint64), tried: make(map[string]bool)}
 }
 

@@ -83,28 +83,28 @@ func TestErrors(t *testing.T) {
 		ctx context.Context
 		cfg Config
 	}{
-		"Config.Dir must be set":          {cfg: Config{}},
-		"Config.MaxBytes":                 {cfg: Config{Dir: t.TempDir(), MaxBytes: -1}},
-		"Config.MaxPayload":               {cfg: Config{Dir: t.TempDir(), MaxPayload: -1}},
-		"Config.Listen":                   {cfg: Config{Dir: t.TempDir(), Listen: "4222"}},
-		"Config.Listen has the address":   {cfg: Config{Dir: t.TempDir(), Listen: ":4222"}},
-		"Config.Name":                     {cfg: Config{Dir: t.TempDir(), Cluster: cluster}},
-		"Config.Cluster.Peers must":       {cfg: Config{Dir: t.TempDir(), Name: "n", Cluster: &Cluster{Listen: "127.0.0.1:0"}}},
-		"Config.Cluster.Peers has":        {cfg: Config{Dir: t.TempDir(), Name: "n", Cluster: &Cluster{Listen: "127.0.0.1:0", Peers: []string{"x"}}}},
-		"Config.Cluster.Listen":           {cfg: Config{Dir: t.TempDir(), Name: "n", Cluster: &Cluster{Peers: cluster.Peers}}},
-		"context canceled":                {ctx: canceled, cfg: Config{Dir: t.TempDir()}},
-		"another server uses the folder ": {cfg: Config{Dir: used}},
-		"not a directory":                 {cfg: Config{Dir: filepath.Join(file, "dir")}},
-		"address already in use":          {cfg: Config{Dir: t.TempDir(), Listen: busy.Addr().String()}},
-		"Error listening on router port":  {cfg: Config{Dir: t.TempDir(), Name: "n", Cluster: &Cluster{Listen: busy.Addr().String(), Peers: cluster.Peers}}},
-		"server name cannot contain spaces":     {cfg: Config{Dir: t.TempDir(), Options: func(o *server.Options) { o.ServerName = "a b" }}},
+		"Config.Dir must be set":            {cfg: Config{}},
+		"Config.MaxBytes":                   {cfg: Config{Dir: t.TempDir(), MaxBytes: -1}},
+		"Config.MaxPayload":                 {cfg: Config{Dir: t.TempDir(), MaxPayload: -1}},
+		"Config.Listen":                     {cfg: Config{Dir: t.TempDir(), Listen: "4222"}},
+		"Config.Listen has the address":     {cfg: Config{Dir: t.TempDir(), Listen: ":4222"}},
+		"Config.Name":                       {cfg: Config{Dir: t.TempDir(), Cluster: cluster}},
+		"Config.Cluster.Peers must":         {cfg: Config{Dir: t.TempDir(), Name: "n", Cluster: &Cluster{Listen: "127.0.0.1:0"}}},
+		"Config.Cluster.Peers has":          {cfg: Config{Dir: t.TempDir(), Name: "n", Cluster: &Cluster{Listen: "127.0.0.1:0", Peers: []string{"x"}}}},
+		"Config.Cluster.Listen":             {cfg: Config{Dir: t.TempDir(), Name: "n", Cluster: &Cluster{Peers: cluster.Peers}}},
+		"context canceled":                  {ctx: canceled, cfg: Config{Dir: t.TempDir()}},
+		"another server uses the folder ":   {cfg: Config{Dir: used}},
+		"not a directory":                   {cfg: Config{Dir: filepath.Join(file, "dir")}},
+		"address already in use":            {cfg: Config{Dir: t.TempDir(), Listen: busy.Addr().String()}},
+		"Error listening on router port":    {cfg: Config{Dir: t.TempDir(), Name: "n", Cluster: &Cluster{Listen: busy.Addr().String(), Peers: cluster.Peers}}},
+		"server name cannot contain spaces": {cfg: Config{Dir: t.TempDir(), Options: func(o *server.Options) { o.ServerName = "a b" }}},
 	} {
 		if c.ctx == nil {
 			c.ctx = t.Context()
 		}
 		c.cfg.Logger = quiet
 		_, err := Start(c.ctx, c.cfg)
-		require.ErrorContains(t, err, text, fmt.Sprintf("%+v", c.cfg))
+		require.ErrorContains(t, err, text, "%+v", c.cfg)
 		switch text {
 		case "another server uses the folder ":
 			var locked *LockedError
