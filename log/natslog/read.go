@@ -19,6 +19,10 @@ const (
 	minScan   = 256 // how many records such a request returns at least
 )
 
+// everything stands for the subjects of all topics. A server finds the next record of all faster
+// than that of a wildcard.
+const everything = ""
+
 // stretch is what is read of one subject, or of all.
 type stretch struct {
 	records []hub.Record
@@ -76,7 +80,7 @@ func (v *view) check(after hub.Position) error {
 
 // readOnce is Read, but it returns nothing if the server that has answered lags so much.
 func (l *Log) readOnce(ctx context.Context, topics []string, after hub.Position, upTo uint64, most int) (b hub.Batch, lags bool, err error) {
-	subjects, request := []string{l.cfg.Subject + ".*"}, most
+	subjects, request := []string{everything}, most
 	switch {
 	case len(topics) > maxTopics:
 		request = max(most, minScan)
@@ -150,6 +154,9 @@ func (l *Log) getStretch(ctx context.Context, subject string, after, upTo uint64
 func (l *Log) complete(ctx context.Context, subject string, s *stretch, upTo uint64) error {
 	if s.full || s.upTo >= upTo {
 		return nil
+	}
+	if subject == everything { // the leader takes a sequence alone for that record and no other
+		subject = l.cfg.Subject + ".*"
 	}
 	next, err := l.leaderGet(ctx, getRequest{Seq: s.upTo + 1, Subject: subject})
 	switch {
