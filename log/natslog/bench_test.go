@@ -163,10 +163,9 @@ func BenchmarkDelivery(b *testing.B) {
 	for _, place := range places {
 		l := benchLog(b, place.cfg, place.replicas)
 		applied := make(chan uint64, 1000)
-		ctx, cancel := context.WithCancel(b.Context())
-		defer cancel()
+		start := hub.Position{Epoch: bounds(b, l).Epoch}
 		go func() {
-			_ = l.Follow(ctx, hub.Position{Epoch: bounds(b, l).Epoch}, func(batch hub.Batch) error {
+			_ = l.Follow(b.Context(), start, func(batch hub.Batch) error {
 				for _, r := range batch.Records {
 					applied <- r.Offset
 				}

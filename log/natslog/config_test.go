@@ -125,8 +125,7 @@ func settingErrors(err error) (all []*SettingError) {
 		return nil
 	}
 	for _, err := range joined.Unwrap() {
-		var setting *SettingError
-		if errors.As(err, &setting) {
+		if setting, ok := errors.AsType[*SettingError](err); ok {
 			all = append(all, setting)
 		}
 	}
