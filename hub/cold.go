@@ -142,8 +142,9 @@ func (m *Member) resumeTruncated(r *reader, first uint64) error {
 	if _, _, ok := m.seek(offset); ok {
 		m.setCold(false)
 		m.limitReplay()
-		offset = m.cursor.Swap(cursor) // the client is told where it was
+		offset = m.cursor.Load()
 	}
+	m.cursor.Store(cursor) // the client is told where it was
 	return m.resumeAfterGap(r, GapExpired, offset)
 }
 
@@ -157,12 +158,14 @@ func (m *Member) skipCold(r *reader, reason GapReason) error {
 	if reason == GapEpoch {
 		return m.resumeAfterGap(r, reason, m.hub.head.Load())
 	}
-	m.seekFrom(m.cursor.Load())
+	cursor := m.cursor.Load()
+	m.seekFrom(cursor)
 	m.limitReplay()
 	if m.isNew() {
 		return nil
 	}
-	return m.resumeAfterGap(r, reason, m.cursor.Load())
+	offset := m.cursor.Swap(cursor) // the client is told where it was
+	return m.resumeAfterGap(r, reason, offset)
 }
 
 // limitCold is limitReplay for a member that starts with cold events: if they are too many, it

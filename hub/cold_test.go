@@ -396,7 +396,8 @@ func TestMaxReplayCountsColdEvents(t *testing.T) {
 		}
 		s := a.resume("/", first.String())
 		require.Equal(t, []string{string(hub.GapReplay)}, s.Header.Values(hub.GapHeader))
-		require.Equal(t, hub.GapReplay, s.expectGap().Reason)
+		gap := s.expectGap()
+		require.Equal(t, hub.Gap{Reason: hub.GapReplay, LastEventID: first.String(), Position: gap.Position}, gap)
 	})
 }
 

@@ -101,8 +101,7 @@ func TestWhatTheLogHasDroppedIsAGap(t *testing.T) {
 		s := a.resume("/", first.String())
 		require.Equal(t, string(hub.GapExpired), s.Header.Get(hub.GapHeader))
 		gap := s.expectGap()
-		require.Equal(t, hub.GapExpired, gap.Reason)
-		require.Equal(t, uint64(500), gap.Position.Offset)
+		require.Equal(t, hub.Gap{Reason: hub.GapExpired, LastEventID: first.String(), Position: hub.Position{Epoch: first.Epoch, Offset: 500}}, gap)
 		s.expectN(500, 1000)
 
 		b := t.start(plan{hub: hub.Config{Log: log, LogEvents: 10}, sub: hub.Subscription{Start: hub.Beginning}})
