@@ -76,10 +76,12 @@ soak-race: SOAKLOAD := 0.4
 soak-race: ## do that with the race detector, for SOAK=5m (SOAKLOAD=0.4)
 	@cd internal/soak && $(soaktest) -race .
 
-soak-log: ## test the logs with a million events, and kill a server of a file log (KILLS=1000)
+soak-log: SOAK := 10m
+soak-log: ## test the logs: a million events; kill a server (KILLS=1000); kill and cut off nodes (SOAK=10m, SOAKSEED=number)
 	@SSE_LOG_MILLION=1 go test -run '^TestMemory$$/./^Many$$' -v -count 1 -timeout 0 ./hub/logtest
 	@cd log/boltlog && SSE_LOG_MILLION=1 go test -run '^TestConformance$$/^Many$$' -v -count 1 -timeout 0 .
 	@cd log/boltlog && SSE_BOLTLOG_SOAK=$(KILLS) go test -run '^TestSoak$$' -v -count 1 -timeout 0 .
+	@cd log/natslog && SSE_NATSLOG_SOAK=$(SOAK) SSE_NATSLOG_SOAK_SEED=$(SOAKSEED) go test -run '^TestSoak$$' -v -count 1 -timeout 0 ./internal/soak
 
 soak-follow: ## follow a stream over 100 restarts of both sides, in about a minute
 	@cd example && SSE_FOLLOW=full go test -run Once -v -count 1 ./guides/follow

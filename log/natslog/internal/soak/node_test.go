@@ -199,7 +199,7 @@ func (n *node) serve(ctx context.Context) error {
 func (n *node) say(words ...any) {
 	n.out.Lock()
 	defer n.out.Unlock()
-	_, _ = os.Stdout.WriteString(fmt.Sprintln(words...))
+	_, _ = fmt.Fprintln(os.Stdout, words...)
 }
 
 // session is a session's Info.

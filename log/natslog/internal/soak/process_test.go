@@ -55,7 +55,7 @@ func (p *process) start() error {
 		return err
 	}
 	p.lives++
-	logFile, err := os.OpenFile(filepath.Join(p.logDir, p.cfg.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	logFile, err := os.OpenFile(p.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -113,6 +113,8 @@ func (p *process) listen(out io.Reader) {
 		}
 	}
 }
+
+func (p *process) logFile() string { return filepath.Join(p.logDir, p.cfg.Name+".log") }
 
 // restart starts the node again.
 func (p *process) restart() {

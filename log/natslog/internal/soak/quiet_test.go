@@ -3,6 +3,8 @@
 package soak
 
 import (
+	"bytes"
+	"os"
 	"slices"
 	"time"
 )
@@ -169,6 +171,21 @@ func (s *soak) sample(number int) {
 				s.trace("%s: %+v", p.cfg.Name, st)
 			}
 			return
+		}
+	}
+}
+
+// findPanics looks for panics, and races if there is a detector, in the logs of the nodes.
+func (s *soak) findPanics() {
+	for _, p := range s.nodes {
+		log, err := os.ReadFile(p.logFile())
+		if err != nil {
+			s.fail("%v", err)
+		}
+		for _, sign := range []string{"panic", "DATA RACE"} {
+			if i := bytes.Index(log, []byte(sign)); i >= 0 {
+				s.fail("%s: %.3000s", p.cfg.Name, log[max(0, i-100):])
+			}
 		}
 	}
 }

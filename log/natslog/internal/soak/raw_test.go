@@ -35,7 +35,7 @@ func (r *reader) readBytes(ctx context.Context) error {
 	address := r.choose()
 	conn, err := r.dial(ctx, "tcp", address.Host)
 	if err != nil {
-		return nil //nolint:nilerr // the node is down
+		return nil // the node is down
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
@@ -49,11 +49,11 @@ func (r *reader) readBytes(ctx context.Context) error {
 		req.Header.Set("Last-Event-ID", r.id)
 	}
 	if err := req.Write(conn); err != nil {
-		return nil //nolint:nilerr // the connection is lost
+		return nil // the connection is lost
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
 	if err != nil {
-		return nil //nolint:nilerr // likewise
+		return nil // likewise
 	}
 	defer resp.Body.Close()
 	switch {
@@ -66,8 +66,11 @@ func (r *reader) readBytes(ctx context.Context) error {
 	return r.readBlocks(ctx, conn, resp.Body)
 }
 
+// deadliner is a connection as readBlocks needs it.
+type deadliner interface{ SetReadDeadline(time.Time) error }
+
 // readBlocks reads the blocks of a stream.
-func (r *reader) readBlocks(ctx context.Context, conn net.Conn, body io.Reader) error {
+func (r *reader) readBlocks(ctx context.Context, conn deadliner, body io.Reader) error {
 	in := bufio.NewReaderSize(body, 4<<10)
 	var block []byte
 	for n := 0; ; {
@@ -90,7 +93,9 @@ func (r *reader) readBlocks(ctx context.Context, conn net.Conn, body io.Reader) 
 		}
 		block = block[:0]
 		if n++; r.leaves(n) {
-			_ = conn.(*net.TCPConn).SetLinger(0) // the server gets a reset
+			if tcp, ok := conn.(*net.TCPConn); ok {
+				_ = tcp.SetLinger(0) // the server gets a reset
+			}
 			return nil
 		}
 		r.rest(n)

@@ -147,7 +147,7 @@ func (c *counts) noteKick(err error) {
 
 // noteGap notes a gap from an offset to another, and returns an error if it was not due.
 func (s *soak) noteGap(reason hub.GapReason, from, to uint64) error {
-	why := ""
+	var why string
 	switch {
 	case reason == hub.GapAhead:
 		if !s.trouble.Load() && time.Since(time.Unix(0, s.healed.Load())) > recoverPatience/4 {

@@ -91,6 +91,7 @@ func TestSoak(t *testing.T) {
 			break
 		}
 	}
+	s.findPanics()
 	t.Log(s.report())
 	if s.failed() {
 		s.showTrace()
@@ -195,10 +196,20 @@ func (s *soak) makeReaders() {
 		s.topics = append(s.topics, fmt.Sprint("topic ", i))
 	}
 	habits := []habit{
-		{}, {}, {}, {raw: true},
-		{stay: 100, away: 40 * time.Millisecond}, {stay: 300, away: 300 * time.Millisecond}, {stay: 200, raw: true},
-		{pause: 20 * time.Millisecond}, {pause: 20 * time.Millisecond, buffer: 4096}, {pause: 15 * time.Millisecond, buffer: 4096, raw: true},
-		{}, {raw: true}, {stay: 400, away: 2 * time.Second}, {stay: 400, away: 40 * time.Second},
+		{},
+		{},
+		{},
+		{raw: true},
+		{stay: 100, away: 40 * time.Millisecond},
+		{stay: 300, away: 300 * time.Millisecond},
+		{stay: 200, raw: true},
+		{pause: 20 * time.Millisecond},
+		{pause: 20 * time.Millisecond, buffer: 4096},
+		{pause: 15 * time.Millisecond, buffer: 4096, raw: true},
+		{},
+		{raw: true},
+		{stay: 400, away: 2 * time.Second},
+		{stay: 400, away: 40 * time.Second},
 	}
 	const few, some = 10, 12 // readers before these have few topics, and some; the rest has all
 	shared := s.topics
