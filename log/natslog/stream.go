@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,34 +33,43 @@ type view struct {
 	deleted int       // how many records between first and last were deleted
 	now     time.Time // by the leader's clock
 	asked   time.Time
+	led     time.Time // at this time, the server that answered was the leader for certain
 	config  jetstream.StreamConfig
 }
 
 // look asks the stream's leader how the stream is. It creates the stream if there is none and
 // that is allowed. It begins another epoch if the stream has lost what this Log has seen.
+//
+// An answer can be late, and a leader that was cut off answers until it finds out. So only what
+// was seen before the first question can be lost, and only a leader that has led since then
+// can say so, some time later.
 func (l *Log) look(ctx context.Context) (view, error) {
-	v, err := l.lookOnce(ctx)
-	if err != nil {
-		return v, err
-	}
-	for deadline := time.Now().Add(rewindPatience); ; {
-		seen := l.note(&v)
-		if v.last >= seen {
+	epoch, seen := l.highest()
+	for began := time.Now(); ; {
+		v, err := l.lookOnce(ctx)
+		if err != nil {
+			return v, err
+		}
+		l.note(&v)
+		late := v.asked.Sub(began) > rewindPatience
+		switch {
+		case v.epoch != epoch || v.last >= seen:
 			return v, nil
-		}
-		if time.Now().After(deadline) {
+		case late && v.led.After(began):
 			return l.renew(ctx, v, seen)
+		case late:
+			return v, fmt.Errorf("the leader of the stream %s ends at %d, where there was %d: %w", l.cfg.Stream, v.last, seen, errCutOff)
 		}
-		select { // a leader that was cut off may have answered; it will find out
+		select {
 		case <-ctx.Done():
 			return v, ctx.Err()
 		case <-time.After(rewindPatience / 4):
 		}
-		if v, err = l.lookOnce(ctx); err != nil {
-			return v, err
-		}
 	}
 }
+
+// errCutOff reports a leader that may have been followed by another one.
+var errCutOff = errors.New("it has not heard from most of the servers for a while")
 
 // rewindPatience is how long a stream may seem to have lost records before that is believed.
 const rewindPatience = 2 * time.Second
@@ -95,12 +106,28 @@ func (l *Log) lookOnce(ctx context.Context) (view, error) {
 	}
 	v := view{
 		epoch: epochOf(info.Created, info.Config.Metadata[EpochKey]), first: max(info.State.FirstSeq, 1), last: info.State.LastSeq,
-		deleted: info.State.NumDeleted, now: info.TimeStamp, asked: asked, config: info.Config,
+		deleted: info.State.NumDeleted, now: info.TimeStamp, asked: asked, led: ledAt(info.Cluster, asked), config: info.Config,
 	}
 	if info.State.Msgs == 0 {
 		v.first = v.last + 1
 	}
 	return v, nil
+}
+
+// ledAt returns a time at which a server was the leader for certain, when it has described its
+// cluster after it was asked to: it had then heard from most servers, itself included.
+func ledAt(c *jetstream.ClusterInfo, asked time.Time) time.Time {
+	if c == nil || len(c.Replicas) == 0 {
+		return asked
+	}
+	silent := make([]time.Duration, len(c.Replicas))
+	for i, p := range c.Replicas {
+		if silent[i] = p.Active; p.Active <= 0 { // it has not heard from it at all
+			silent[i] = math.MaxInt64
+		}
+	}
+	slices.Sort(silent)
+	return asked.Add(-silent[(len(silent)-1)/2])
 }
 
 // reconnectPatience is how long a request waits for a connection.
@@ -155,13 +182,20 @@ func epochOf(created time.Time, mark string) uint64 {
 	return lowest + binary.BigEndian.Uint64(sum[:])%(35*lowest)
 }
 
-// note notes what was looked at, and returns the highest sequence that was seen in its epoch.
-func (l *Log) note(v *view) (seen uint64) {
+// highest returns the epoch as of the last look, and the highest sequence that was seen in it.
+func (l *Log) highest() (epoch, seen uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epoch, max(l.seen.offset, l.acked)
+}
+
+// note notes what was looked at.
+func (l *Log) note(v *view) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if v.epoch != l.epoch {
 		if v.asked.Before(l.asked) { // an answer that is older than what is known
-			return 0
+			return
 		}
 		if l.epoch != 0 {
 			l.cfg.Logger.Warn("natslog: the stream has another epoch, and clients are told of a gap", "stream", l.cfg.Stream)
@@ -170,7 +204,6 @@ func (l *Log) note(v *view) (seen uint64) {
 	}
 	l.asked, l.missing = v.asked, time.Time{}
 	l.size = int(cmp.Or(max(v.config.MaxMsgSize, 0), 1<<30))
-	return max(l.seen.offset, l.acked)
 }
 
 // known returns the epoch as of the last look.
@@ -316,7 +349,7 @@ func isTemporary(err error) bool {
 	if jsErr, ok := errors.AsType[jetstream.JetStreamError](err); ok && jsErr.APIError() != nil {
 		return jsErr.APIError().Code == 503 && jsErr.APIError().ErrorCode != jetstream.JSErrCodeJetStreamNotEnabledForAccount
 	}
-	for _, target := range []error{context.DeadlineExceeded, nats.ErrNoResponders, nats.ErrTimeout, nats.ErrDisconnected, nats.ErrConnectionReconnecting, jetstream.ErrNoStreamResponse} {
+	for _, target := range []error{context.DeadlineExceeded, nats.ErrNoResponders, nats.ErrTimeout, nats.ErrDisconnected, nats.ErrConnectionReconnecting, jetstream.ErrNoStreamResponse, errCutOff} {
 		if errors.Is(err, target) {
 			return true
 		}
