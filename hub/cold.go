@@ -125,9 +125,10 @@ func (m *Member) missTruncated(r *reader, first uint64) error {
 }
 
 // afterTruncation returns the offset where m can continue when first is the first record that
-// the Log has.
+// the Log has. That is the head if the hub has not come to first yet: it will find a hole there.
 func (m *Member) afterTruncation(first uint64) uint64 {
-	return max(m.cursor.Load(), m.hub.spans.last().offset(Position{Offset: max(1, first) - 1}))
+	start := m.hub.spans.last().offset(Position{Offset: max(1, first) - 1})
+	return max(m.cursor.Load(), min(start, m.hub.head.Load()))
 }
 
 // resumeTruncated continues with the first record that the Log has.

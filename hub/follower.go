@@ -103,11 +103,11 @@ func (f *follower) run() {
 		if f.ctx.Err() != nil || f.hub.closed.Load() {
 			return
 		}
-		if f.hub.head.Load() != began {
-			wait = minFollowWait
-		}
 		if err = f.recover(err); err != nil {
 			f.setHealth(err)
+		}
+		if f.hub.head.Load() != began { // also past a gap
+			wait = minFollowWait
 		}
 		select {
 		case <-f.ctx.Done():
