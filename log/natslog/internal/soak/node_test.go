@@ -290,6 +290,8 @@ type state struct {
 	Trouble     string // why the hub cannot follow the stream; "" if it can
 	Position    hub.Position
 	Leader      string // the name of the stream's leader, as far as the node knows
+	Consumers   int    // of the stream
+	Replicas    string // of the stream, as the leader sees them
 	Members     int
 	Goroutines  int
 	Heap        uint64 // after a collection, in bytes
@@ -309,7 +311,10 @@ func (n *node) state(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 700*time.Millisecond)
 		defer cancel()
 		if s, err := n.js.Stream(ctx, stream); err == nil && s.CachedInfo().Cluster != nil {
-			st.Leader = s.CachedInfo().Cluster.Leader
+			st.Leader, st.Consumers = s.CachedInfo().Cluster.Leader, s.CachedInfo().State.Consumers
+			for _, p := range s.CachedInfo().Cluster.Replicas {
+				st.Replicas += fmt.Sprintf("%+v ", *p)
+			}
 		}
 	}
 	if q.Has("memory") {

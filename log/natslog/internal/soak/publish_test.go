@@ -81,7 +81,7 @@ func (p *publisher) run(stop <-chan struct{}) {
 		default:
 		}
 		p.publish()
-		time.Sleep(time.Duration(p.rng.IntN(40)) * time.Millisecond)
+		time.Sleep(time.Duration(p.rng.IntN(30)) * time.Millisecond)
 	}
 }
 

@@ -175,6 +175,22 @@ func (s *soak) sample(number int) {
 	}
 }
 
+// awaitFewConsumers waits until the stream has only the consumers of the hubs, and those of
+// hubs that were killed are deleted.
+func (s *soak) awaitFewConsumers() {
+	began := time.Now()
+	n := 0
+	s.await(catchUpPatience, "there are only the consumers of the hubs", func() bool {
+		st, err := s.nodes[0].ask("leader", 2*time.Second)
+		if err == nil && st.Leader != "" {
+			n = st.Consumers
+			return n == len(s.nodes)
+		}
+		return false
+	})
+	s.trace("%d consumers are left after %v", n, time.Since(began).Round(time.Millisecond))
+}
+
 // findPanics looks for panics, and races if there is a detector, in the logs of the nodes.
 func (s *soak) findPanics() {
 	for _, p := range s.nodes {

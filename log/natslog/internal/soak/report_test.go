@@ -74,6 +74,16 @@ func (s *soak) trace(format string, args ...any) {
 	fmt.Fprintf(s.traceFile, "%s %v %s\n", time.Now().Format("15:04:05.000"), s.elapsed(), fmt.Sprintf(format, args...))
 }
 
+// showNodes traces how the nodes are.
+func (s *soak) showNodes() {
+	for _, p := range s.nodes {
+		if p.cmd != nil {
+			st, err := p.ask("leader=1&memory=1", 10*time.Second)
+			s.trace("%s: %+v %v", p.cfg.Name, st, err)
+		}
+	}
+}
+
 // showTrace logs the last of what has happened.
 func (s *soak) showTrace() {
 	text, err := os.ReadFile(s.traceFile.Name())
@@ -181,7 +191,7 @@ func (s *soak) report() string {
 	defer s.noted.Unlock()
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, "\n  "+format, args...) }
-	fmt.Fprintf(&b, "seed %d, %v", s.seed, s.elapsed().Round(time.Second))
+	fmt.Fprintf(&b, "seed %d, %v, a stream of %d events", s.seed, s.elapsed().Round(time.Second), s.maxMsgs)
 	line("trouble: %s; %d aimed at the leader of the stream", inWords(s.troubles), s.leaders)
 	line("lives of the nodes: %s", func() (all []string) {
 		for _, p := range s.nodes {
