@@ -146,7 +146,7 @@ func (r *reader) checkSegments(events []*sent, head uint64) error {
 
 // sample looks at the memory, goroutines and descriptors of the nodes, which have no sessions
 // then. They must not have grown since the node's first sample.
-func (s *soak) sample(number int) {
+func (s *soak) sample() {
 	s.http.CloseIdleConnections()
 	for _, p := range s.nodes {
 		var st state
@@ -165,7 +165,7 @@ func (s *soak) sample(number int) {
 			}
 			s.samples[p.cfg.Name] = st
 		}
-		s.noteSample(number, p, st)
+		s.noteSample(p, st)
 		if s.failed() {
 			if st, err := p.ask("stacks=1", 10*time.Second); err == nil {
 				s.trace("%s: %+v", p.cfg.Name, st)

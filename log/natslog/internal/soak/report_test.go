@@ -28,7 +28,7 @@ type counts struct {
 	slowestStop    time.Duration
 	slowestCatchUp time.Duration
 	recoveries     []time.Duration
-	memory         []string
+	memory         [servers + 1][]state // of each node
 
 	noted struct {
 		sync.Mutex
@@ -179,10 +179,19 @@ func (s *soak) noteGap(reason hub.GapReason, from, to uint64) error {
 	return nil
 }
 
-func (s *soak) noteSample(number int, p *process, st state) {
-	first := s.samples[p.cfg.Name]
-	s.memory = append(s.memory, fmt.Sprintf("round %d, %s, life %d of %v: %d goroutines (at first %d), %d descriptors (%d), %.1f MB (%.1f)",
-		number, p.cfg.Name, p.lives, time.Since(p.started).Round(time.Second), st.Goroutines, first.Goroutines, st.Descriptors, first.Descriptors, float64(st.Heap)/1e6, float64(first.Heap)/1e6))
+// noteSample notes how much a node had without sessions.
+func (s *soak) noteSample(p *process, st state) {
+	s.memory[p.index] = append(s.memory[p.index], st)
+	s.trace("%s, life %d, since %v: %d goroutines, %d descriptors, %d bytes", p.cfg.Name, p.lives, time.Since(p.started).Round(time.Second), st.Goroutines, st.Descriptors, st.Heap)
+}
+
+// spread returns the first, the lowest and the highest of some values.
+func spread(all []state, value func(state) float64) string {
+	low, high := value(all[0]), value(all[0])
+	for _, st := range all {
+		low, high = min(low, value(st)), max(high, value(st))
+	}
+	return fmt.Sprintf("%.4g (%.4g to %.4g)", value(all[0]), low, high)
 }
 
 // report returns the run's report.
@@ -208,8 +217,13 @@ func (s *soak) report() string {
 	line("gaps: %s", inWords(s.noted.gaps))
 	line("kicks: %d, %d unknown, %d failed; they concerned %d connections, of which %d had lost them; %d of quiet clients, the slowest took %v", s.noted.kicks, s.noted.unknownKicks, s.noted.noKick, s.concerned, s.lostOrders, s.swept, s.slowestKick.Round(time.Millisecond))
 	line("all nodes were well after %v; the slowest stop in order took %v, and all clients had everything after %v", rounded(s.recoveries), s.slowestStop.Round(time.Millisecond), s.slowestCatchUp.Round(time.Millisecond))
-	for _, m := range s.memory {
-		line("%s", m)
+	for i, all := range s.memory {
+		if len(all) > 0 {
+			line("%s without sessions, at first and in all: %s goroutines, %s descriptors, %s MB", s.nodes[i].cfg.Name,
+				spread(all, func(st state) float64 { return float64(st.Goroutines) }),
+				spread(all, func(st state) float64 { return float64(st.Descriptors) }),
+				spread(all, func(st state) float64 { return float64(st.Heap) / 1e6 }))
+		}
 	}
 	return b.String()
 }

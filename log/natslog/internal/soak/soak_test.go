@@ -289,7 +289,7 @@ func (s *soak) round(number int, length time.Duration) {
 	reading.Wait()
 	if !s.failed() {
 		s.check()
-		s.sample(number)
+		s.sample()
 	}
 	s.trace("end of round %d", number)
 }
