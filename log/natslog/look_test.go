@@ -150,3 +150,33 @@ func TestLedAt(t *testing.T) {
 	}
 	require.True(t, ledAt(peers(never, never), asked).Before(asked.Add(-time.Hour)))
 }
+
+// hiddenStream is a server that has not heard of the stream when it is asked for the first times.
+type hiddenStream struct {
+	jetstream.JetStream
+	asked, hidden int
+}
+
+func (h *hiddenStream) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	if h.asked++; h.asked <= h.hidden {
+		return nil, jetstream.ErrStreamNotFound
+	}
+	return h.JetStream.Stream(ctx, name)
+}
+
+// A stream that has just been created is not known to all servers yet. A Log that may create it
+// waits for it.
+func TestStreamThatAppearsLate(t *testing.T) {
+	t.Parallel()
+	l := newLog(t)
+	before, js := bounds(t, l), l.js
+	l.js = &hiddenStream{JetStream: js, hidden: 2}
+	require.Equal(t, before, bounds(t, l))
+
+	other := openLog(t, js, Config{Stream: l.cfg.Stream})
+	hidden := &hiddenStream{JetStream: js, hidden: 2}
+	other.js = hidden
+	_, err := other.Bounds(t.Context())
+	require.ErrorIs(t, err, jetstream.ErrStreamNotFound)
+	require.Equal(t, 1, hidden.asked, "nobody creates it for a Log that may not")
+}

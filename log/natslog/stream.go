@@ -37,8 +37,9 @@ type view struct {
 	config  jetstream.StreamConfig
 }
 
-// look asks the stream's leader how the stream is. It creates the stream if there is none and
-// that is allowed. It begins another epoch if the stream has lost what this Log has seen.
+// look asks the stream's leader how the stream is. If there is no stream, and the Log may create
+// it, look waits until it appears, and creates it after a while. It begins another epoch if the
+// stream has lost what this Log has seen.
 //
 // An answer can be late, and a leader that was cut off answers until it finds out. So only what
 // was seen before the first question can be lost, and only a leader that has led since then
@@ -47,12 +48,14 @@ func (l *Log) look(ctx context.Context) (view, error) {
 	epoch, seen := l.highest()
 	for began := time.Now(); ; {
 		v, err := l.lookOnce(ctx)
-		if err != nil {
-			return v, err
-		}
-		l.note(&v)
 		late := v.asked.Sub(began) > rewindPatience
-		switch {
+		if err == nil {
+			l.note(&v)
+		}
+		switch missing := (*NotFoundError)(nil); {
+		case errors.As(err, &missing) && l.creates():
+		case err != nil:
+			return v, err
 		case v.epoch != epoch || v.last >= seen:
 			return v, nil
 		case late && v.led.After(began):
@@ -153,9 +156,12 @@ func (l *Log) awaitConnection(ctx context.Context) error {
 // that is made while its predecessor is still being deleted can get some of its files.
 const missingWait = 2 * time.Second
 
+// creates reports whether the Log creates the stream.
+func (l *Log) creates() bool { return l.cfg.Create != nil && !l.cfg.ReadOnly }
+
 // mayCreate reports whether the stream, which is missing, may be created now.
 func (l *Log) mayCreate() bool {
-	if l.cfg.Create == nil || l.cfg.ReadOnly {
+	if !l.creates() {
 		return false
 	}
 	l.mu.Lock()
