@@ -109,6 +109,7 @@ func (p *publisher) events() []publication {
 func (p *publisher) publish() {
 	s, ps := p.s, p.events()
 	s.ledger.add(ps)
+	defer func(began time.Time) { s.noteSlowest(time.Since(began), ps) }(time.Now())
 	for first := true; !s.failed(); first = false {
 		parts := [][]publication{ps}
 		if !first && len(ps) > 1 && p.rng.IntN(3) == 0 { // keys are good for each event alone
@@ -149,6 +150,9 @@ func (p *publisher) try(ps []publication) (at []hub.Position) {
 	node := s.nodes[p.rng.IntN(len(s.nodes))]
 	if err := s.call(ctx, http.MethodPost, node.url("/publish", ""), ps, &at); err != nil {
 		s.notePublication(err)
+		if !isRefused(err) {
+			s.trace("%s: %s on %s: %v", p.name, ps[0].Key, node.cfg.Name, err)
+		}
 		return nil
 	}
 	if err := s.ledger.ack(ps, at); err != nil {

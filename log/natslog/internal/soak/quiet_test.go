@@ -15,6 +15,7 @@ import (
 const (
 	recoverPatience = 2 * time.Minute
 	catchUpPatience = 2 * time.Minute
+	publishPatience = time.Minute
 )
 
 // awaitHealth waits until all nodes serve and follow the stream. It returns how long that took.

@@ -36,7 +36,7 @@ type counts struct {
 		gaps                        map[string]int
 		kicks, unknownKicks, noKick int
 		lastAck                     time.Time
-		outage                      time.Duration
+		outage, slowest             time.Duration
 	}
 }
 
@@ -120,6 +120,16 @@ func (s *soak) beginPublishing() {
 	s.noted.Lock()
 	defer s.noted.Unlock()
 	s.noted.lastAck = time.Now()
+}
+
+// noteSlowest notes how long a publication took.
+func (s *soak) noteSlowest(d time.Duration, ps []publication) {
+	s.noted.Lock()
+	defer s.noted.Unlock()
+	if d > s.noted.slowest {
+		s.noted.slowest = d
+		s.trace("the slowest publication so far, %s and %d more, took %v", ps[0].Key, len(ps)-1, d)
+	}
 }
 
 // notePublication notes a publication that has failed.
@@ -212,7 +222,7 @@ func (s *soak) report() string {
 	acked, head := s.ledger.acked, s.ledger.head
 	s.ledger.mu.Unlock()
 	line("published: %d acknowledged, up to the offset %d; attempts: %d unknown, %d failed, %d did not reach a node", acked, head, s.noted.unknown, s.noted.refused, s.noted.unreached)
-	line("longest time without an acknowledgement: %v", s.noted.outage.Round(time.Millisecond))
+	line("longest time without an acknowledgement: %v; the slowest publication took %v", s.noted.outage.Round(time.Millisecond), s.noted.slowest.Round(time.Millisecond))
 	line("delivered: %d to %d clients over %d connections, of %d attempts; %d were silent", s.delivered, len(s.readers), s.opened.Load(), s.connections.Load(), s.silences.Load())
 	line("gaps: %s", inWords(s.noted.gaps))
 	line("kicks: %d, %d unknown, %d failed; they concerned %d connections, of which %d had lost them; %d of quiet clients, the slowest took %v", s.noted.kicks, s.noted.unknownKicks, s.noted.noKick, s.concerned, s.lostOrders, s.swept, s.slowestKick.Round(time.Millisecond))

@@ -280,7 +280,17 @@ func (s *soak) round(number int, length time.Duration) {
 	s.healAll()
 	recovered := s.awaitHealth()
 	close(stop)
-	publishing.Wait()
+	done := make(chan struct{})
+	go func() { publishing.Wait(); close(done) }()
+	s.await(publishPatience, "all that is being published is acknowledged, on nodes that are well", func() bool {
+		select {
+		case <-done:
+			return true
+		default:
+			return false
+		}
+	})
+	<-done // it gives up if the run has failed
 	s.recoveries = append(s.recoveries, recovered)
 
 	s.sweep()
