@@ -94,9 +94,23 @@ func withContext(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", ctx.Err(), err)
 }
 
-// Bounds implements [hub.Log].
+// boundsPatience is how long Bounds waits while the stream has no leader. An election takes up to
+// ten seconds.
+const boundsPatience = 15 * time.Second
+
+// Bounds implements [hub.Log]. While the stream has no leader, or there is no connection, it
+// waits for up to 15 seconds, so that hub.Open does not fail because of an election.
 func (l *Log) Bounds(ctx context.Context) (hub.Bounds, error) {
 	v, err := l.look(ctx)
+	for began := time.Now(); err != nil && isTemporary(err) && !l.nc.IsClosed() && time.Since(began) < boundsPatience; v, err = l.look(ctx) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(openWait):
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
 	if err != nil {
 		return hub.Bounds{}, fmt.Errorf("natslog: bounds: %w", withContext(ctx, err))
 	}

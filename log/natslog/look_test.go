@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
@@ -151,15 +152,17 @@ func TestLedAt(t *testing.T) {
 	require.True(t, ledAt(peers(never, never), asked).Before(asked.Add(-time.Hour)))
 }
 
-// hiddenStream is a server that has not heard of the stream when it is asked for the first times.
+// hiddenStream is a server that returns an error when it is asked for the stream for the first
+// times.
 type hiddenStream struct {
 	jetstream.JetStream
+	err           error
 	asked, hidden int
 }
 
 func (h *hiddenStream) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
 	if h.asked++; h.asked <= h.hidden {
-		return nil, jetstream.ErrStreamNotFound
+		return nil, h.err
 	}
 	return h.JetStream.Stream(ctx, name)
 }
@@ -170,13 +173,35 @@ func TestStreamThatAppearsLate(t *testing.T) {
 	t.Parallel()
 	l := newLog(t)
 	before, js := bounds(t, l), l.js
-	l.js = &hiddenStream{JetStream: js, hidden: 2}
+	l.js = &hiddenStream{JetStream: js, err: jetstream.ErrStreamNotFound, hidden: 2}
 	require.Equal(t, before, bounds(t, l))
 
 	other := openLog(t, js, Config{Stream: l.cfg.Stream})
-	hidden := &hiddenStream{JetStream: js, hidden: 2}
+	hidden := &hiddenStream{JetStream: js, err: jetstream.ErrStreamNotFound, hidden: 2}
 	other.js = hidden
 	_, err := other.Bounds(t.Context())
 	require.ErrorIs(t, err, jetstream.ErrStreamNotFound)
 	require.Equal(t, 1, hidden.asked, "nobody creates it for a Log that may not")
+}
+
+// Bounds waits for a leader, but not for what somebody must do.
+func TestBoundsWaitsForALeader(t *testing.T) {
+	t.Parallel()
+	l := newLog(t)
+	before, js := bounds(t, l), l.js
+	l.js = &hiddenStream{JetStream: js, err: &jetstream.APIError{Code: 503}, hidden: 2}
+	require.Equal(t, before, bounds(t, l))
+
+	refused := &hiddenStream{JetStream: js, err: jetstream.ErrJetStreamNotEnabledForAccount, hidden: 2}
+	l.js = refused
+	_, err := l.Bounds(t.Context())
+	require.ErrorIs(t, err, jetstream.ErrJetStreamNotEnabledForAccount)
+	require.Equal(t, 1, refused.asked)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	away := &hiddenStream{JetStream: js, err: nats.ErrTimeout, hidden: 1000}
+	l.js = away
+	time.AfterFunc(3*openWait, cancel)
+	_, err = l.Bounds(ctx)
+	require.ErrorIs(t, err, context.Canceled)
 }
