@@ -28,6 +28,7 @@ const (
 	EndSlow                              // the client fell behind the events that a hub keeps
 	EndAbandoned                         // a middleware returned while the handler was running
 	EndKicked                            // a hub's Kick was called
+	EndFinished                          // all topics that a hub sends the session are finished
 )
 
 // endReasons says what follows from each reason.
@@ -49,6 +50,7 @@ var endReasons = [...]struct {
 	EndPanic:        {text: "panic", level: slog.LevelError, breaks: true},
 	EndSlow:         {text: "slow client", cause: ErrSlow, level: slog.LevelWarn},
 	EndKicked:       {text: "kicked", cause: engine.ErrKicked, level: slog.LevelDebug},
+	EndFinished:     {text: "finished", cause: engine.ErrFinished, level: slog.LevelDebug},
 	EndAbandoned:    {text: "abandoned", cause: ErrAbandoned, level: slog.LevelWarn, breaks: true},
 }
 
@@ -65,7 +67,7 @@ func (r EndReason) breaks() bool { return endReasons[r].breaks }
 // reasonOf returns the reason for an end by cause, the cause of the session's context. A
 // cause of no known kind is the error of a write.
 func reasonOf(cause error) EndReason {
-	for _, r := range [...]EndReason{EndKicked, EndClosed, EndClientGone, EndShutdown, EndCanceled, EndSlow, EndAbandoned, EndWriteTimeout} {
+	for _, r := range [...]EndReason{EndKicked, EndFinished, EndClosed, EndClientGone, EndShutdown, EndCanceled, EndSlow, EndAbandoned, EndWriteTimeout} {
 		if errors.Is(cause, endReasons[r].cause) {
 			return r
 		}

@@ -175,9 +175,10 @@ func (s *ServerSession) writeEnd(end End) (sent []Sent) {
 // panic.
 func (s *ServerSession) afterwards(end End, sent []Sent) []func() {
 	cfg := &s.route.plugin.cfg
+	var atEnd []func(cause error)
 	return []func(){
 		func() {
-			s.route.plugin.dismiss(s)
+			atEnd = s.route.plugin.dismiss(s)
 			s.hooks.Wait()
 		},
 		func() {
@@ -188,6 +189,11 @@ func (s *ServerSession) afterwards(end End, sent []Sent) []func() {
 			}
 		},
 		func() { s.logEnd(end) },
+		func() {
+			for _, f := range atEnd {
+				f(context.Cause(s.ctx))
+			}
+		},
 		func() {
 			if cfg.OnClose != nil {
 				cfg.OnClose(s, end)
@@ -209,7 +215,7 @@ func (s *ServerSession) decideEnd(err error, failed bool) End {
 	}
 	end := End{Reason: reasonOf(cause)}
 	switch {
-	case end.Reason == EndClientGone, cause == ErrClosed, cause == ErrShutdown: //nolint:errorlint // the sentinels themselves, which say it all
+	case end.Reason == EndClientGone, end.Reason == EndFinished, cause == ErrClosed, cause == ErrShutdown: //nolint:errorlint // the sentinels themselves, which say it all
 	default:
 		end.Err = cause
 	}

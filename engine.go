@@ -45,6 +45,24 @@ func (s *ServerSession) setOwner(o engine.Owner) {
 	s.owner = o
 }
 
+func (s *engineSession) Began() time.Time { return epoch.Add(s.began) }
+
+func (s *engineSession) AtEnd(f func(cause error)) {
+	p := s.route.plugin
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.atEnd == nil {
+		p.atEnd = make(map[*ServerSession][]func(cause error))
+	}
+	p.atEnd[s.session()] = append(p.atEnd[s.session()], f)
+}
+
+func (s *engineSession) Opened() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state != pending
+}
+
 func (s *engineSession) Pack() { s.call.pack(true) }
 
 func (s *engineSession) WillDetach() {

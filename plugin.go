@@ -176,8 +176,9 @@ type Plugin struct {
 
 	mu       sync.Mutex // guards sessions, and route.live
 	sessions map[*ServerSession]struct{}
-	draining chan struct{} // closed when the plugin begins to shut down
-	drained  chan struct{} // closed when it has no session left after that
+	atEnd    map[*ServerSession][]func(cause error) // see engineSession.AtEnd; few sessions have any
+	draining chan struct{}                          // closed when the plugin begins to shut down
+	drained  chan struct{}                          // closed when it has no session left after that
 }
 
 // Install adds the plugin to r and returns r as a [Router]. Call it before r.Use.
@@ -276,15 +277,18 @@ func (p *Plugin) admit(s *ServerSession) error {
 	}
 }
 
-// dismiss removes s.
-func (p *Plugin) dismiss(s *ServerSession) {
+// dismiss removes s, and returns what is to be called at its end.
+func (p *Plugin) dismiss(s *ServerSession) []func(cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.route.live--
 	delete(p.sessions, s)
+	atEnd := p.atEnd[s]
+	delete(p.atEnd, s)
 	if len(p.sessions) == 0 && p.isDraining() {
 		close(p.drained)
 	}
+	return atEnd
 }
 
 // logger returns the plugin's logger with what tells s from other sessions.

@@ -41,7 +41,7 @@ func (s *ServerSession) refuse(x *httpWire, why error) {
 // answerUnopened answers a request whose session has ended before it opened.
 func (s *ServerSession) answerUnopened(x *httpWire, end End) {
 	switch end.Reason {
-	case EndReturned, EndClosed, EndKicked: // an empty stream
+	case EndReturned, EndClosed, EndKicked, EndFinished: // an empty stream
 		if x.writeHead(s.Call()) == nil {
 			_ = x.flush.FlushError() // net/http logs what is wrong with the connection
 		}

@@ -258,7 +258,7 @@ func (m *Member) selectFrom(p *page, topics []string, limit uint64) (entries []*
 			hole = e
 			break
 		}
-		if m.filter != nil && !m.filter(&e.Message) {
+		if m.filter != nil && !m.filter(&e.Message) && !m.hub.isLast(e) {
 			continue
 		}
 		if m.latest != nil {

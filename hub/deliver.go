@@ -57,6 +57,7 @@ func (m *Member) deliver(upTo uint64, r *reader) (st status) {
 	if m.isCold() {
 		return statusGap
 	}
+	from := m.cursor.Load()
 	e := m.ending.Load()
 	if e != nil {
 		upTo = e.limit
@@ -84,16 +85,42 @@ func (m *Member) deliver(upTo uint64, r *reader) (st status) {
 		if cut < upTo {
 			continue
 		}
-		if e == nil {
+		switch {
+		case e == nil && m.endsHere(from, r):
+			if r.opening != nil {
+				_ = m.server.Open() // if nothing was sent
+			}
+			m.session.End(errEndFinished)
+			return statusEnded
+		case e == nil:
 			return statusDone
 		}
 		if e = m.ending.Load(); e.limit > upTo { // a shutdown of the hub after one of the plugin
 			upTo = e.limit
 			continue
 		}
+		if e.frame != nil && !e.told {
+			e.told = true
+			switch pending, err := m.tryFrame(r, e.frame); {
+			case err != nil:
+				return statusEnded
+			case pending:
+				return statusPending
+			}
+		}
 		m.session.End(e.cause)
 		return statusEnded
 	}
+}
+
+// tryFrame writes a frame that is not from the log. If it is pending, commitWrite may follow as
+// for any other write.
+func (m *Member) tryFrame(r *reader, frame []byte) (pending bool, err error) {
+	r.cached = cache{}
+	r.frames.Reset(keptSize)
+	r.frames.Append(frame)
+	m.cut, m.last = m.cursor.Load(), m.lastID.Load()
+	return m.session.TryWrite(&r.frames)
 }
 
 // commitWrite moves the cursor past a complete write, which m.cut and m.last describe. The
@@ -145,6 +172,7 @@ func (m *Member) finishWriteOrHandleGap(st status, r *reader) status {
 		m.commitWrite()
 		return statusDone
 	case statusGap:
+		r.resumed = true
 		return m.applySlowPolicy(r)
 	}
 	return st

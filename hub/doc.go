@@ -55,6 +55,7 @@
 //     left the log is no longer in either.
 //   - A topic's floor is the offset up to which events of the topic may be missing from its
 //     tail. The tail holds every event of the topic after the floor.
+//   - A topic is finished if its last event has been published. See [Hub.Finish].
 //   - An ending is an end in order that a kick or a shutdown has asked for: what is unsent up
 //     to its limit may still be sent, and then the session ends.
 //   - A claim is the right to send to a member. One goroutine has it at a time.

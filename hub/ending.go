@@ -2,12 +2,8 @@ package hub
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
-
-	"github.com/chi-sse/sse"
-	"github.com/chi-sse/sse/internal/engine"
 )
 
 // An end in order: a kick or a shutdown does not end a session at once. It sets the member's
@@ -23,7 +19,8 @@ import (
 //
 //	Member.ending | the member                             | it becomes
 //	--------------|----------------------------------------|--------------------------------
-//	nil           | is served                              | endShutdown, endKick, endLeft
+//	nil           | is served                              | any of these
+//	endFinish     | likewise, and has only finished topics | endShutdown, endKick, endLeft
 //	endShutdown   | is sent what is unsent up to limit     | endShutdown with another limit,
 //	              |                                        | endKick, endLeft
 //	endKick       | likewise, and has departed             |
@@ -34,91 +31,31 @@ type ending struct {
 	cause error
 
 	hooks sync.WaitGroup // a kick's calls of OnLeave
+
+	frame []byte // an event that a kick sends at the end, or nil
+	told  bool   // the frame has been sent; the claimant's
 }
 
 type endKind uint8
 
 const (
 	endShutdown endKind = iota
+	endFinish
 	endKick
 	endLeft
 )
 
-// ErrKicked is matched by the cause of a session's end after [Member.Kick] or [Hub.Kick].
-// The session's end then has the reason [sse.EndKicked].
-var ErrKicked = engine.ErrKicked
-
-// Kick ends m's session, in whatever stage it is. When Kick returns, m is in no topic any
-// longer. Nothing reaches the client that is published after that, nor anything that the
-// application sends into the session: such sends fail with an error that matches
-// [sse.ErrClosed], [ErrKicked] and cause. A Snapshot that is running fails at its next send.
-//
-// What was published before the call may still arrive. The client has a second for it, or
-// [sse.Config].WriteTimeout if that is less. Then the session ends in an orderly way, or is
-// cut off if the client has not taken everything. Kick does not wait for that, nor for
-// OnLeave.
-//
-// The session ends as [sse.EndKicked], which is logged at level Debug. The cause of the end,
-// which hooks and the log see, matches [ErrKicked] and cause;
-// cause may be nil. The client may reconnect: the handler must refuse it then.
-func (m *Member) Kick(cause error) { m.kick(cause, m.hub.head.Load()) }
-
-// Kick ends the sessions of all members that follow topic, as [Member.Kick] does, also of
-// those that have not joined it because their sessions are still opening. It returns their
-// number.
-//
-// With Config.Log, Kick does the same in all hubs of the Log: it appends an order to the Log,
-// and each hub ends the sessions that it had opened before it came to the order. No event
-// after the order reaches them. Kick ends the sessions of its own hub at once, and returns
-// when the hub has come to the order, so that a session that opens later stays. It returns
-// the error if the order could not be appended; the sessions of other hubs then go on.
-//
-// To take a right away, revoke it first, and then kick. A session whose handler has asked for
-// the right before that, and calls [Hub.Serve] only after Kick, is in no topic yet when Kick
-// looks. So ask for the right directly before Serve, and again in Config.OnJoin, which can
-// kick the member.
-func (h *Hub) Kick(ctx context.Context, topic string, cause error) (n int, err error) {
-	n = h.kickLocal(topic, cause, h.head.Load(), none)
-	if h.follower == nil {
-		return n, nil
-	}
-	order := Record{Kind: ControlRecord, Topic: topic}
-	order.Event.Name = orderKick
-	if cause != nil {
-		order.Event.Data = cause.Error()
-	}
-	positions, err := h.follower.append(ctx, []Record{order})
-	if err == nil {
-		err = h.Wait(ctx, positions[0])
-	}
-	if err != nil {
-		err = fmt.Errorf("hub: kick: %w", err)
-	}
-	return n, err
-}
-
-// kickLocal kicks the members of this hub that follow topic and were admitted when the head
-// was before before. They may be sent events up to limit.
-func (h *Hub) kickLocal(topic string, cause error, limit, before uint64) (n int) {
-	for _, m := range h.followers(topic, false) {
-		if m.admittedBefore(before) && m.kick(cause, limit) {
-			n++
-		}
-	}
-	return n
-}
-
-// kick is Kick, with the offset up to which m may be sent events. It reports whether it has
-// kicked m: not if m has left, or was kicked before.
-func (m *Member) kick(cause error, limit uint64) bool {
-	e := &ending{kind: endKick, limit: limit, cause: &kickError{cause}}
+// kick is Kick, with the offset up to which m may be sent events, and what it is sent then. It
+// reports whether it has kicked m: not if m has left, or was kicked before.
+func (m *Member) kick(cause error, frame []byte, limit uint64) bool {
+	e := &ending{kind: endKick, limit: limit, cause: &kickError{cause}, frame: frame}
 	if err := context.Cause(m.server.Context()); err != nil {
 		e.cause = err // the session has ended already, but m has not left yet
 	}
 	e.hooks.Add(1)
 	for {
 		old := m.ending.Load()
-		if old != nil && old.kind != endShutdown {
+		if old != nil && old.kind > endFinish {
 			return false
 		}
 		if old != nil {
@@ -148,11 +85,11 @@ func (m *Member) endSoon(cause error) bool {
 	e := &ending{kind: endShutdown, limit: m.hub.head.Load(), cause: cause}
 	for {
 		old := m.ending.Load()
-		if old != nil && old.kind != endShutdown {
+		if old != nil && old.kind > endFinish {
 			return old.kind == endKick
 		}
 		if m.ending.CompareAndSwap(old, e) {
-			if old == nil {
+			if old == nil || old.kind == endFinish {
 				m.cutOffIfStuck(cause)
 			}
 			m.deliverSoon()
@@ -208,7 +145,7 @@ func (m *Member) cutOff(cause error) {
 func (m *Member) endLeaving(cause error) (now, shutdown *ending) {
 	for {
 		old := m.ending.Load()
-		if old != nil && old.kind != endShutdown {
+		if old != nil && old.kind > endFinish {
 			return old, nil
 		}
 		now = &ending{kind: endLeft, cause: cause}
@@ -222,21 +159,4 @@ func (m *Member) endLeaving(cause error) (now, shutdown *ending) {
 func (m *Member) isKicked() bool {
 	e := m.ending.Load()
 	return e != nil && e.kind == endKick
-}
-
-// kickError reports that a session was kicked. cause may be nil.
-type kickError struct{ cause error }
-
-func (e *kickError) Error() string {
-	if e.cause == nil {
-		return ErrKicked.Error()
-	}
-	return ErrKicked.Error() + ": " + e.cause.Error()
-}
-
-func (e *kickError) Unwrap() []error {
-	if e.cause == nil {
-		return []error{ErrKicked, sse.ErrClosed}
-	}
-	return []error{ErrKicked, sse.ErrClosed, e.cause}
 }

@@ -171,3 +171,37 @@ func ExamplePosition() {
 	// true 1
 	// true <nil>
 }
+
+// A job reports its progress, and then its result. The EventSource of a page that has the result
+// does not come back.
+func ExampleHub_Finish() {
+	h, err := hub.New(hub.Config{})
+	if err != nil {
+		panic(err)
+	}
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	r.SSE("/jobs/{id}", func(s *sse.ServerSession) error {
+		return h.Serve(s, hub.Subscription{Topics: []string{"job/" + chi.URLParam(s.Call(), "id")}})
+	})
+	srv := httptest.NewServer(r)
+	defer srv.Close()
+
+	ctx := context.Background()
+	half, _ := h.Publish(ctx, "job/7", sse.Event{Name: "progress", Data: "50 %"})
+	last, _ := h.Finish(ctx, "job/7", sse.Event{Name: "done", Data: "/exports/7.csv"})
+
+	body := get(srv.URL+"/jobs/7", half.String(), "no more")
+	fmt.Println(strings.Count(body, "event: "), strings.Contains(body, "/exports/7.csv"))
+
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, srv.URL+"/jobs/7", http.NoBody)
+	req.Header.Set("Last-Event-ID", last.String())
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		panic(err)
+	}
+	resp.Body.Close()
+	fmt.Println(resp.Status)
+	// Output:
+	// 1 true
+	// 204 No Content
+}

@@ -18,15 +18,17 @@ import (
 
 // follower is what a hub with a Log has in addition.
 type follower struct {
-	hub    *Hub
-	ctx    context.Context // done after Shutdown
-	stop   context.CancelFunc
-	done   chan struct{} // closed when run has returned
-	health atomic.Pointer[Health]
-	first  atomic.Uint64 // offset of the first record of the Log, as far as is known
-	orders uint64        // orders up to this offset were given before the hub was opened; the follower's
-	newest atomic.Uint64 // the hub's offset of the newest record that this hub has appended
-	cold   pages
+	hub       *Hub
+	ctx       context.Context // done after Shutdown
+	stop      context.CancelFunc
+	done      chan struct{} // closed when run has returned
+	health    atomic.Pointer[Health]
+	first     atomic.Uint64 // offset of the first record of the Log, as far as is known
+	orders    uint64        // orders up to this offset were given before the hub was opened; the follower's
+	newest    atomic.Uint64 // the hub's offset of the newest record that this hub has appended
+	cold      pages
+	finishing *finish       // the next record is the last event of this topic; the follower's
+	finding   chan struct{} // has room for one who looks for a last event
 
 	mu      sync.Mutex
 	changed chan struct{} // closed when the head has moved
@@ -34,7 +36,7 @@ type follower struct {
 	idle    chan struct{} // closed when the last of them has returned; nil until finish is called
 }
 
-// The names of orders, which are in Event.Name of a ControlRecord.
+// orderKick is in Event.Name of a ControlRecord.
 const orderKick = "kick"
 
 // change returns a channel that is closed when the head moves next.
@@ -151,10 +153,14 @@ func (f *follower) recover(err error) error {
 			return err
 		case bounds.Epoch == 0:
 			return errors.New("hub: the log has the epoch 0")
-		case bounds.Epoch != h.spans.last().epoch:
-			f.beginEpoch(bounds)
+		case bounds.Epoch == h.spans.last().epoch:
+			return nil
 		}
-		return nil
+		fins, err := f.readOrders(f.ctx, bounds)
+		if err == nil {
+			f.beginEpoch(bounds, fins)
+		}
+		return err
 	case err == nil:
 		return errors.New("hub: the log has ended to be followed")
 	}
@@ -229,6 +235,7 @@ func (f *follower) applyAll(records []Record, span *span) error {
 // applyRecord applies a record that has the hub's offset.
 func (f *follower) applyRecord(rec *Record, span *span, offset uint64) error {
 	h := f.hub
+	fin := f.takeFinishing(rec)
 	ent := &entry{Message: Message{Topic: rec.Topic, Event: rec.Event, Time: rec.Time, Position: Position{span.epoch, rec.Offset}}, offset: offset}
 	switch rec.Kind {
 	case EventRecord:
@@ -255,13 +262,21 @@ func (f *follower) applyRecord(rec *Record, span *span, offset uint64) error {
 	if h.closed.Load() {
 		return sse.ErrShutdown
 	}
-	if ent.hole() != "" && h.topics[rec.Topic] == nil {
+	if h.finished.byTopic[rec.Topic] != nil {
+		h.cfg.Logger.Warn("hub: an event was published to a topic that another hub had just finished; nobody gets it", "topic", rec.Topic, "offset", rec.Offset)
+		h.head.Store(offset)
+		return nil
+	}
+	if ent.hole() != "" && h.topics[rec.Topic] == nil && fin == nil {
 		h.droppedFloor = max(h.droppedFloor, offset) // nobody follows it; who comes later reads the Log
 		h.head.Store(offset)
 		return nil
 	}
-	h.appendLocked(ent)
+	h.appendLocked(ent, fin)
 	h.evictLocked(time.Now())
+	if fin != nil {
+		h.forgetLocked(time.Now())
+	}
 	h.stats.published.Add(1)
 	return nil
 }
@@ -281,13 +296,11 @@ func (f *follower) obey(rec *Record, offset uint64) {
 	}
 	h.mu.Unlock()
 	switch {
+	case rec.Event.Name == orderFinish:
+		f.orderedFinish(rec, offset)
 	case rec.Offset <= f.orders && offset == rec.Offset:
 	case rec.Event.Name == orderKick:
-		var cause error
-		if rec.Event.Data != "" {
-			cause = errors.New(rec.Event.Data)
-		}
-		h.kickLocal(rec.Topic, cause, offset-1, offset)
+		h.obeyKick(rec, offset)
 	default:
 		h.cfg.Logger.Warn("hub: an order in the log is unknown to this version", "order", rec.Event.Name, "topic", rec.Topic)
 	}
@@ -302,6 +315,7 @@ func (f *follower) skipTo(offset uint64, reason GapReason) {
 	if h.closed.Load() {
 		return
 	}
+	f.finishing = nil
 	f.addHolesLocked(offset, reason)
 	f.announce()
 }
@@ -334,8 +348,9 @@ func (f *follower) addHolesLocked(offset uint64, reason GapReason) {
 }
 
 // beginEpoch begins a span with the Log's new epoch. The tail is emptied, and all members are
-// told of a gap. They go on after the newest record that the Log has now.
-func (f *follower) beginEpoch(bounds Bounds) {
+// told of a gap. They go on after the newest record that the Log has now. fins are the topics
+// that it has finished.
+func (f *follower) beginEpoch(bounds Bounds, fins []*finish) {
 	h := f.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -347,6 +362,9 @@ func (f *follower) beginEpoch(bounds Bounds) {
 	}
 	base := h.head.Load() + 1
 	h.spans.begin(bounds.Epoch, base)
+	h.forgetAllLocked()
+	h.finishOrdersLocked(fins, base)
+	f.finishing = nil
 	f.first.Store(bounds.First)
 	f.addHolesLocked(base+bounds.Last, GapEpoch)
 	f.announce()

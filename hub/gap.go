@@ -94,7 +94,11 @@ func (m *Member) resumeAfterGap(r *reader, reason GapReason, offset uint64) erro
 	if gap.Snapshot {
 		offset = m.hub.head.Load()
 	}
-	gap.Position = m.hub.spans.position(m.resumeAt(offset))
+	m.resumeAt(offset)
+	if err := m.resumeAtLast(); err != nil {
+		return err
+	}
+	gap.Position = m.position()
 	if err := m.sendGap(r, gap); err != nil {
 		return err
 	}
@@ -157,10 +161,7 @@ func (m *Member) sendEvent(r *reader, ev event.Event, offset uint64) error {
 	if err != nil {
 		return err
 	}
-	r.cached = cache{}
-	r.frames.Reset(keptSize)
-	r.frames.Append(frame)
-	pending, err := m.session.TryWrite(&r.frames)
+	pending, err := m.tryFrame(r, frame)
 	if err == nil && pending {
 		err = m.session.Finish()
 	}

@@ -14,6 +14,7 @@ const (
 	DefaultLogEvents = 65_536
 	DefaultLogSize   = 64 << 20
 	DefaultLogAge    = time.Hour
+	DefaultFinishAge = time.Hour
 	DefaultMaxTopics = 65_536
 
 	DefaultPublishTimeout = 5 * time.Second
@@ -33,6 +34,12 @@ type Config struct {
 	// LogAge is how long an event stays in the log. Default: one hour. A negative value
 	// means that age does not matter.
 	LogAge time.Duration
+
+	// FinishAge is how long the hub remembers that a topic is finished (see [Hub.Finish]),
+	// with its last event, which need not be in the log any longer. The hub remembers no
+	// more than LogEvents of them, and LogSize bytes. Default: one hour. A negative value
+	// means that age does not matter.
+	FinishAge time.Duration
 
 	// MaxTopics is the largest number of topics that one member may follow at a time. Each
 	// takes about half a kilobyte if nobody else follows it. Lower it if clients choose
@@ -105,18 +112,20 @@ type Config struct {
 
 // Hub distributes events to sessions. Use [New] to make one.
 type Hub struct {
-	cfg      Config
-	spans    spans
-	shards   []*shard      // one for each processor
-	next     atomic.Uint32 // counts new members, to spread them over the shards
-	head     atomic.Uint64 // offset up to which entries may be read
-	closed   atomic.Bool   // Shutdown has been called
-	stats    counters
-	follower *follower // of Config.Log, or nil
+	cfg        Config
+	spans      spans
+	shards     []*shard      // one for each processor
+	next       atomic.Uint32 // counts new members, to spread them over the shards
+	head       atomic.Uint64 // offset up to which entries may be read
+	closed     atomic.Bool   // Shutdown has been called
+	lastFinish atomic.Uint64 // offset of the newest event that has finished a topic; 0 if there was none
+	stats      counters
+	follower   *follower // of Config.Log, or nil
 
 	mu           sync.Mutex // for the order of locks see doc.go
 	log          eventLog
 	keys         keys
+	finished     finishes
 	topics       map[string]*topic
 	mostTopics   int         // the largest number of topics since the map was made
 	droppedFloor uint64      // the highest floor of the topics that have been dropped
@@ -147,9 +156,12 @@ func newHub(cfg Config) (*Hub, error) {
 	setDefault(&cfg.LogEvents, DefaultLogEvents)
 	setDefault(&cfg.LogSize, DefaultLogSize)
 	setDefault(&cfg.LogAge, DefaultLogAge)
+	setDefault(&cfg.FinishAge, DefaultFinishAge)
 	setDefault(&cfg.PublishTimeout, DefaultPublishTimeout)
-	if cfg.LogAge < 0 {
-		cfg.LogAge = 1<<63 - 1
+	for _, age := range []*time.Duration{&cfg.LogAge, &cfg.FinishAge} {
+		if *age < 0 {
+			*age = forever
+		}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
@@ -166,6 +178,8 @@ func newHub(cfg Config) (*Hub, error) {
 	}
 	return h, nil
 }
+
+const forever = 1<<63 - 1
 
 func setDefault[T comparable](v *T, to T) {
 	var zero T

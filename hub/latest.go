@@ -182,7 +182,7 @@ func (r *reader) selectLatest(m *Member) {
 	for _, run := range r.runs {
 		for number := run.number; i < run.to; i, number = i+1, number+1 {
 			e := r.entries[i]
-			if m.filter != nil && !m.filter(&e.Message) {
+			if m.filter != nil && !m.filter(&e.Message) && !m.hub.isLast(e) {
 				continue
 			}
 			key := e.Topic

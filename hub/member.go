@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/internal/engine"
@@ -74,6 +75,9 @@ func (m *Member) Info() any { return m.info }
 // Session returns the member's session.
 func (m *Member) Session() *sse.ServerSession { return m.server }
 
+// Since returns when the request for m's session came.
+func (m *Member) Since() time.Time { return m.session.Began() }
+
 // Topics returns the topics that m follows.
 func (m *Member) Topics() []string {
 	m.mu.Lock()
@@ -123,6 +127,7 @@ func (m *Member) Unsubscribe(topics ...string) {
 				m.callOnLeave([]*link{l})
 			}
 			m.hub.releaseTopics(l.topic)
+			m.endIfFinished()
 		}
 	}
 }

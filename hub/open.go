@@ -33,7 +33,7 @@ func Open(ctx context.Context, cfg Config) (*Hub, error) {
 	if bounds.Epoch == 0 || bounds.First > bounds.Last+1 {
 		return nil, fmt.Errorf("hub: open: the log has the bounds %+v; its epoch must not be 0, and First must be at most Last+1", bounds)
 	}
-	f := &follower{hub: h, changed: make(chan struct{}), done: make(chan struct{})}
+	f := &follower{hub: h, changed: make(chan struct{}), done: make(chan struct{}), finding: make(chan struct{}, 1)}
 	f.ctx, f.stop = context.WithCancel(context.WithoutCancel(ctx))
 	f.health.Store(&Health{Since: time.Now()})
 	f.cold.init(h, f)
@@ -41,6 +41,10 @@ func Open(ctx context.Context, cfg Config) (*Hub, error) {
 	h.spans = spans{}
 	h.spans.begin(bounds.Epoch, 0)
 	after := max(bounds.First, bounds.Last-min(bounds.Last, uint64(h.cfg.LogEvents))+1) - 1
+	if after, err = f.beginAfter(ctx, bounds, after); err != nil {
+		f.stop()
+		return nil, fmt.Errorf("hub: open: %w", err)
+	}
 	f.first.Store(bounds.First)
 	h.head.Store(after)
 	h.droppedFloor = after

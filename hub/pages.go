@@ -195,6 +195,13 @@ func (c *pages) load(p *page, topics []string, upTo uint64) error {
 		if rec.Kind == ControlRecord {
 			continue
 		}
+		after, err := c.f.isAfterLast(ctx, rec.Topic, rec.Offset+s.base)
+		if err != nil {
+			return err
+		}
+		if after {
+			continue
+		}
 		e := &entry{Message: Message{Topic: rec.Topic, Event: rec.Event, Time: rec.Time, Position: Position{s.epoch, rec.Offset}}, offset: rec.Offset + s.base}
 		frame, err := h.encode(rec.Topic, rec.Event)
 		if rec.Kind != EventRecord || err != nil {

@@ -97,6 +97,9 @@ func (h *Hub) appendAll(ctx context.Context, ps []Publication, frames []frame) (
 	case h.follower != nil:
 		records := make([]Record, len(ps))
 		for i, p := range ps {
+			if h.finishOf(p.Topic) != nil {
+				return nil, finishedError(p.Topic)
+			}
 			records[i] = Record{Topic: p.Topic, Key: p.Key, Event: p.Event}
 			if h.cfg.OwnIDs && p.Key == "" {
 				records[i].Key = p.Event.ID
@@ -109,6 +112,11 @@ func (h *Hub) appendAll(ctx context.Context, ps []Publication, frames []frame) (
 	if h.closed.Load() {
 		return nil, sse.ErrShutdown
 	}
+	for _, p := range ps {
+		if h.finished.byTopic[p.Topic] != nil {
+			return nil, finishedError(p.Topic)
+		}
+	}
 	if err := h.checkDuplicatesLocked(ps); err != nil {
 		return nil, err
 	}
@@ -118,7 +126,7 @@ func (h *Hub) appendAll(ctx context.Context, ps []Publication, frames []frame) (
 			positions[i] = pos
 			continue
 		}
-		positions[i] = h.appendEventLocked(&entry{Message: Message{Topic: p.Topic, Event: p.Event, Time: time.Now()}}, frames[i])
+		positions[i] = h.appendEventLocked(&entry{Message: Message{Topic: p.Topic, Event: p.Event, Time: time.Now()}}, frames[i], nil)
 		if p.Key != "" {
 			h.keys.add(key{p.Topic, p.Key}, positions[i])
 		}
@@ -190,22 +198,28 @@ func (h *Hub) appendEvent(topic string, e sse.Event, f frame) (Position, error) 
 	if h.closed.Load() {
 		return Position{}, sse.ErrShutdown
 	}
+	if h.finished.byTopic[topic] != nil {
+		return Position{}, finishedError(topic)
+	}
 	if h.cfg.OwnIDs {
 		if err := h.checkDuplicateLocked(topic, e.ID); err != nil {
 			return Position{}, err
 		}
 	}
-	return h.appendEventLocked(ent, f), nil
+	return h.appendEventLocked(ent, f, nil), nil
 }
 
 // appendEventLocked gives ent the next position, appends it to the log, and evicts what is
-// then beyond the log's bounds. mu is held.
-func (h *Hub) appendEventLocked(ent *entry, f frame) Position {
+// then beyond the log's bounds. With fin, it is the last event of its topic. mu is held.
+func (h *Hub) appendEventLocked(ent *entry, f frame, fin *finish) Position {
 	ent.offset = h.head.Load() + 1
 	ent.Position = h.spans.position(ent.offset)
 	ent.frame = h.complete(f, ent.Position)
-	h.appendLocked(ent)
+	h.appendLocked(ent, fin)
 	h.evictLocked(ent.Time)
+	if fin != nil {
+		h.forgetLocked(ent.Time)
+	}
 	h.stats.published.Add(1)
 	return ent.Position
 }
@@ -219,13 +233,17 @@ func (h *Hub) complete(f frame, pos Position) []byte {
 }
 
 // appendLocked makes e the newest entry, and enqueues the followers of its topic. mu is
-// held. The order of its stores matters: readers rely on it without a lock (see doc.go).
-func (h *Hub) appendLocked(e *entry) {
+// held. The order of its stores matters: readers rely on it without a lock (see doc.go). With
+// fin, which is not nil then, e finishes its topic.
+func (h *Hub) appendLocked(e *entry, fin *finish) {
 	t := h.topicLocked(e.Topic)
 	h.log.append(e)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h.pushLocked(t, e)
+	if fin != nil {
+		h.finishLocked(t, fin, e.offset)
+	}
 	h.head.Store(e.offset)
 	t.enqueueParts()
 }
@@ -262,7 +280,7 @@ func (h *Hub) evictLocked(now time.Time) {
 		}
 		h.evictedLocked(e)
 	}
-	if h.log.entries.len() == 0 || h.log.maxAge == 1<<63-1 || h.closed.Load() {
+	if h.log.entries.len() == 0 || h.log.maxAge == forever || h.closed.Load() {
 		return
 	}
 	if h.expiry == nil {
@@ -273,6 +291,9 @@ func (h *Hub) evictLocked(now time.Time) {
 // evictedLocked removes e, which the log has evicted, from its topic. mu is held.
 func (h *Hub) evictedLocked(e *entry) {
 	t := e.topic
+	if fin := t.fin.Load(); fin != nil && h.follower == nil && fin.last.Load() == e.offset {
+		return // its last event stays
+	}
 	t.mu.Lock()
 	t.entries.pop() // it is e: the topic has the same order
 	t.first++

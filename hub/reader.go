@@ -28,6 +28,7 @@ type reader struct {
 	spare   selection     // memory for SlowLatest
 	looked  uint64        // how many links and entries it has looked at; for tests
 	opening *opening      // the session is still opening, or nil
+	resumed bool          // the cursor has moved in another way than by a delivery
 
 	cached cache // what frames holds
 }
@@ -176,7 +177,7 @@ func (r *reader) findUnsent(m *Member, plain bool, upTo uint64) *heads {
 // returns the offset of the last one, or 0. No lock is held, since it may call Filter.
 func (r *reader) encode(m *Member) (last uint64) {
 	for _, e := range r.entries {
-		if m.filter != nil && !m.filter(&e.Message) {
+		if m.filter != nil && !m.filter(&e.Message) && !m.hub.isLast(e) {
 			continue
 		}
 		r.frames.Append(e.frame)

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ var errServed = errors.New("a hub already serves this session")
 // If Serve returns an error before the session is open, the handler can still answer the
 // request. That is so if sub is invalid or has more topics than Config.MaxTopics allows (a
 // [*TooManyTopicsError]), or if Snapshot fails before it sends anything.
-func (h *Hub) Serve(s *sse.ServerSession, sub Subscription) error {
+func (h *Hub) Serve(s *sse.ServerSession, sub Subscription) (err error) {
 	if err := sub.check(); err != nil {
 		return fmt.Errorf("hub: serve: %w", err)
 	}
@@ -53,6 +54,20 @@ func (h *Hub) Serve(s *sse.ServerSession, sub Subscription) error {
 			m.session.End(err)
 		}
 		return fmt.Errorf("hub: serve: %w", err)
+	}
+	if sub.OnStart != nil {
+		if err := sub.OnStart(s); err != nil {
+			return err
+		}
+	}
+	if sub.OnEnd != nil {
+		var failed error
+		defer func() {
+			if err != nil { // then the session is not detached
+				failed = err
+			}
+		}()
+		m.session.AtEnd(func(cause error) { sub.OnEnd(cmp.Or(failed, cause)) })
 	}
 	if h.cfg.Detached {
 		m.session.WillDetach()
@@ -96,6 +111,19 @@ func (m *Member) open(id string, start Start) error {
 		m.logged.noID = id == "" && (start.kind != atPosition || m.snapshot != nil)
 	}
 	gap := m.placeCursor(id, start)
+	last, _, err := m.lastOffset()
+	switch {
+	case err != nil:
+		return err
+	case last > 0 && id != "" && gap == nil && m.cursor.Load() >= last:
+		return m.refuseFinished()
+	}
+	if err := m.resumeAtLast(); err != nil {
+		return err
+	}
+	if gap != nil {
+		gap.Position = m.position()
+	}
 	r := readers.Get().(*reader)
 	r.opening = &opening{id}
 	defer func() {

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/internal/engine"
@@ -35,8 +36,10 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	}
 	h.mu.Lock()
 	if !h.closed.Swap(true) {
-		if h.expiry != nil {
-			h.expiry.Stop()
+		for _, timer := range []*time.Timer{h.expiry, h.finished.timer} {
+			if timer != nil {
+				timer.Stop()
+			}
 		}
 		if h.members == 0 {
 			close(h.gone)

@@ -41,8 +41,8 @@ func (m *Member) sendSnapshot(r *reader) error {
 	if m.logged != nil {
 		m.logged.old = m.logged.cold
 	}
-	if !m.hub.sendsIDOnly() {
-		return nil
+	if err := m.resumeAtLast(); err != nil || !m.hub.sendsIDOnly() {
+		return err
 	}
 	return m.sendPosition(r)
 }

@@ -54,7 +54,9 @@ func (m *Member) SubscribeFrom(start Start, topics ...string) (err error) {
 	if err = m.follow(topics, start, &links); err != nil {
 		err = fmt.Errorf("hub: subscribe: %w", err)
 	}
-	if start != Now && m.claim() { // otherwise the claimant looks again
+	m.endIfFinished()
+	older := start != Now || m.hub.lastFinish.Load() > 0 // there may be events to be sent
+	if older && m.claim() {                              // otherwise the claimant looks again
 		go m.deliverAll(statusDone)
 	}
 	for _, l := range links {
@@ -98,6 +100,10 @@ func (m *Member) startOf(t *topic, start Start) (next uint64, err error) {
 		}
 	case atPosition:
 		offset = span.offset(start.after)
+	default:
+		if fin := t.fin.Load(); fin != nil {
+			offset = fin.before()
+		}
 	}
 	from := t.after(offset)
 	next = from

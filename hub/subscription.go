@@ -47,6 +47,19 @@ type Subscription struct {
 	// the topic. Key must be nil for other policies.
 	Key func(m *Message) string
 
+	// OnStart is called by Serve before anything is sent, with s. An error, which can be an
+	// sse.Error, refuses the client, and Serve returns it. [Hub.Kick] already reaches the
+	// session then. So a right that OnStart asks for can be taken away without a gap: revoke
+	// it, then kick.
+	//
+	// If OnStart has returned nil, OnEnd is called once, with the cause of the session's end, or
+	// the error of Serve if that came before. It is called when the last byte has been
+	// written and after all calls of OnLeave, directly before sse.Config.OnClose; if the
+	// session is detached, too. Use it in place of a defer. Without OnStart, OnEnd is called
+	// as if OnStart had returned nil.
+	OnStart func(s *sse.ServerSession) error
+	OnEnd   func(cause error)
+
 	// Info is the application's own data about the member. The hub keeps it for
 	// [Member.Info].
 	Info any

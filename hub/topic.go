@@ -30,7 +30,8 @@ type topic struct {
 	oneOfParts [1]*part // memory of parts
 	onePart    part     // memory of the first part
 
-	users int // links, and calls that are about to link; the topic is not dropped meanwhile; Hub.mu guards it
+	fin   atomic.Pointer[finish] // not nil if the topic is finished
+	users int                    // links, and calls that are about to link; the topic is not dropped meanwhile; Hub.mu guards it
 }
 
 // placed is an entry in a topic's tail, with its offset. Merging compares the next offsets of
@@ -228,6 +229,7 @@ func (h *Hub) topicLocked(name string) *topic {
 			t.floor, t.own.evicted = d.floor, d.id
 		}
 		t.last.Store(h.droppedFloor)
+		t.fin.Store(h.finished.byTopic[name])
 		h.topics[name] = t
 		h.mostTopics = max(h.mostTopics, len(h.topics))
 	}

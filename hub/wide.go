@@ -24,8 +24,9 @@ const wideTopics = 16
 
 // wide is what a wide member has in addition.
 type wide struct {
-	index map[*topic]int32 // where a topic's link is in Member.links; nil until that is asked; Member.mu guards it
-	heads heads            // links with unread entries; the claimant's
+	index      map[*topic]int32 // where a topic's link is in Member.links; nil until that is asked; Member.mu guards it
+	unfinished int              // index of a link to a topic that was not finished; Member.mu guards it
+	heads      heads            // links with unread entries; the claimant's
 
 	mu   sync.Mutex
 	news []*link // with newsYes, or newsGone; mu guards them

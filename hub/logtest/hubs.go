@@ -67,6 +67,20 @@ type reader struct {
 // connect connects to n, with the last event id id if it is not "".
 func (n *node) connect(id string) *reader {
 	n.s.Helper()
+	resp := n.get(id)
+	d := event.NewDecoder(nil)
+	d.Reset(resp.Body, id)
+	return &reader{n.s, d, resp.Body}
+}
+
+// status returns the status that a client with the last event id id gets.
+func (n *node) status(id string) int {
+	n.s.Helper()
+	return n.get(id).StatusCode
+}
+
+func (n *node) get(id string) *http.Response {
+	n.s.Helper()
 	r, err := http.NewRequestWithContext(n.s.within(), http.MethodGet, n.url, http.NoBody)
 	n.s.must(err, "a request")
 	if id != "" {
@@ -75,9 +89,7 @@ func (n *node) connect(id string) *reader {
 	resp, err := http.DefaultClient.Do(r)
 	n.s.must(err, "a request")
 	n.s.Cleanup(func() { _ = resp.Body.Close() })
-	d := event.NewDecoder(nil)
-	d.Reset(resp.Body, id)
-	return &reader{n.s, d, resp.Body}
+	return resp
 }
 
 // expect fails the case if the next events have other data.
@@ -141,6 +153,40 @@ func oneHub(s *suite) {
 		one.publish("a", "new")
 		live.expect("new")
 		one.connect(id).expectGap(hub.GapEpoch)
+	}
+}
+
+// finish checks that a topic is finished in each hub of the Log, also in one that is opened later
+// and has the last event no longer in memory.
+func finish(s *suite) {
+	one, two := s.open(s.log), s.open(s.log)
+	here, there := one.connect(""), two.connect("")
+	first := one.publish("a", "1")
+	for _, topic := range []string{"a", "b"} {
+		last, err := one.Finish(s.within(), topic, sse.Event{Data: "last of " + topic})
+		s.must(err, "Finish")
+		s.must(two.Wait(s.within(), last), "Wait for the last event")
+	}
+	for _, r := range []*reader{here, there} {
+		r.expect("1", "last of a", "last of b")
+		r.expectEnd()
+	}
+	for i := range 30 {
+		two.publish("other", strconv.Itoa(i))
+	}
+	for _, n := range []*node{one, two, s.open(s.log)} {
+		if _, err := n.Publish(s.within(), "a", sse.Event{Data: "late"}); !errors.Is(err, hub.ErrFinished) {
+			s.Fatalf("Publish to a topic that is finished: %v, want ErrFinished", err)
+		}
+		late := n.connect(first.String())
+		late.expect("last of a", "last of b")
+		late.expectEnd()
+		late = n.connect("")
+		late.expect("1", "last of a", "last of b")
+		late.expectEnd()
+		if status := n.status(late.d.LastEventID()); status != http.StatusNoContent {
+			s.Fatalf("a client that has the last event got the status %d, want 204", status)
+		}
 	}
 }
 

@@ -146,6 +146,7 @@ var cases = []testCase{
 	{"InvalidRecords", invalidRecords, needs(needsInsert)},
 	{"DamagedRecords", damagedRecords, needs(needsDamage)},
 	{"Hub", oneHub, nil},
+	{"Finish", finish, nil},
 	{"TwoHubs", twoHubs, nil},
 	{"TwoHubsOfTwoLogs", twoHubsOfTwoLogs, needs(needsShared)},
 	{"Many", many, nil},

@@ -72,6 +72,7 @@ func allFields(s *suite) {
 		{Topic: strings.Repeat("long ", 50), Event: sse.Event{Data: "a long topic"}},
 		{Topic: "a", Kind: hub.ControlRecord, Event: sse.Event{Name: "order", Data: "data"}},
 		{Topic: "b", Kind: hub.ControlRecord},
+		{Kind: hub.ControlRecord, Event: sse.Event{Name: "order", Data: "an order without a topic"}},
 	}
 	if !s.NoKeys {
 		records = append(records, hub.Record{Topic: "a", Key: "key"}, hub.Record{Topic: "a", Key: string(bytes)}, hub.Record{Topic: "日本語", Key: "é"})

@@ -12,6 +12,9 @@ import (
 // ErrKicked is hub.ErrKicked. It is here because package sse tells an end by it from others.
 var ErrKicked = errors.New("hub: kicked")
 
+// ErrFinished is hub.ErrFinished, for the same reason.
+var ErrFinished = errors.New("hub: finished")
+
 // Of returns session, which must be an *sse.ServerSession, as a Session. Package sse sets it.
 var Of func(session any) Session
 
@@ -23,6 +26,16 @@ type Session interface {
 	// Release takes the session from its owner. Only the owner of a session that is not
 	// detached calls it.
 	Release()
+
+	// Began returns when the request came.
+	Began() time.Time
+
+	// AtEnd has f called with the cause of the session's end, before Config.OnClose. If it is
+	// called several times, all functions are called, in their order.
+	AtEnd(f func(cause error))
+
+	// Opened reports whether the head of the response has been written, or is being written.
+	Opened() bool
 
 	// Pack drops what a session does not need while it only waits for events.
 	Pack()
