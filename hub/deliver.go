@@ -86,7 +86,7 @@ func (m *Member) deliver(upTo uint64, r *reader) (st status) {
 			continue
 		}
 		switch {
-		case e == nil && m.endsHere(from, r):
+		case e == nil && m.hub.lastFinish.Load() > 0 && m.endsHere(from, r):
 			if r.opening != nil {
 				_ = m.server.Open() // if nothing was sent
 			}

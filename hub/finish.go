@@ -68,7 +68,7 @@ func (h *Hub) finish(ctx context.Context, topic string, last sse.Event) (Positio
 	if h.closed.Load() {
 		return Position{}, sse.ErrShutdown
 	}
-	if fin := h.finished.byTopic[topic]; fin != nil {
+	if fin := h.finished.of(topic); fin != nil {
 		return h.spans.position(fin.last.Load()), finishedError(topic)
 	}
 	if h.cfg.OwnIDs {
@@ -98,6 +98,25 @@ type finishes struct {
 	order   deque[*finish] // the oldest first
 	size    int64
 	timer   *time.Timer // for the oldest; nil if none is set
+}
+
+// of returns what is known of topic, or nil. It is called for each publication, and few hubs have
+// finished topics.
+func (fs *finishes) of(topic string) *finish {
+	if len(fs.byTopic) == 0 {
+		return nil
+	}
+	return fs.byTopic[topic]
+}
+
+// keepsLast reports whether e, which has left the log, stays in its topic as the last event. mu
+// is held.
+func (h *Hub) keepsLast(e *entry) bool {
+	if len(h.finished.byTopic) == 0 || h.follower != nil {
+		return false
+	}
+	fin := e.topic.fin.Load()
+	return fin != nil && fin.last.Load() == e.offset
 }
 
 // finishLocked makes t finished by the event at offset, which has just been appended. It comes

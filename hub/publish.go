@@ -113,7 +113,7 @@ func (h *Hub) appendAll(ctx context.Context, ps []Publication, frames []frame) (
 		return nil, sse.ErrShutdown
 	}
 	for _, p := range ps {
-		if h.finished.byTopic[p.Topic] != nil {
+		if h.finished.of(p.Topic) != nil {
 			return nil, finishedError(p.Topic)
 		}
 	}
@@ -198,7 +198,7 @@ func (h *Hub) appendEvent(topic string, e sse.Event, f frame) (Position, error) 
 	if h.closed.Load() {
 		return Position{}, sse.ErrShutdown
 	}
-	if h.finished.byTopic[topic] != nil {
+	if h.finished.of(topic) != nil {
 		return Position{}, finishedError(topic)
 	}
 	if h.cfg.OwnIDs {
@@ -291,8 +291,8 @@ func (h *Hub) evictLocked(now time.Time) {
 // evictedLocked removes e, which the log has evicted, from its topic. mu is held.
 func (h *Hub) evictedLocked(e *entry) {
 	t := e.topic
-	if fin := t.fin.Load(); fin != nil && h.follower == nil && fin.last.Load() == e.offset {
-		return // its last event stays
+	if h.keepsLast(e) {
+		return
 	}
 	t.mu.Lock()
 	t.entries.pop() // it is e: the topic has the same order
