@@ -30,7 +30,12 @@ type liveCall struct {
 
 // packedCall is a request and its route context in one string.
 type packedCall struct {
-	text   string // fields, each after its length; see call_pack.go
+	text string      // fields, each after its length; see call_pack.go
+	kept *keptOfCall // nil if there is nothing to keep, as for most detached sessions
+}
+
+// keptOfCall is what a string cannot hold.
+type keptOfCall struct {
 	tls    *tls.ConnectionState
 	values context.Context // nil for a detached session
 }
@@ -58,10 +63,10 @@ func (c *call) Value(key any) any {
 			return rctx
 		}
 		return nil
-	case live == nil && c.packed.values == nil:
+	case live == nil && (c.packed.kept == nil || c.packed.kept.values == nil):
 		return nil
 	case live == nil:
-		return c.packed.values.Value(key)
+		return c.packed.kept.values.Value(key)
 	case live.route != nil && key == chi.RouteCtxKey:
 		return live.route
 	}
@@ -74,7 +79,9 @@ func (c *call) request(ctx context.Context) *http.Request {
 		return live.request
 	}
 	r := unpackRequest(c.packed.text).WithContext(ctx)
-	r.TLS = c.packed.tls
+	if kept := c.packed.kept; kept != nil {
+		r.TLS = kept.tls
+	}
 	return r
 }
 
@@ -85,10 +92,13 @@ func (c *call) pack(keepValues bool) {
 	if live == nil {
 		return
 	}
-	values := live.values
-	if !keepValues {
-		values = nil
+	kept := &keptOfCall{tls: live.request.TLS}
+	if keepValues {
+		kept.values = live.values
 	}
-	c.packed = packedCall{text: packCall(live.request, live.route), tls: live.request.TLS, values: values}
+	if *kept == (keptOfCall{}) {
+		kept = nil
+	}
+	c.packed = packedCall{text: packCall(live.request, live.route), kept: kept}
 	c.live.Store(nil)
 }
