@@ -29,6 +29,8 @@ const (
 	EndAbandoned                         // a middleware returned while the handler was running
 	EndKicked                            // a hub's Kick was called
 	EndFinished                          // all topics that a hub sends the session are finished
+	EndExpired                           // the time of ServerSession.EndAt or WithMaxAge has come
+	EndRevoked                           // the check of WithRecheck has failed
 )
 
 // endReasons says what follows from each reason.
@@ -51,6 +53,8 @@ var endReasons = [...]struct {
 	EndSlow:         {text: "slow client", cause: ErrSlow, level: slog.LevelWarn},
 	EndKicked:       {text: "kicked", cause: engine.ErrKicked, level: slog.LevelDebug},
 	EndFinished:     {text: "finished", cause: engine.ErrFinished, level: slog.LevelDebug},
+	EndExpired:      {text: "expired", cause: ErrExpired, level: slog.LevelDebug},
+	EndRevoked:      {text: "revoked", cause: ErrRevoked, level: slog.LevelDebug},
 	EndAbandoned:    {text: "abandoned", cause: ErrAbandoned, level: slog.LevelWarn, breaks: true},
 }
 
@@ -67,7 +71,10 @@ func (r EndReason) breaks() bool { return endReasons[r].breaks }
 // reasonOf returns the reason for an end by cause, the cause of the session's context. A
 // cause of no known kind is the error of a write.
 func reasonOf(cause error) EndReason {
-	for _, r := range [...]EndReason{EndKicked, EndFinished, EndClosed, EndClientGone, EndShutdown, EndCanceled, EndSlow, EndAbandoned, EndWriteTimeout} {
+	if l, ok := cause.(*lifeError); ok { //nolint:errorlint // what it wraps is the application's, and may match anything
+		return l.reason
+	}
+	for _, r := range [...]EndReason{EndKicked, EndFinished, EndExpired, EndClosed, EndClientGone, EndShutdown, EndCanceled, EndSlow, EndAbandoned, EndWriteTimeout} {
 		if errors.Is(cause, endReasons[r].cause) {
 			return r
 		}

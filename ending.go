@@ -144,10 +144,10 @@ func (s *ServerSession) closeStream(err error, failed bool) (end End, sent []Sen
 	return end, sent, opened, broken
 }
 
-// writeFarewell tells the client of a server that shuts down when to reconnect.
+// writeFarewell tells the client when to reconnect, after a shutdown or if the session has expired.
 func (s *ServerSession) writeFarewell(end End) (sent []Sent, failed bool) {
-	retry := s.route.plugin.comeback(s.route.retry)
-	if end.Reason != EndShutdown || retry == 0 {
+	retry := s.route.farewellRetry(end.Reason)
+	if retry == 0 {
 		return nil, false
 	}
 	frame, _ := Event{Retry: retry}.AppendText(nil) // a valid event
@@ -215,7 +215,7 @@ func (s *ServerSession) decideEnd(err error, failed bool) End {
 	}
 	end := End{Reason: reasonOf(cause)}
 	switch {
-	case end.Reason == EndClientGone, end.Reason == EndFinished, cause == ErrClosed, cause == ErrShutdown: //nolint:errorlint // the sentinels themselves, which say it all
+	case end.Reason == EndClientGone, end.Reason == EndFinished, cause == ErrClosed, cause == ErrShutdown, cause == ErrExpired: //nolint:errorlint // the sentinels themselves, which say it all
 	default:
 		end.Err = cause
 	}

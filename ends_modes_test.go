@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,6 +44,7 @@ type endMode struct {
 	resp   *http.Response
 	leave  func()
 	base   context.CancelFunc
+	revoke atomic.Bool // the next check of WithRecheck fails
 
 	mu    sync.Mutex
 	hooks []string // that were called; a hook that is called several times in a row is here once
@@ -67,6 +69,12 @@ var ways = map[string]anEnd{
 	"the client takes nothing": {func(m *endMode) {
 		testkit.ErrorIs(m.t, m.s.SendData(strings.Repeat("x", 16<<20)), sse.ErrWriteTimeout)
 	}, sse.EndWriteTimeout, sse.ErrWriteTimeout, sse.ErrWriteTimeout, true},
+	"EndAt": {func(m *endMode) { m.s.EndAt(time.Now().Add(20*time.Millisecond), errOwn) }, sse.EndExpired, sse.ErrExpired, errOwn, false},
+	"EndAt, in the past": {func(m *endMode) {
+		m.s.EndAt(time.Unix(1, 0), nil)
+		testkit.ErrorIs(m.t, m.s.SendData("late"), sse.ErrExpired)
+	}, sse.EndExpired, sse.ErrExpired, nil, false},
+	"a check fails": {func(m *endMode) { m.revoke.Store(true) }, sse.EndRevoked, sse.ErrRevoked, errOwn, false},
 	"a heartbeat panics": {func(m *endMode) {
 		first := true
 		testkit.NoError(m.t, m.s.Heartbeat(sse.Heartbeat{Period: 10 * time.Millisecond, Provider: func() sse.Event {
@@ -173,7 +181,12 @@ func newEndMode(t *testing.T, by, version string, proto testkit.Protocol) (*endM
 		ready <- s
 		<-s.Done()
 		return nil
-	})
+	}, sse.WithRecheck(50*time.Millisecond, func(*sse.ServerSession) error {
+		if m.revoke.Load() {
+			return errOwn
+		}
+		return nil
+	}))
 	base, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	m.base = cancel

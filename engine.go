@@ -51,10 +51,10 @@ func (s *engineSession) AtEnd(f func(cause error)) {
 	p := s.route.plugin
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.atEnd == nil {
-		p.atEnd = make(map[*ServerSession][]func(cause error))
+	if s.extra == nil {
+		s.extra = new(extra)
 	}
-	p.atEnd[s.session()] = append(p.atEnd[s.session()], f)
+	s.extra.atEnd = append(s.extra.atEnd, f)
 }
 
 func (s *engineSession) Opened() bool {

@@ -37,6 +37,14 @@ var (
 	// that, it is the reason for which sessions are refused.
 	ErrShutdown = errors.New("sse: shutting down")
 
+	// ErrExpired is matched by the cause of a session's end at the time of
+	// ServerSession.EndAt or WithMaxAge. The cause also matches what EndAt was given.
+	ErrExpired = errors.New("sse: session expired")
+
+	// ErrRevoked is matched by the cause of a session's end if the check of WithRecheck has
+	// failed. The cause also matches the error of the check.
+	ErrRevoked = errors.New("sse: session revoked")
+
 	// ErrTooManySessions is the reason for which a session beyond Config.MaxSessions or
 	// WithSessionLimit is refused.
 	ErrTooManySessions = errors.New("sse: too many sessions")

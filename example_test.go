@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -220,6 +221,31 @@ func ExampleServerSession_Heartbeat() {
 	//
 	// event: load
 	// data: 20
+}
+
+// A session ends when its token does. The client comes back, and needs a new one.
+func ExampleServerSession_EndAt() {
+	errToken := errors.New("the token has expired")
+	r := sse.Install(chi.NewRouter(), sse.Config{
+		Logger:  slog.New(slog.DiscardHandler),
+		OnClose: func(_ *sse.ServerSession, end sse.End) { fmt.Println(end.Reason, errors.Is(end.Err, errToken)) },
+	})
+	r.SSE("/events", func(s *sse.ServerSession) error {
+		expires := time.Now().Add(100 * time.Millisecond) // of the token
+		s.EndAt(expires, errToken)
+		if err := s.SendData("hello"); err != nil {
+			return err
+		}
+		<-s.Done()
+		return nil
+	})
+
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/events", nil))
+	fmt.Print(w.Body)
+	// Output:
+	// expired true
+	// data: hello
 }
 
 func ExamplePlugin_Shutdown() {

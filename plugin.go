@@ -53,8 +53,9 @@
 // complete one.
 //
 // The session also ends when the client leaves, when a write takes longer than
-// [Config].WriteTimeout, when a middleware cancels the request, and when [Plugin.Shutdown]
-// is called. A deadline of a middleware, such as that of chi's Timeout, does not end it.
+// [Config].WriteTimeout, when a middleware cancels the request, when its time is over
+// ([ServerSession.EndAt], [WithMaxAge], [WithRecheck]), and when [Plugin.Shutdown] is called. A
+// deadline of a middleware, such as that of chi's Timeout, does not end it.
 // When the session has ended, [ServerSession.Done] is closed, sends fail with an error that
 // matches [ErrClosed], and the handler should return.
 package sse
@@ -73,6 +74,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/internal/alarm"
 	"github.com/chi-sse/sse/internal/wheel"
 )
 
@@ -171,14 +173,15 @@ type Plugin struct {
 	warnedOfDeadlines atomic.Bool // no sync.Once: the logger is called, and others must not wait for it
 	warnedNotAttached atomic.Bool
 	wheels            *wheel.Set[*ServerSession] // the shared timers of detached sessions
+	rechecks          *wheel.Set[*recheck]       // the timers of WithRecheck
 
 	lingering sync.WaitGroup // connections of ended sessions that are about to be closed
 
-	mu       sync.Mutex // guards sessions, and route.live
+	mu       sync.Mutex // guards sessions, expiries, and route.live
 	sessions map[*ServerSession]struct{}
-	atEnd    map[*ServerSession][]func(cause error) // see engineSession.AtEnd; few sessions have any
-	draining chan struct{}                          // closed when the plugin begins to shut down
-	drained  chan struct{}                          // closed when it has no session left after that
+	expiries *alarm.Queue[*ServerSession] // those that expire
+	draining chan struct{}                // closed when the plugin begins to shut down
+	drained  chan struct{}                // closed when it has no session left after that
 }
 
 // Install adds the plugin to r and returns r as a [Router]. Call it before r.Use.
@@ -201,6 +204,8 @@ func Install(r chi.Router, cfg Config) *Router {
 		draining: make(chan struct{}),
 		drained:  make(chan struct{}),
 	}
+	p.expiries = alarm.New(func(s *ServerSession) *alarm.Place { return &s.alarm }, p.expireDue)
+	p.rechecks = wheel.NewSet((*recheck).onWheel)
 	r.Use(p.guard)
 	return &Router{Router: r, plugin: p}
 }
@@ -273,6 +278,7 @@ func (p *Plugin) admit(s *ServerSession) error {
 	default:
 		rt.live++
 		p.sessions[s] = struct{}{}
+		p.limitLife(s)
 		return nil
 	}
 }
@@ -283,12 +289,15 @@ func (p *Plugin) dismiss(s *ServerSession) []func(cause error) {
 	defer p.mu.Unlock()
 	s.route.live--
 	delete(p.sessions, s)
-	atEnd := p.atEnd[s]
-	delete(p.atEnd, s)
+	p.expiries.Remove(s)
+	s.extra.forget()
 	if len(p.sessions) == 0 && p.isDraining() {
 		close(p.drained)
 	}
-	return atEnd
+	if s.extra == nil {
+		return nil
+	}
+	return s.extra.atEnd
 }
 
 // logger returns the plugin's logger with what tells s from other sessions.

@@ -96,6 +96,9 @@ var (
 	url, prompt string
 	customer    struct{ Name string }
 	eventLog    hub.Log
+
+	token           struct{ Expiry time.Time }
+	errTokenExpired = errors.New("expired")
 )
 
 func chat(*sse.ServerSession) error          { return nil }
@@ -104,6 +107,7 @@ func watch(*sse.ServerSession) error         { return nil }
 func feed(*sse.ServerSession) error          { return nil }
 func printChunks(*client.Session) error      { return nil }
 func load() string                           { return "" }
+func stillAllowed(*sse.ServerSession) error  { return nil }
 func messagesAfter(string) []struct{ ID, Text string } { return nil }
 
 func main() {}

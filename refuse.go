@@ -41,8 +41,12 @@ func (s *ServerSession) refuse(x *httpWire, why error) {
 // answerUnopened answers a request whose session has ended before it opened.
 func (s *ServerSession) answerUnopened(x *httpWire, end End) {
 	switch end.Reason {
-	case EndReturned, EndClosed, EndKicked, EndFinished: // an empty stream
+	case EndReturned, EndClosed, EndKicked, EndFinished, EndExpired, EndRevoked: // a stream without events
 		if x.writeHead(s.Call()) == nil {
+			if retry := s.route.farewellRetry(end.Reason); retry != 0 {
+				frame, _ := Event{Retry: retry}.AppendText(nil) // a valid event
+				_, _ = x.w.Write(frame)
+			}
 			_ = x.flush.FlushError() // net/http logs what is wrong with the connection
 		}
 		x.guard.seal(false)

@@ -167,7 +167,8 @@ func WithSessionLimit(n int) RouteOption {
 	return func(rt *route) { rt.limit = n }
 }
 
-// WithRetry replaces Config.Retry for the route. Zero tells clients no reconnection time.
+// WithRetry replaces Config.Retry for the route. Zero tells clients no reconnection time, but
+// 3 seconds on a route with [WithMaxAge].
 func WithRetry(d time.Duration) RouteOption {
 	if _, err := (Event{Retry: d}).AppendText(nil); err != nil {
 		panic(fmt.Sprintf("sse: WithRetry: %v", err))
@@ -204,8 +205,10 @@ type route struct {
 	retry        time.Duration
 	openDelay    time.Duration // 0: the default, which depends on the method
 	writeTimeout time.Duration
-	limit        int // 0: no limit
-	live         int // sessions; guarded by plugin.mu
+	limit        int           // 0: no limit
+	live         int           // sessions; guarded by plugin.mu
+	maxAge       time.Duration // 0: none
+	rechecks     *rechecks     // nil: none
 }
 
 func (r *Router) newRoute(h Handler, opts []RouteOption) *route {
@@ -227,6 +230,9 @@ func (r *Router) newRoute(h Handler, opts []RouteOption) *route {
 	}
 	for _, opt := range opts {
 		opt(rt)
+	}
+	if rt.maxAge > 0 {
+		setDefault(&rt.retry, usualRetry) // so that the next opening replaces what the farewell says
 	}
 	return rt
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/internal/alarm"
 	"github.com/chi-sse/sse/internal/engine"
 	"github.com/chi-sse/sse/internal/wheel"
 )
@@ -49,9 +50,19 @@ type ServerSession struct {
 
 	// The end.
 
+	alarm    alarm.Place    // when the session expires; Plugin.mu guards it
+	extra    *extra         // what only some sessions have; nil for the others; Plugin.mu guards the pointer
 	finisher atomic.Uint32  // a finisher
 	cutShort atomic.Bool    // the client must see that the stream is not complete
 	hooks    sync.WaitGroup // calls of OnOpen and OnSend that are under way
+}
+
+// extra is what a session has that most sessions do not need.
+type extra struct {
+	maxAge  time.Duration       // since epoch: when the route's WithMaxAge ends the session; 0: it does not
+	cause   error               // of EndAt
+	atEnd   []func(cause error) // see engineSession.AtEnd
+	recheck *recheck            // nil unless the route has WithRecheck
 }
 
 // sessionState is what has become of the response. ServerSession.mu guards it.
@@ -180,7 +191,8 @@ func (s *ServerSession) LastEventID() string { return s.Call().Header.Get("Last-
 
 // Context returns the session's context, which is done when the session ends. Its cause is
 // then [ErrClosed] (after Close, or when the handler has returned), [ErrClientGone],
-// [ErrCanceled], [ErrShutdown], the error of the write that failed, or a [*PanicError].
+// [ErrCanceled], [ErrShutdown], the error of the write that failed, or a [*PanicError]; or it
+// matches [ErrExpired] or [ErrRevoked].
 //
 // The context has the values of the request's context (see [ServerSession.Call] for
 // exceptions), and no deadline.

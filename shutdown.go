@@ -139,7 +139,7 @@ func (p *Plugin) comeback(retry time.Duration) time.Duration {
 		return 0
 	}
 	if retry == 0 {
-		retry = 3 * time.Second
+		retry = usualRetry
 	}
 	return max(time.Millisecond, retry) + rand.N(p.cfg.ShutdownSpread)
 }

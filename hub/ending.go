@@ -23,7 +23,8 @@ import (
 //	endFinish     | likewise, and has only finished topics | endShutdown, endKick, endLeft
 //	endShutdown   | is sent what is unsent up to limit     | endShutdown with another limit,
 //	              |                                        | endKick, endLeft
-//	endKick       | likewise, and has departed             |
+//	endKick       | likewise, and has departed: a kick, or |
+//	              | the session has expired                |
 //	endLeft       | has left                               |
 type ending struct {
 	kind  endKind
@@ -48,7 +49,12 @@ const (
 // kick is Kick, with the offset up to which m may be sent events, and what it is sent then. It
 // reports whether it has kicked m: not if m has left, or was kicked before.
 func (m *Member) kick(cause error, frame []byte, limit uint64) bool {
-	e := &ending{kind: endKick, limit: limit, cause: &kickError{cause}, frame: frame}
+	return m.expel(&kickError{cause}, frame, limit)
+}
+
+// expel is kick for any end that takes effect at once: the session ends with cause.
+func (m *Member) expel(cause error, frame []byte, limit uint64) bool {
+	e := &ending{kind: endKick, limit: limit, cause: cause, frame: frame}
 	if err := context.Cause(m.server.Context()); err != nil {
 		e.cause = err // the session has ended already, but m has not left yet
 	}
@@ -100,6 +106,12 @@ func (m *Member) endSoon(cause error) bool {
 
 // EndSoon implements engine.Owner.
 func (o *owner) EndSoon(cause error) bool { return (*Member)(o).endSoon(cause) }
+
+// Expel implements engine.Owner. The session has expired, or its right was revoked.
+func (o *owner) Expel(cause error) bool {
+	m := (*Member)(o)
+	return m.expel(cause, nil, m.hub.head.Load()) || m.isKicked()
+}
 
 // deliverSoon has m delivered to, by the claimant if there is one. Its ending is set, so that
 // this delivery is the last.
@@ -155,7 +167,7 @@ func (m *Member) endLeaving(cause error) (now, shutdown *ending) {
 	}
 }
 
-// isKicked reports whether m was kicked.
+// isKicked reports whether m was kicked, or expelled for another reason.
 func (m *Member) isKicked() bool {
 	e := m.ending.Load()
 	return e != nil && e.kind == endKick

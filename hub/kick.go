@@ -67,10 +67,9 @@ func encodeLast(e sse.Event) ([]byte, error) {
 // when the hub has come to the order, so that a session that opens later stays. It returns
 // the error if the order could not be appended; the sessions of other hubs then go on.
 //
-// To take a right away, revoke it first, and then kick. A session whose handler has asked for
-// the right before that, and calls [Hub.Serve] only after Kick, is in no topic yet when Kick
-// looks. So ask for the right directly before Serve, and again in Config.OnJoin, which can
-// kick the member.
+// To take a right away, revoke it first, and then kick. Ask for the right in
+// [Subscription].OnStart: a session that has not come to it yet is refused there, and Kick
+// finds the others.
 func (h *Hub) Kick(ctx context.Context, topic string, cause error) (n int, err error) {
 	return h.kick(ctx, topic, cause, nil)
 }

@@ -101,6 +101,11 @@ type Owner interface {
 	// session any longer.
 	EndSoon(cause error) bool
 
+	// Expel ends the session with cause, as hub.Kick does: the owner writes what was published by
+	// now, for at most Grace, and then Ends the session. Nothing else is written from now on.
+	// Expel does not wait. It reports false if the owner does not serve the session any longer.
+	Expel(cause error) bool
+
 	// Ended is called when a detached session has ended, with the cause.
 	Ended(cause error)
 }
