@@ -31,6 +31,7 @@ const (
 	EndFinished                          // all topics that a hub sends the session are finished
 	EndExpired                           // the time of ServerSession.EndAt or WithMaxAge has come
 	EndRevoked                           // the check of WithRecheck has failed
+	EndReplaced                          // a newer session has taken the place in WithNewestSessionsBy
 )
 
 // endReasons says what follows from each reason.
@@ -55,6 +56,7 @@ var endReasons = [...]struct {
 	EndFinished:     {text: "finished", cause: engine.ErrFinished, level: slog.LevelDebug},
 	EndExpired:      {text: "expired", cause: ErrExpired, level: slog.LevelDebug},
 	EndRevoked:      {text: "revoked", cause: ErrRevoked, level: slog.LevelDebug},
+	EndReplaced:     {text: "replaced", cause: ErrReplaced, level: slog.LevelDebug},
 	EndAbandoned:    {text: "abandoned", cause: ErrAbandoned, level: slog.LevelWarn, breaks: true},
 }
 
@@ -74,7 +76,7 @@ func reasonOf(cause error) EndReason {
 	if l, ok := cause.(*lifeError); ok { //nolint:errorlint // what it wraps is the application's, and may match anything
 		return l.reason
 	}
-	for _, r := range [...]EndReason{EndKicked, EndFinished, EndExpired, EndClosed, EndClientGone, EndShutdown, EndCanceled, EndSlow, EndAbandoned, EndWriteTimeout} {
+	for _, r := range [...]EndReason{EndKicked, EndFinished, EndExpired, EndReplaced, EndClosed, EndClientGone, EndShutdown, EndCanceled, EndSlow, EndAbandoned, EndWriteTimeout} {
 		if errors.Is(cause, endReasons[r].cause) {
 			return r
 		}

@@ -215,7 +215,7 @@ func (s *ServerSession) decideEnd(err error, failed bool) End {
 	}
 	end := End{Reason: reasonOf(cause)}
 	switch {
-	case end.Reason == EndClientGone, end.Reason == EndFinished, cause == ErrClosed, cause == ErrShutdown, cause == ErrExpired: //nolint:errorlint // the sentinels themselves, which say it all
+	case end.Reason == EndClientGone, end.Reason == EndFinished, cause == ErrClosed, cause == ErrShutdown, cause == ErrExpired, cause == ErrReplaced: //nolint:errorlint // the sentinels themselves, which say it all
 	default:
 		end.Err = cause
 	}

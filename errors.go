@@ -45,8 +45,12 @@ var (
 	// failed. The cause also matches the error of the check.
 	ErrRevoked = errors.New("sse: session revoked")
 
-	// ErrTooManySessions is the reason for which a session beyond Config.MaxSessions or
-	// WithSessionLimit is refused.
+	// ErrReplaced is the cause of a session's end if a newer one has taken its place in
+	// WithNewestSessionsBy.
+	ErrReplaced = errors.New("sse: session replaced by a newer one")
+
+	// ErrTooManySessions is matched by the reason for which a session beyond a limit is
+	// refused, which is a *LimitError.
 	ErrTooManySessions = errors.New("sse: too many sessions")
 
 	// ErrUnsupported is the reason for which a request cannot be answered by a stream:
@@ -122,7 +126,11 @@ func RenderError(w http.ResponseWriter, r *http.Request, err error) {
 			return
 		}
 	}
-	render.Respond(w, r, errorBody{Status: statusErr.Status, Error: statusErr.text()})
+	text := statusErr.text()
+	if limitOf(statusErr) != nil {
+		text = ErrTooManySessions.Error() // how many there may be is not the client's business
+	}
+	render.Respond(w, r, errorBody{Status: statusErr.Status, Error: text})
 }
 
 type errorRenderer interface {

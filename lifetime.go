@@ -106,7 +106,10 @@ func (p *Plugin) limitLife(s *ServerSession) {
 	if c := rt.rechecks; c != nil {
 		r := new(recheck)
 		r.session.Store(s)
-		s.extra = &extra{recheck: r}
+		if s.extra == nil {
+			s.extra = &extra{}
+		}
+		s.extra.recheck = r
 		p.rechecks.Of(c.every).Add(r, c.every)
 	}
 }

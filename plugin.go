@@ -124,7 +124,7 @@ type Config struct {
 
 	// MaxSessions bounds the sessions of the plugin at one time. Further clients get the answer
 	// that they get during a shutdown; see [Plugin.Shutdown]. WithSessionLimit bounds the
-	// sessions of one route. Default: 100,000.
+	// sessions of one route, and WithSessionLimitBy those of one user. Default: 100,000.
 	MaxSessions int
 
 	// ShutdownSpread is the time over which clients reconnect after a shutdown. Each client
@@ -153,8 +153,9 @@ type Config struct {
 	OnSend func(*ServerSession, Sent)
 
 	// OnRefuse is called for each request that gets no session, before it is answered. The
-	// error matches ErrTooManySessions, ErrShutdown, ErrUnsupported or ErrAbandoned. No other
-	// hook is called for such a request.
+	// error matches ErrTooManySessions, ErrShutdown, ErrUnsupported or ErrAbandoned. One that
+	// matches ErrTooManySessions is a *LimitError, which names the limit. No other hook is
+	// called for such a request.
 	OnRefuse func(*http.Request, error)
 
 	// OnClose is called once for each session, after its handler has returned and the
@@ -177,11 +178,12 @@ type Plugin struct {
 
 	lingering sync.WaitGroup // connections of ended sessions that are about to be closed
 
-	mu       sync.Mutex // guards sessions, expiries, and route.live
-	sessions map[*ServerSession]struct{}
-	expiries *alarm.Queue[*ServerSession] // those that expire
-	draining chan struct{}                // closed when the plugin begins to shut down
-	drained  chan struct{}                // closed when it has no session left after that
+	mu        sync.Mutex // guards sessions, expiries, and the limits of routes
+	sessions  map[*ServerSession]struct{}
+	expiries  *alarm.Queue[*ServerSession] // those that expire
+	keyLimits map[*byte]*keyLimit          // by option: see withKeyLimit
+	draining  chan struct{}                // closed when the plugin begins to shut down
+	drained   chan struct{}                // closed when it has no session left after that
 }
 
 // Install adds the plugin to r and returns r as a [Router]. Call it before r.Use.
@@ -197,12 +199,13 @@ func Install(r chi.Router, cfg Config) *Router {
 		panic("sse: Install after routes were added; call sse.Install(chi.NewRouter(), ...) first")
 	}
 	p := &Plugin{
-		cfg:      cfg.withDefaults(),
-		root:     r,
-		wheels:   wheel.NewSet((*ServerSession).onWheel),
-		sessions: make(map[*ServerSession]struct{}),
-		draining: make(chan struct{}),
-		drained:  make(chan struct{}),
+		cfg:       cfg.withDefaults(),
+		root:      r,
+		wheels:    wheel.NewSet((*ServerSession).onWheel),
+		sessions:  make(map[*ServerSession]struct{}),
+		keyLimits: make(map[*byte]*keyLimit),
+		draining:  make(chan struct{}),
+		drained:   make(chan struct{}),
 	}
 	p.expiries = alarm.New(func(s *ServerSession) *alarm.Place { return &s.alarm }, p.expireDue)
 	p.rechecks = wheel.NewSet((*recheck).onWheel)
@@ -261,43 +264,6 @@ func (p *Plugin) snapshot() []*ServerSession {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Collect(maps.Keys(p.sessions))
-}
-
-// admit adds s to the plugin's sessions. If it refuses s, it returns ErrShutdown or
-// ErrTooManySessions.
-func (p *Plugin) admit(s *ServerSession) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch rt := s.route; {
-	case p.isDraining():
-		return ErrShutdown
-	case len(p.sessions) >= p.cfg.MaxSessions:
-		return ErrTooManySessions
-	case rt.limit > 0 && rt.live >= rt.limit:
-		return ErrTooManySessions
-	default:
-		rt.live++
-		p.sessions[s] = struct{}{}
-		p.limitLife(s)
-		return nil
-	}
-}
-
-// dismiss removes s, and returns what is to be called at its end.
-func (p *Plugin) dismiss(s *ServerSession) []func(cause error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s.route.live--
-	delete(p.sessions, s)
-	p.expiries.Remove(s)
-	s.extra.forget()
-	if len(p.sessions) == 0 && p.isDraining() {
-		close(p.drained)
-	}
-	if s.extra == nil {
-		return nil
-	}
-	return s.extra.atEnd
 }
 
 // logger returns the plugin's logger with what tells s from other sessions.

@@ -22,7 +22,11 @@ func (s *ServerSession) refuse(x *httpWire, why error) {
 	case unsupported: // the operator has to change something
 		level = slog.LevelError
 	}
-	s.logger().Log(s.ctx, level, "sse: session refused", "error", why)
+	logger := s.logger()
+	if limit := limitOf(why); limit != nil && limit.Key != "" {
+		logger = logger.With("key", limit.Key)
+	}
+	logger.Log(s.ctx, level, "sse: session refused", "error", why)
 	s.state = closed
 	s.cancel(ErrClosed)
 	x.release(false, s.route.writeTimeout)
@@ -41,7 +45,7 @@ func (s *ServerSession) refuse(x *httpWire, why error) {
 // answerUnopened answers a request whose session has ended before it opened.
 func (s *ServerSession) answerUnopened(x *httpWire, end End) {
 	switch end.Reason {
-	case EndReturned, EndClosed, EndKicked, EndFinished, EndExpired, EndRevoked: // a stream without events
+	case EndReturned, EndClosed, EndKicked, EndFinished, EndExpired, EndRevoked, EndReplaced: // a stream without events
 		if x.writeHead(s.Call()) == nil {
 			if retry := s.route.farewellRetry(end.Reason); retry != 0 {
 				frame, _ := Event{Retry: retry}.AppendText(nil) // a valid event
@@ -72,19 +76,23 @@ func (s *ServerSession) renderError(x *httpWire, err error) {
 
 // sendAway tells the client to try again later. EventSource gives up for good on any status
 // but 200 (WHATWG HTML §9.2.3), so it gets a stream that holds only a reconnection time.
-// Other clients get 503 with Retry-After.
+// Other clients get 503 or 429 with Retry-After.
 func (s *ServerSession) sendAway(x *httpWire, why error) {
 	retry := s.route.plugin.comeback(s.route.retry)
 	if retry == 0 {
 		retry = cmp.Or(max(0, s.route.retry), time.Second)
 	}
+	status, text := http.StatusServiceUnavailable, why.Error()
+	if limit := limitOf(why); limit != nil {
+		status, retry, text = limit.status(), max(retry, limit.wait), ErrTooManySessions.Error()
+	}
 	if !isEventSource(s.Call()) {
 		seconds := int64((retry + time.Second - 1) / time.Second)
 		x.w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
-		s.renderError(x, &StatusError{http.StatusServiceUnavailable, why})
+		s.renderError(x, &StatusError{status, why})
 		return
 	}
-	frame, _ := Event{Retry: retry, Comment: strings.TrimPrefix(why.Error(), "sse: ")}.AppendText(nil) // a valid event
+	frame, _ := Event{Retry: retry, Comment: strings.TrimPrefix(text, "sse: ")}.AppendText(nil) // a valid event
 	if err := x.writeHead(s.Call()); err == nil {
 		if _, err = x.w.Write(frame); err == nil {
 			_ = x.flush.FlushError() // the client comes back without it, too

@@ -157,16 +157,6 @@ func WithHeartbeat(h Heartbeat) RouteOption {
 	}
 }
 
-// WithSessionLimit bounds the sessions of the route at one time. Further clients get the
-// answer that they get during a shutdown; see [Plugin.Shutdown]. n must be at least 1.
-// Default: no limit but Config.MaxSessions.
-func WithSessionLimit(n int) RouteOption {
-	if n < 1 {
-		panic("sse: WithSessionLimit needs a limit of at least 1; leave the option out for none")
-	}
-	return func(rt *route) { rt.limit = n }
-}
-
 // WithRetry replaces Config.Retry for the route. Zero tells clients no reconnection time, but
 // 3 seconds on a route with [WithMaxAge].
 func WithRetry(d time.Duration) RouteOption {
@@ -207,6 +197,8 @@ type route struct {
 	writeTimeout time.Duration
 	limit        int           // 0: no limit
 	live         int           // sessions; guarded by plugin.mu
+	keyLimits    []*keyLimit   // nil: none
+	rate         *openRate     // nil: no limit
 	maxAge       time.Duration // 0: none
 	rechecks     *rechecks     // nil: none
 }

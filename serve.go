@@ -26,19 +26,24 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = writeHead(w, r, g, false)
 		return
 	}
+	keys := rt.keysOf(r) // before anything that a panic would have to undo
 	x := newHTTPWire(w, r, g, rt.writeTimeout)
 	s := rt.newSession(x, r)
 	defer g.finish()
+	var replaced []*ServerSession
 	var err error
 	if !g.begin(x) {
 		x.released = true // nobody else has x
 		err = ErrAbandoned
 	} else if err = x.canStream(); err == nil {
-		err = rt.plugin.admit(s)
+		replaced, err = rt.plugin.admit(s, keys)
 	}
 	if err != nil {
 		s.refuse(x, err)
 		return
+	}
+	for _, old := range replaced {
+		old.expel(ErrReplaced)
 	}
 	s.runHandler(x)
 }

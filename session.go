@@ -63,6 +63,7 @@ type extra struct {
 	cause   error               // of EndAt
 	atEnd   []func(cause error) // see engineSession.AtEnd
 	recheck *recheck            // nil unless the route has WithRecheck
+	keys    []string            // of the route's keyLimits
 }
 
 // sessionState is what has become of the response. ServerSession.mu guards it.
@@ -192,7 +193,7 @@ func (s *ServerSession) LastEventID() string { return s.Call().Header.Get("Last-
 // Context returns the session's context, which is done when the session ends. Its cause is
 // then [ErrClosed] (after Close, or when the handler has returned), [ErrClientGone],
 // [ErrCanceled], [ErrShutdown], the error of the write that failed, or a [*PanicError]; or it
-// matches [ErrExpired] or [ErrRevoked].
+// matches [ErrExpired], [ErrRevoked] or [ErrReplaced].
 //
 // The context has the values of the request's context (see [ServerSession.Call] for
 // exceptions), and no deadline.
