@@ -69,6 +69,9 @@ func (h *Hub) Serve(s *sse.ServerSession, sub Subscription) (err error) {
 		}()
 		m.session.AtEnd(func(cause error) { sub.OnEnd(cmp.Or(failed, cause)) })
 	}
+	if !sub.Until.IsZero() {
+		s.EndAt(sub.Until, nil)
+	}
 	if h.cfg.Detached {
 		m.session.WillDetach()
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -137,5 +138,23 @@ func TestKickWhileOnStartAsks(t *testing.T) {
 		a.publish("a", sse.Event{Data: "secret"})
 		s.expectEnd()
 		require.Equal(t, sse.EndKicked, a.end().Reason)
+	})
+}
+
+// A right that ends at a known time ends the session, and nothing that is published later reaches
+// the client.
+func TestUntil(t *testing.T) {
+	forEach(t, func(t *test) {
+		a := t.start(plan{serve: func(h *hub.Hub, s *sse.ServerSession, sub hub.Subscription) error {
+			sub.Until = time.Now().Add(300 * time.Millisecond)
+			return h.Serve(s, sub)
+		}})
+		s := a.connect("/")
+		a.joined("a", 1)
+		a.publish("a", sse.Event{Data: "before"})
+		require.Equal(t, sse.EndExpired, a.end().Reason)
+		a.publish("a", sse.Event{Data: "after"})
+		s.expect("before")
+		s.expectEnd()
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/chi-sse/sse"
 )
@@ -59,6 +60,11 @@ type Subscription struct {
 	// as if OnStart had returned nil.
 	OnStart func(s *sse.ServerSession) error
 	OnEnd   func(cause error)
+
+	// Until ends the session at that time, as [sse.ServerSession.EndAt] does: for a right that
+	// ends at a known time, such as that of a token. The client may reconnect: OnStart, or the
+	// handler, must refuse it then. Default: the session has no such end.
+	Until time.Time
 
 	// Info is the application's own data about the member. The hub keeps it for
 	// [Member.Info].
