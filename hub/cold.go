@@ -25,14 +25,14 @@ func (m *Member) seekLog(offset uint64) (gap GapReason) {
 }
 
 // resumeAt moves the cursor to offset, or, if events after it are missing, to the lowest later
-// offset after which none are. It returns where the cursor is.
-func (m *Member) resumeAt(offset uint64) uint64 {
+// offset after which none are.
+func (m *Member) resumeAt(offset uint64) {
 	if m.hub.follower == nil {
-		return m.seekFrom(offset)
+		m.seekFrom(offset)
+		return
 	}
 	_, _, ok := m.seek(offset)
 	m.setCold(!ok)
-	return offset
 }
 
 // nextHole returns the reason and the offset of the hole that m has come to; or "" if it has
