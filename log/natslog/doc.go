@@ -127,5 +127,7 @@
 // longer answers, and the hub starts it again; see hub.Health. Append waits for a connection
 // and for a leader of the stream until its context ends. A publication whose message was sent
 // and whose answer was lost fails with an error that matches [hub.ErrUnknown]; publish again
-// with the same key.
+// with the same key. If the leader of the stream has changed meanwhile, that can fail for as long
+// as the duplicate_window: a server that leads again may take the lost publication for one that
+// is still under way.
 package natslog

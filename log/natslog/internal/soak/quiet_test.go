@@ -15,7 +15,10 @@ import (
 const (
 	recoverPatience = 2 * time.Minute
 	catchUpPatience = 2 * time.Minute
-	publishPatience = time.Minute
+
+	// A server that has led, and leads again, can refuse a key until the duplicate_window of two
+	// minutes is over, because a publication with it was under way when it stopped to lead.
+	publishPatience = 2*time.Minute + 30*time.Second
 )
 
 // awaitHealth waits until all nodes serve and follow the stream. It returns how long that took.

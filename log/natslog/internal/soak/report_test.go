@@ -33,6 +33,7 @@ type counts struct {
 	noted struct {
 		sync.Mutex
 		unknown, refused, unreached int // publications
+		stuck                       int // likewise, because their keys were under way at the leader
 		gaps                        map[string]int
 		kicks, unknownKicks, noKick int
 		lastAck                     time.Time
@@ -139,6 +140,8 @@ func (c *counts) notePublication(err error) {
 	switch {
 	case isRefused(err):
 		c.noted.unreached++
+	case isKnown(err) && strings.Contains(err.Error(), "in process"):
+		c.noted.stuck++
 	case isKnown(err):
 		c.noted.refused++
 	default:
@@ -221,7 +224,7 @@ func (s *soak) report() string {
 	s.ledger.mu.Lock()
 	acked, head := s.ledger.acked, s.ledger.head
 	s.ledger.mu.Unlock()
-	line("published: %d acknowledged, up to the offset %d; attempts: %d unknown, %d failed, %d did not reach a node", acked, head, s.noted.unknown, s.noted.refused, s.noted.unreached)
+	line("published: %d acknowledged, up to the offset %d; attempts: %d unknown, %d failed, %d with a key under way, %d did not reach a node", acked, head, s.noted.unknown, s.noted.refused, s.noted.stuck, s.noted.unreached)
 	line("longest time without an acknowledgement: %v; the slowest publication took %v", s.noted.outage.Round(time.Millisecond), s.noted.slowest.Round(time.Millisecond))
 	line("delivered: %d to %d clients over %d connections, of %d attempts; %d were silent", s.delivered, len(s.readers), s.opened.Load(), s.connections.Load(), s.silences.Load())
 	line("gaps: %s", inWords(s.noted.gaps))
