@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/chi-sse/sse/example/internal/guard"
 	"github.com/chi-sse/sse/hub"
 )
 
@@ -28,7 +29,7 @@ func chatSite(t *testing.T, detached bool) (site string, c *chat) {
 	logger := slog.New(slog.DiscardHandler)
 	c, err := newChat(t.Context(), nil, detached, logger)
 	require.NoError(t, err)
-	site = serve(t, routes(newLog(t, ""), newMonitor(noReading), c, &hosts{}, logger))
+	site = serve(t, routes(newLog(t, ""), newMonitor(noReading), c, &guard.Hosts{}, logger))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/chi-sse/sse/example/internal/guard"
 	"github.com/chi-sse/sse/hub"
 )
 
@@ -105,7 +106,7 @@ func TestChatRefusesWhatItCannotKeep(t *testing.T) {
 	require.NoError(t, err)
 	c, err := newChat(t.Context(), file, true, logger)
 	require.NoError(t, err)
-	site := serve(t, routes(newLog(t, ""), newMonitor(noReading), c, &hosts{}, logger))
+	site := serve(t, routes(newLog(t, ""), newMonitor(noReading), c, &guard.Hosts{}, logger))
 	say(t, site, "Teal Otter", "kept")
 	require.NoError(t, file.Close())
 	a := post(t, site+"/chat/messages", url.Values{"name": {"Teal Otter"}, "text": {"Hello"}})

@@ -21,6 +21,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/example/internal/guard"
 )
 
 // patience is how long a test waits for something that must happen.
@@ -114,7 +115,7 @@ func site(t *testing.T, log *logFile, read func() reading) string {
 	logger := slog.New(slog.DiscardHandler)
 	chat, err := newChat(t.Context(), nil, true, logger)
 	require.NoError(t, err)
-	return serve(t, routes(log, vitals, chat, &hosts{}, logger))
+	return serve(t, routes(log, vitals, chat, &guard.Hosts{}, logger))
 }
 
 // tailOf serves log at /log, without an access log, so that only the test writes to it.

@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse/example/internal/guard"
 )
 
 func TestHosts(t *testing.T) {
@@ -109,7 +111,7 @@ func TestHostsOfHTTP2AndHTTP10(t *testing.T) {
 }
 
 func TestHostsFlag(t *testing.T) {
-	var h hosts
+	var h guard.Hosts
 	for _, host := range []string{"", "http://mybox:8080", "mybox:8080/", "my box"} {
 		require.ErrorContains(t, h.Set(host), "must be a host and its port as in a URL", host)
 	}

@@ -14,8 +14,8 @@
 // This file has the flags, and what the program prints. These are the others:
 //
 //   - server.go starts and ends the server, and routes.go has its routes.
-//   - hosts.go and crosssite.go refuse requests that web pages of others could send.
-//   - page.go serves the pages, which are in the folder page.
+//   - internal/guard refuses requests that web pages of others could send.
+//   - internal/page has the pages, and serves them.
 //   - vitals.go is the stream /vitals, and machine.go reads the machine's counters.
 //   - tail.go is the stream /log. It follows the file that logfile.go keeps, and to which
 //     accesslog.go adds a line for each request.
@@ -39,6 +39,7 @@ import (
 	"time"
 
 	"github.com/chi-sse/sse/example/internal/elapsed"
+	"github.com/chi-sse/sse/example/internal/guard"
 	"github.com/chi-sse/sse/hub"
 )
 
@@ -69,7 +70,7 @@ func main() {
 // options are the values of the flags.
 type options struct {
 	addr     string
-	hosts    hosts
+	hosts    guard.Hosts
 	logPath  string
 	chatPath string // "" for memory
 	detached bool
@@ -85,7 +86,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	// srv.Serve closes the listener too. This is for returns before it.
 	defer listener.Close()
-	o.hosts.addr, _, _ = net.SplitHostPort(o.addr) // listen has accepted it
+	o.hosts.Addr, _, _ = net.SplitHostPort(o.addr) // listen has accepted it
 
 	log, err := openLogFile(o.logPath)
 	if err != nil {

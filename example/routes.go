@@ -10,13 +10,15 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/example/internal/guard"
+	"github.com/chi-sse/sse/example/internal/page"
 )
 
 // retry is how long a client waits before it reconnects.
 const retry = 2 * time.Second
 
 // routes returns the router of the whole site.
-func routes(log *logFile, vitals *monitor, chat *chat, hosts *hosts, logger *slog.Logger) *sse.Router {
+func routes(log *logFile, vitals *monitor, chat *chat, hosts *guard.Hosts, logger *slog.Logger) *sse.Router {
 	r := sse.Install(chi.NewRouter(), sse.Config{
 		Logger: logger,
 		Retry:  retry,
@@ -29,19 +31,19 @@ func routes(log *logFile, vitals *monitor, chat *chat, hosts *hosts, logger *slo
 	r.Use(
 		middleware.RequestID,
 		accessLog(log, logger),
-		hosts.middleware,
+		hosts.Middleware,
 		middleware.Recoverer,
 		middleware.Compress(5),
 		middleware.Timeout(30*time.Second),
 	)
 
-	pages(r, log.path(), chat.kept)
+	page.Routes(r, map[string]string{"/": "index.html", "/chat": "chat.html"}, page.Data{LogPath: log.path(), Kept: chat.kept})
 	r.SSE("/vitals", vitals.stream)
 	r.SSE("/log", log.tail)
 	r.Get("/hello", hello)
 
 	// These change something.
-	own := sse.From(r.With(ownPagesOnly))
+	own := sse.From(r.With(guard.OwnPagesOnly))
 	own.SSE("/chat/events", chat.events)
 	own.Post("/chat/messages", chat.say)
 	own.Post("/chat/cut", chat.cut)
@@ -61,13 +63,13 @@ func hello(w http.ResponseWriter, _ *http.Request) {
 // connection.
 func drop(plugin *sse.Plugin) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		page := r.URL.Query().Get("page")
-		if page == "" {
+		from := r.URL.Query().Get("page")
+		if from == "" {
 			http.Error(w, `the query parameter "page" is missing; it must be the one that the page's streams were opened with`, http.StatusBadRequest)
 			return
 		}
 		for s := range plugin.Sessions() {
-			if s.Call().URL.Query().Get("page") == page {
+			if s.Call().URL.Query().Get("page") == from {
 				_ = s.Close() // fails if the stream has already ended
 			}
 		}

@@ -1,4 +1,5 @@
-package main
+// Package guard has middleware that refuses requests that web pages of others could send.
+package guard
 
 import (
 	"errors"
@@ -9,15 +10,15 @@ import (
 	"strings"
 )
 
-// hosts are the hosts that the server answers for, in addition to localhost,
+// Hosts are the hosts that the server answers for, in addition to localhost,
 // 127.0.0.1, and [::1].
-type hosts struct {
-	addr string   // the host in -addr; "" if it names none
+type Hosts struct {
+	Addr string   // the host in -addr; "" if it names none
 	more []string // of -host, each as a browser sends it: the port is missing if it is 80
 }
 
 // Set adds a host. It implements flag.Value, for -host.
-func (h *hosts) Set(host string) error {
+func (h *Hosts) Set(host string) error {
 	if host == "" || strings.ContainsAny(host, "/ ") {
 		return errors.New("must be a host and its port as in a URL, such as mybox:8080")
 	}
@@ -26,16 +27,16 @@ func (h *hosts) Set(host string) error {
 }
 
 // String returns the hosts of -host. It implements flag.Value.
-func (h *hosts) String() string { return strings.Join(h.more, ", ") }
+func (h *Hosts) String() string { return strings.Join(h.more, ", ") }
 
-// middleware passes on the requests whose Host is known, and answers all others with
+// Middleware passes on the requests whose Host is known, and answers all others with
 // 421 Misdirected Request.
 //
 // The check defends against DNS rebinding. In that attack, a site that the user visits
 // lets its own name resolve to 127.0.0.1, so its scripts reach this server. The browser
 // takes the server for a part of that site and lets the scripts read everything. But it
 // sends the site's name as Host, which this server does not know.
-func (h *hosts) middleware(next http.Handler) http.Handler {
+func (h *Hosts) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		known := h.known(r)
 		if !slices.Contains(known, withPort(r.Host)) {
@@ -54,12 +55,12 @@ func (h *hosts) middleware(next http.Handler) http.Handler {
 // The address of that connection's own end is known too. It is one of this machine, and
 // a DNS name, which an attack needs, is never equal to it. With it, a server that
 // listens on all addresses can be reached by each of them.
-func (h *hosts) known(r *http.Request) []string {
+func (h *Hosts) known(r *http.Request) []string {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr) // net/http sets it
 	ip, port, _ := net.SplitHostPort(local.String())
 	names := []string{"localhost", "127.0.0.1", "::1", ip}
-	if h.addr != "" {
-		names = append(names, h.addr)
+	if h.Addr != "" {
+		names = append(names, h.Addr)
 	}
 	var known []string
 	for _, name := range names {

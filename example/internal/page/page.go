@@ -1,42 +1,39 @@
-package main
+// Package page has the pages, and serves them.
+package page
 
 import (
 	"bytes"
 	"embed"
 	"html/template"
-	"io/fs"
 	"net/http"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 )
 
-// pageFiles holds the pages, their scripts, and their styles, as the browser gets them.
-// index.html and chat.html are templates.
+// files holds the pages, their scripts, and their styles, as the browser gets them. index.html
+// and chat.html are templates of Data.
 //
-//go:embed page
-var pageFiles embed.FS
+//go:embed *.html *.js *.css *.svg
+var files embed.FS
 
-// policy is the Content-Security-Policy of the pages. It lets a page load files from its
+// Policy is the Content-Security-Policy of the pages. It lets a page load files from its
 // own server and connect to it, and forbids everything else. Both pages show text that
 // strangers have written, so nothing in that text may ever run.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
+const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
 	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// pages adds the routes of the pages and their files. The page of the machine tells
-// where the access log is. That of the chat tells whether the chat is kept in a file.
-func pages(r chi.Router, logPath string, kept bool) {
-	files, err := fs.Sub(pageFiles, "page")
-	if err != nil {
-		panic(err) // only if the name is invalid
-	}
+// Data is what the pages tell.
+type Data struct {
+	LogPath string // where the access log is
+	Kept    bool   // whether the chat continues after the server restarts
+}
+
+// Routes adds the routes of the pages, each a file by its path, and of their other files.
+func Routes(r chi.Router, pages map[string]string, data Data) {
 	r = r.With(pageHeaders)
-	for path, name := range map[string]string{"/": "index.html", "/chat": "chat.html"} {
+	for path, name := range pages {
 		var text bytes.Buffer
-		data := struct {
-			LogPath string
-			Kept    bool
-		}{logPath, kept}
 		if err := template.Must(template.ParseFS(files, name)).Execute(&text, data); err != nil {
 			panic(err) // only if the template is wrong
 		}
@@ -55,7 +52,7 @@ func pages(r chi.Router, logPath string, kept bool) {
 func pageHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", policy)
+		h.Set("Content-Security-Policy", Policy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-cache")
