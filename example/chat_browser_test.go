@@ -11,6 +11,8 @@ import (
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse/example/internal/chat"
 )
 
 // openChat opens the chat under name, as if the user had chosen that name and reloaded.
@@ -110,7 +112,7 @@ func TestBrowserChat(t *testing.T) {
 	// The keyboard is enough, and the page shows errors.
 	heron.do(chromedp.SendKeys("#text", "  "+kb.Enter))
 	heron.await("it says why not", complaint+` === "the text must not be empty"`)
-	long := strings.Repeat("x", maxText+1)
+	long := strings.Repeat("x", chat.MaxText+1)
 	eval[string](heron, fmt.Sprintf(`document.querySelector("#text").value = %q`, long))
 	heron.do(chromedp.SendKeys("#text", kb.Enter))
 	heron.await("it says why not", complaint+` === "the text has 501 characters; it must have at most 500"`)
@@ -241,8 +243,8 @@ func TestBrowserChatShowsItsForm(t *testing.T) {
 
 func TestBrowserChatLooks(t *testing.T) {
 	p, otter, heron := twoWindows(t)
-	long := strings.Repeat("W", maxName)
-	say(t, p.url, long, strings.Repeat("w", maxText))
+	long := strings.Repeat("W", chat.MaxName)
+	say(t, p.url, long, strings.Repeat("w", chat.MaxText))
 	heron.openChat(p.url, long)
 	otter.do(chromedp.Click("#cut"))
 	otter.await("the connection is lost", chatLost)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/chi-sse/sse/example/internal/chat"
 	"github.com/chi-sse/sse/example/internal/guard"
 	"github.com/chi-sse/sse/hub"
 )
@@ -24,16 +25,16 @@ import (
 var bothWays = map[string]bool{"detached": true, "attached": false}
 
 // chatSite serves the routes of the whole site, and returns its URL and its chat.
-func chatSite(t *testing.T, detached bool) (site string, c *chat) {
+func chatSite(t *testing.T, detached bool) (site string, c *chat.Room) {
 	t.Helper()
 	logger := slog.New(slog.DiscardHandler)
-	c, err := newChat(t.Context(), nil, detached, logger)
+	c, err := chat.New(t.Context(), chat.Config{Detached: detached, Logger: logger})
 	require.NoError(t, err)
 	site = serve(t, routes(newLog(t, ""), newMonitor(noReading), c, &guard.Hosts{}, logger))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		assert.NoError(t, c.hub.Shutdown(ctx))
+		assert.NoError(t, c.Hub().Shutdown(ctx))
 	})
 	return site, c
 }
@@ -49,13 +50,13 @@ func dialChat(t *testing.T, site, name, lastID string) *stream {
 }
 
 // enterChat opens the stream as a new client, which gets a snapshot and then joins the room.
-func enterChat(t *testing.T, site, name string) (s *stream, st state, you live) {
+func enterChat(t *testing.T, site, name string) (s *stream, st chat.State, you chat.Live) {
 	t.Helper()
 	s = dialChat(t, site, name, "")
-	st, _ = as[state](s, "snapshot")
-	you, _ = as[live](s, "live")
-	p, _ := as[person](s, "joined")
-	assert.Equal(t, person{ID: you.You, Name: name}, p)
+	st, _ = as[chat.State](s, "snapshot")
+	you, _ = as[chat.Live](s, "live")
+	p, _ := as[chat.Person](s, "joined")
+	assert.Equal(t, chat.Person{ID: you.You, Name: name}, p)
 	assert.NotEmpty(t, you.Key)
 	return s, st, you
 }
@@ -91,8 +92,8 @@ func say(t *testing.T, site, name, text string) (id string) {
 func TestChatSaysWhatIsWrong(t *testing.T) {
 	site, _ := chatSite(t, true)
 	s := dialChat(t, site, "", "")
-	as[state](s, "snapshot")
-	as[live](s, "live")
+	as[chat.State](s, "snapshot")
+	as[chat.Live](s, "live")
 	for _, test := range []struct {
 		name, text string
 		status     int
@@ -102,18 +103,18 @@ func TestChatSaysWhatIsWrong(t *testing.T) {
 		{"Teal Otter", " \n ", 400, "the text must not be empty"},
 		{"", "Hello", 400, "the name must not be empty"},
 		{"", "", 400, "the name must not be empty\nthe text must not be empty"},
-		{strings.Repeat("ö", maxName+1), "Hello", 400, "the name has 25 characters; it must have at most 24"},
-		{"Teal Otter", strings.Repeat("ö", maxText+1), 400, "the text has 501 characters; it must have at most 500"},
+		{strings.Repeat("ö", chat.MaxName+1), "Hello", 400, "the name has 25 characters; it must have at most 24"},
+		{"Teal Otter", strings.Repeat("ö", chat.MaxText+1), 400, "the text has 501 characters; it must have at most 500"},
 		{"Teal Otter", "two\nlines", 400, "the text must not have line breaks or other control characters"},
 		{"Teal\x00Otter", "Hello", 400, "the name must not have line breaks or other control characters"},
 		{"Teal Otter", "\xff", 400, "the text must be valid UTF-8"},
-		{"Teal Otter", strings.Repeat("x", maxForm), 413, "the form is too large; it must have at most 16384 bytes"},
+		{"Teal Otter", strings.Repeat("x", chat.MaxForm), 413, "the form is too large; it must have at most 16384 bytes"},
 	} {
 		a := post(t, site+"/chat/messages", url.Values{"name": {test.name}, "text": {test.text}})
 		assert.Equal(t, test.status, a.StatusCode, test.want)
 		assert.Equal(t, test.want, a.text)
 	}
-	for _, name := range []string{"", "+", "a%0Ab", strings.Repeat("x", maxName+1)} {
+	for _, name := range []string{"", "+", "a%0Ab", strings.Repeat("x", chat.MaxName+1)} {
 		assert.Equal(t, http.StatusBadRequest, get(t, site+"/chat/events?name="+name).StatusCode, name)
 	}
 	req, err := http.NewRequest(http.MethodPost, site+"/chat/messages", strings.NewReader("name=a&text=b"))
@@ -127,11 +128,11 @@ func TestChatSaysWhatIsWrong(t *testing.T) {
 	s.quiet() // none of these was published
 
 	// The longest name and text arrive unchanged.
-	name, text := strings.Repeat("ö", maxName), strings.Repeat("<b>&", maxText/4)
+	name, text := strings.Repeat("ö", chat.MaxName), strings.Repeat("<b>&", chat.MaxText/4)
 	id := say(t, site, "  "+name+" ", text)
-	m, got := as[message](s, "message")
+	m, got := as[chat.Message](s, "message")
 	assert.Equal(t, id, got)
-	assert.Equal(t, message{Number: 1, Time: m.Time, Name: name, Text: text}, m)
+	assert.Equal(t, chat.Message{Number: 1, Time: m.Time, ID: m.ID, Name: name, Text: text}, m)
 	assert.WithinDuration(t, time.Now(), m.Time, patience)
 }
 
@@ -140,29 +141,29 @@ func TestChatShowsWhoIsHere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			site, _ := chatSite(t, detached)
 			a, st, you := enterChat(t, site, "Teal Otter")
-			assert.Equal(t, state{People: []*person{}, Messages: []message{}}, st)
-			otter := person{ID: you.You, Name: "Teal Otter"}
+			assert.Equal(t, chat.State{People: []*chat.Person{}, Messages: []chat.Message{}}, st)
+			otter := chat.Person{ID: you.You, Name: "Teal Otter"}
 
 			b, st, you := enterChat(t, site, "Amber Heron")
-			heron := person{ID: you.You, Name: "Amber Heron"}
-			assert.Equal(t, []*person{&otter}, st.People)
+			heron := chat.Person{ID: you.You, Name: "Amber Heron"}
+			assert.Equal(t, []*chat.Person{&otter}, st.People)
 			assert.NotEqual(t, otter.ID, heron.ID)
-			p, _ := as[person](a, "joined")
+			p, _ := as[chat.Person](a, "joined")
 			assert.Equal(t, heron, p)
 
 			// A client without a name is not listed.
 			c := dialChat(t, site, "", "")
-			st, _ = as[state](c, "snapshot")
-			assert.Equal(t, []*person{&otter, &heron}, st.People)
-			you, _ = as[live](c, "live")
-			assert.Equal(t, live{}, you)
+			st, _ = as[chat.State](c, "snapshot")
+			assert.Equal(t, []*chat.Person{&otter, &heron}, st.People)
+			you, _ = as[chat.Live](c, "live")
+			assert.Equal(t, chat.Live{}, you)
 			c.close()
 
 			b.close()
-			p, _ = as[person](a, "left")
+			p, _ = as[chat.Person](a, "left")
 			assert.Equal(t, heron, p)
 			_, st, _ = enterChat(t, site, "Rust Lynx")
-			assert.Equal(t, []*person{&otter}, st.People)
+			assert.Equal(t, []*chat.Person{&otter}, st.People)
 		})
 	}
 }
@@ -171,22 +172,22 @@ func TestChatShowsNewcomersWhatWasSaid(t *testing.T) {
 	for name, detached := range bothWays {
 		t.Run(name, func(t *testing.T) {
 			site, _ := chatSite(t, detached)
-			const said = recentMessages + 10
+			const said = chat.RecentMessages + 10
 			var id string
 			for i := range said {
 				id = say(t, site, "Teal Otter", fmt.Sprintf("text %d", i+1))
 			}
 			s := dialChat(t, site, "", "")
-			st, _ := as[state](s, "snapshot")
-			require.Len(t, st.Messages, recentMessages)
+			st, _ := as[chat.State](s, "snapshot")
+			require.Len(t, st.Messages, chat.RecentMessages)
 			for i, m := range st.Messages {
-				assert.Equal(t, said-recentMessages+i+1, m.Number)
+				assert.Equal(t, said-chat.RecentMessages+i+1, m.Number)
 				assert.Equal(t, fmt.Sprintf("text %d", m.Number), m.Text)
 			}
-			_, at := as[live](s, "live")
+			_, at := as[chat.Live](s, "live")
 			assert.Equal(t, id, at, "the client has the id that the snapshot matches, and can resume there")
 			say(t, site, "Teal Otter", "the next")
-			m, _ := as[message](s, "message")
+			m, _ := as[chat.Message](s, "message")
 			assert.Equal(t, said+1, m.Number)
 			s.quiet()
 		})
@@ -199,42 +200,41 @@ func TestChatResumesExactly(t *testing.T) {
 			site, c := chatSite(t, detached)
 			a, _, you := enterChat(t, site, "Teal Otter")
 			b, _, other := enterChat(t, site, "Amber Heron")
-			as[person](a, "joined")
+			as[chat.Person](a, "joined")
 			last := say(t, site, "Teal Otter", "before")
-			_, id := as[message](a, "message")
+			_, id := as[chat.Message](a, "message")
 			assert.Equal(t, last, id)
 
 			assert.Equal(t, http.StatusNoContent, post(t, site+"/chat/cut", url.Values{"key": {you.Key}}).StatusCode)
 			a.ended()
-			as[message](b, "message")
-			as[person](b, "left")
+			as[chat.Message](b, "message")
+			as[chat.Person](b, "left")
 			for i := range 3 {
 				say(t, site, "Amber Heron", fmt.Sprint(i+1))
-				as[message](b, "message")
+				as[chat.Message](b, "message")
 			}
 			assert.Equal(t, http.StatusNoContent, post(t, site+"/chat/cut", url.Values{"key": {other.Key}}).StatusCode)
 			b.ended()
 			// A detached stream may end before the hub has reported that its client left.
 			require.Eventually(t, func() bool {
-				c.mu.Lock()
-				defer c.mu.Unlock()
-				return len(c.people) == 0
+				st, _ := c.State()
+				return len(st.People) == 0
 			}, patience, time.Millisecond)
 
 			a = dialChat(t, site, "Teal Otter", last)
-			p, _ := as[person](a, "left")
-			assert.Equal(t, person{ID: you.You, Name: "Teal Otter"}, p)
+			p, _ := as[chat.Person](a, "left")
+			assert.Equal(t, chat.Person{ID: you.You, Name: "Teal Otter"}, p)
 			for i := range 3 {
-				m, _ := as[message](a, "message")
+				m, _ := as[chat.Message](a, "message")
 				assert.Equal(t, fmt.Sprint(i+1), m.Text)
 				assert.Equal(t, i+2, m.Number)
 			}
-			p, _ = as[person](a, "left")
-			assert.Equal(t, person{ID: other.You, Name: "Amber Heron"}, p)
-			again, _ := as[live](a, "live")
+			p, _ = as[chat.Person](a, "left")
+			assert.Equal(t, chat.Person{ID: other.You, Name: "Amber Heron"}, p)
+			again, _ := as[chat.Live](a, "live")
 			assert.NotEqual(t, you.Key, again.Key)
-			p, _ = as[person](a, "joined")
-			assert.Equal(t, person{ID: again.You, Name: "Teal Otter"}, p)
+			p, _ = as[chat.Person](a, "joined")
+			assert.Equal(t, chat.Person{ID: again.You, Name: "Teal Otter"}, p)
 			a.quiet()
 		})
 	}
@@ -247,9 +247,9 @@ func TestChatResumesFromTheURL(t *testing.T) {
 	first := say(t, site, "Teal Otter", "one")
 	say(t, site, "Teal Otter", "two")
 	s := dial(t, site+"/chat/events?lastEventId="+first, "")
-	m, _ := as[message](s, "message")
+	m, _ := as[chat.Message](s, "message")
 	assert.Equal(t, "two", m.Text)
-	as[live](s, "live")
+	as[chat.Live](s, "live")
 }
 
 // Clients get each message once and in order, no matter when they join, leave, and come back.
@@ -279,14 +279,14 @@ func TestChatLosesNothingUnderLoad(t *testing.T) {
 							id = ev.ID
 							switch ev.Name {
 							case "snapshot":
-								var st state
+								var st chat.State
 								require.NoError(t, json.Unmarshal([]byte(ev.Data), &st))
 								assert.Zero(t, last, "only a new client may get a snapshot")
 								if n := len(st.Messages); n > 0 {
 									last = st.Messages[n-1].Number
 								}
 							case "message":
-								var m message
+								var m chat.Message
 								require.NoError(t, json.Unmarshal([]byte(ev.Data), &m))
 								assert.Equal(t, last+1, m.Number)
 								last = m.Number
@@ -308,7 +308,7 @@ func TestChatCutsOneWindowOnly(t *testing.T) {
 			site, _ := chatSite(t, detached)
 			a, _, you := enterChat(t, site, "Teal Otter")
 			b, _, _ := enterChat(t, site, "Amber Heron")
-			as[person](a, "joined")
+			as[chat.Person](a, "joined")
 			for _, key := range []string{"", "nonsense", fmt.Sprint(you.You), "room"} {
 				assert.Equal(t, http.StatusNotFound, post(t, site+"/chat/cut", url.Values{"key": {key}}).StatusCode)
 			}
@@ -319,8 +319,8 @@ func TestChatCutsOneWindowOnly(t *testing.T) {
 			assert.Equal(t, http.StatusNoContent, post(t, site+"/chat/cut", url.Values{"key": {key}}).StatusCode)
 			readUntil(t, conn, "\r\nretry: 5000\n\n\r\n0\r\n\r\n") // the retry field, and an orderly end
 			for _, s := range []*stream{a, b} {
-				as[person](s, "joined")
-				as[person](s, "left")
+				as[chat.Person](s, "joined")
+				as[chat.Person](s, "left")
 				s.quiet()
 			}
 		})
@@ -339,10 +339,10 @@ func TestChatTellsOfTheGapAfterARestart(t *testing.T) {
 			assert.Equal(t, hub.GapEpoch, gap.Reason)
 			assert.Equal(t, id, gap.LastEventID)
 			assert.True(t, gap.Snapshot)
-			st, _ := as[state](s, "snapshot")
+			st, _ := as[chat.State](s, "snapshot")
 			require.Len(t, st.Messages, 1)
 			assert.Equal(t, "of the present", st.Messages[0].Text)
-			as[live](s, "live")
+			as[chat.Live](s, "live")
 		})
 	}
 }
@@ -373,7 +373,7 @@ func TestRunEndsTheChatInOrder(t *testing.T) {
 
 func TestChatIsClosedAfterTheShutdown(t *testing.T) {
 	site, c := chatSite(t, true)
-	require.NoError(t, c.hub.Shutdown(t.Context()))
+	require.NoError(t, c.Hub().Shutdown(t.Context()))
 	a := post(t, site+"/chat/messages", url.Values{"name": {"Teal Otter"}, "text": {"Hello"}})
 	assert.Equal(t, http.StatusServiceUnavailable, a.StatusCode)
 	assert.Equal(t, "the server is about to restart; try again in a moment", a.text)

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 
-	"github.com/chi-sse/sse/hub"
 	"github.com/chi-sse/sse/log/boltlog"
 )
 
@@ -37,40 +34,4 @@ func openChatFile(path string, logger *slog.Logger) (*boltlog.Log, error) {
 		return nil, fmt.Errorf("the chat's file %s is damaged (%s); move it away to begin a new chat, %s", path, damage.Reason, chatAdvice)
 	}
 	return nil, fmt.Errorf("the chat's file cannot be opened; %s: %w", chatAdvice, err)
-}
-
-// restore rebuilds the state from the messages in the log, and publishes the event
-// "started". After a crash, the log does not have an event "left" for each of the people who
-// were in the room. A client that resumes takes "started" as the departure of all of them.
-func (c *chat) restore(ctx context.Context, log hub.Log) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	bounds, err := log.Bounds(ctx)
-	if err != nil {
-		return err
-	}
-	at := hub.Position{Epoch: bounds.Epoch, Offset: bounds.First - 1}
-	end := hub.Position{Epoch: bounds.Epoch, Offset: bounds.Last}
-	for at.Offset < end.Offset {
-		batch, err := log.Read(ctx, []string{room}, at, end, 1000)
-		if truncated, ok := errors.AsType[*hub.TruncatedError](err); ok {
-			at.Offset = truncated.First - 1 // the log has dropped old events meanwhile
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		for _, r := range batch.Records {
-			if r.Kind != hub.EventRecord || r.Event.Name != "message" {
-				continue
-			}
-			var msg message
-			if err := json.Unmarshal([]byte(r.Event.Data), &msg); err != nil {
-				return fmt.Errorf("the chat's file has a message that is not one of this program: %w", err)
-			}
-			c.remember(msg)
-		}
-		at.Offset = batch.UpTo
-	}
-	return c.publish("started", struct{}{})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/chi-sse/sse/example/internal/chat"
 	"github.com/chi-sse/sse/example/internal/guard"
 	"github.com/chi-sse/sse/hub"
 )
@@ -33,8 +34,8 @@ func TestChatContinuesAfterARestart(t *testing.T) {
 	p := runChat(t, path)
 	otter, _, _ := enterChat(t, p.url, "Teal Otter")
 	enterChat(t, p.url, "Amber Heron")
-	as[person](otter, "joined")
-	for i := range recentMessages {
+	as[chat.Person](otter, "joined")
+	for i := range chat.RecentMessages {
 		say(t, p.url, "Teal Otter", fmt.Sprint(i+1))
 	}
 	id := say(t, p.url, "Teal Otter", "seen")
@@ -46,21 +47,21 @@ func TestChatContinuesAfterARestart(t *testing.T) {
 	p = runChat(t, path)
 	say(t, p.url, "Rust Lynx", "of the present")
 	back := dialChat(t, p.url, "Teal Otter", id)
-	m, _ := as[message](back, "message")
-	assert.Equal(t, message{Number: recentMessages + 2, Time: m.Time, Name: "Amber Heron", Text: "missed"}, m)
+	m, _ := as[chat.Message](back, "message")
+	assert.Equal(t, chat.Message{Number: chat.RecentMessages + 2, Time: m.Time, ID: m.ID, Name: "Amber Heron", Text: "missed"}, m)
 	as[struct{}](back, "started")
-	m, _ = as[message](back, "message")
-	assert.Equal(t, message{Number: recentMessages + 3, Time: m.Time, Name: "Rust Lynx", Text: "of the present"}, m)
-	you, _ := as[live](back, "live")
-	in, _ := as[person](back, "joined")
-	assert.Equal(t, person{ID: you.You, Name: "Teal Otter"}, in)
+	m, _ = as[chat.Message](back, "message")
+	assert.Equal(t, chat.Message{Number: chat.RecentMessages + 3, Time: m.Time, ID: m.ID, Name: "Rust Lynx", Text: "of the present"}, m)
+	you, _ := as[chat.Live](back, "live")
+	in, _ := as[chat.Person](back, "joined")
+	assert.Equal(t, chat.Person{ID: you.You, Name: "Teal Otter"}, in)
 	back.quiet()
 
 	_, st, _ := enterChat(t, p.url, "Olive Owl")
-	assert.Equal(t, []*person{{ID: you.You, Name: "Teal Otter"}}, st.People)
-	require.Len(t, st.Messages, recentMessages)
+	assert.Equal(t, []*chat.Person{{ID: you.You, Name: "Teal Otter"}}, st.People)
+	require.Len(t, st.Messages, chat.RecentMessages)
 	assert.Equal(t, 4, st.Messages[0].Number)
-	assert.Equal(t, "of the present", st.Messages[recentMessages-1].Text)
+	assert.Equal(t, "of the present", st.Messages[chat.RecentMessages-1].Text)
 }
 
 // A snapshot lacks none of the messages that were acknowledged before it, and no message is
@@ -72,13 +73,13 @@ func TestChatInAFileTakesSnapshotsThatFit(t *testing.T) {
 		say(t, p.url, "Teal Otter", "text")
 		said++
 		s := dialChat(t, p.url, "", "")
-		st, _ := as[state](s, "snapshot")
+		st, _ := as[chat.State](s, "snapshot")
 		require.NotEmpty(t, st.Messages)
 		require.Equal(t, said, st.Messages[len(st.Messages)-1].Number)
-		as[live](s, "live")
+		as[chat.Live](s, "live")
 		say(t, p.url, "Teal Otter", "text")
 		said++
-		m, _ := as[message](s, "message")
+		m, _ := as[chat.Message](s, "message")
 		require.Equal(t, said, m.Number)
 		s.close()
 	}
@@ -95,7 +96,7 @@ func TestChatTellsOfTheGapAfterItsFileIsGone(t *testing.T) {
 	s := dialChat(t, p.url, "", id)
 	gap, _ := as[hub.Gap](s, hub.GapEvent)
 	assert.Equal(t, hub.GapEpoch, gap.Reason)
-	st, _ := as[state](s, "snapshot")
+	st, _ := as[chat.State](s, "snapshot")
 	assert.Empty(t, st.Messages)
 }
 
@@ -104,21 +105,22 @@ func TestChatRefusesWhatItCannotKeep(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
 	file, err := openChatFile(t.TempDir()+"/chat.db", logger)
 	require.NoError(t, err)
-	c, err := newChat(t.Context(), file, true, logger)
+	c, err := chat.New(t.Context(), chat.Config{Log: file, Detached: true, Logger: logger})
 	require.NoError(t, err)
 	site := serve(t, routes(newLog(t, ""), newMonitor(noReading), c, &guard.Hosts{}, logger))
 	say(t, site, "Teal Otter", "kept")
 	require.NoError(t, file.Close())
 	a := post(t, site+"/chat/messages", url.Values{"name": {"Teal Otter"}, "text": {"Hello"}})
 	assert.Equal(t, http.StatusServiceUnavailable, a.StatusCode)
-	assert.Equal(t, "the message could not be written to the chat's file; try again in a moment", a.text)
+	assert.Equal(t, "the message could not be written to the chat's log; try again in a moment", a.text)
 	s := dialChat(t, site, "Amber Heron", "")
-	st, _ := as[state](s, "snapshot")
+	st, _ := as[chat.State](s, "snapshot")
 	require.Len(t, st.Messages, 1)
 	assert.Equal(t, "kept", st.Messages[0].Text)
-	assert.Empty(t, c.people, "nobody was told that she joined")
+	st, _ = c.State()
+	assert.Empty(t, st.People, "nobody was told that she joined")
 	s.close()
-	require.NoError(t, c.hub.Shutdown(t.Context()))
+	require.NoError(t, c.Hub().Shutdown(t.Context()))
 }
 
 func TestRunTellsWhereTheChatIs(t *testing.T) {

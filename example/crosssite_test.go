@@ -28,7 +28,7 @@ func TestOwnPagesOnly(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			site, c := chatSite(t, true)
-			before := c.hub.Position()
+			before := c.Hub().Position()
 			for _, request := range []struct {
 				method, path, body string
 				want               int // if the request is allowed
@@ -58,7 +58,7 @@ func TestOwnPagesOnly(t *testing.T) {
 					if assert.Equal(t, http.StatusForbidden, resp.StatusCode, request.path) && request.method != "HEAD" {
 						assert.Contains(t, readAll(t, resp.Body), "a page of another site sent this request")
 					}
-					assert.Equal(t, before, c.hub.Position(), "nobody may have joined or posted")
+					assert.Equal(t, before, c.Hub().Position(), "nobody may have joined or posted")
 				}
 				require.NoError(t, resp.Body.Close())
 			}

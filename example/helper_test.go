@@ -21,6 +21,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/event"
+	"github.com/chi-sse/sse/example/internal/chat"
 	"github.com/chi-sse/sse/example/internal/guard"
 )
 
@@ -113,9 +114,9 @@ func site(t *testing.T, log *logFile, read func() reading) string {
 	vitals := newMonitor(read)
 	t.Cleanup(start(vitals.sampleWhileWatched))
 	logger := slog.New(slog.DiscardHandler)
-	chat, err := newChat(t.Context(), nil, true, logger)
+	room, err := chat.New(t.Context(), chat.Config{Detached: true, Logger: logger})
 	require.NoError(t, err)
-	return serve(t, routes(log, vitals, chat, &guard.Hosts{}, logger))
+	return serve(t, routes(log, vitals, room, &guard.Hosts{}, logger))
 }
 
 // tailOf serves log at /log, without an access log, so that only the test writes to it.

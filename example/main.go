@@ -19,8 +19,8 @@
 //   - vitals.go is the stream /vitals, and machine.go reads the machine's counters.
 //   - tail.go is the stream /log. It follows the file that logfile.go keeps, and to which
 //     accesslog.go adds a line for each request.
-//   - chat.go is the chat. Its stream is broadcast by package hub. chatfile.go keeps its
-//     events in a file, with package boltlog.
+//   - internal/chat is the chat. Its stream is broadcast by package hub. chatfile.go keeps
+//     its events in a file, with package boltlog.
 package main
 
 import (
@@ -38,6 +38,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/chi-sse/sse/example/internal/chat"
 	"github.com/chi-sse/sse/example/internal/elapsed"
 	"github.com/chi-sse/sse/example/internal/guard"
 	"github.com/chi-sse/sse/hub"
@@ -108,12 +109,12 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		defer func() { err = errors.Join(err, file.Close()) }()
 		chatLog = file
 	}
-	chat, err := newChat(ctx, chatLog, o.detached, logger)
+	room, err := chat.New(ctx, chat.Config{Log: chatLog, Detached: o.detached, Logger: logger})
 	if err != nil {
 		return err
 	}
 
-	r := routes(log, vitals, chat, &o.hosts, logger)
+	r := routes(log, vitals, room, &o.hosts, logger)
 	srv := newServer(r, logger)
 	r.Plugin().Attach(srv) // so that clients whose network has vanished are noticed in time
 	served := make(chan error, 1)
@@ -126,7 +127,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 
 	open, began := r.Plugin().Len(), time.Now()
-	if err := shutdown(srv, chat.hub, r.Plugin()); err != nil {
+	if err := shutdown(srv, room.Hub(), r.Plugin()); err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintf(out, "\nShut down in %s. Streams that were open: %d.\n", elapsed.Text(time.Since(began)), open)

@@ -10,6 +10,7 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/example/internal/chat"
 	"github.com/chi-sse/sse/example/internal/guard"
 	"github.com/chi-sse/sse/example/internal/page"
 )
@@ -18,7 +19,7 @@ import (
 const retry = 2 * time.Second
 
 // routes returns the router of the whole site.
-func routes(log *logFile, vitals *monitor, chat *chat, hosts *guard.Hosts, logger *slog.Logger) *sse.Router {
+func routes(log *logFile, vitals *monitor, room *chat.Room, hosts *guard.Hosts, logger *slog.Logger) *sse.Router {
 	r := sse.Install(chi.NewRouter(), sse.Config{
 		Logger: logger,
 		Retry:  retry,
@@ -37,16 +38,14 @@ func routes(log *logFile, vitals *monitor, chat *chat, hosts *guard.Hosts, logge
 		middleware.Timeout(30*time.Second),
 	)
 
-	page.Routes(r, map[string]string{"/": "index.html", "/chat": "chat.html"}, page.Data{LogPath: log.path(), Kept: chat.kept})
+	page.Routes(r, map[string]string{"/": "index.html", "/chat": "chat.html"}, page.Data{LogPath: log.path(), Kept: room.Kept()})
 	r.SSE("/vitals", vitals.stream)
 	r.SSE("/log", log.tail)
 	r.Get("/hello", hello)
 
 	// These change something.
 	own := sse.From(r.With(guard.OwnPagesOnly))
-	own.SSE("/chat/events", chat.events)
-	own.Post("/chat/messages", chat.say)
-	own.Post("/chat/cut", chat.cut)
+	room.Routes(own)
 	own.Post("/drop", drop(r.Plugin()))
 	return r
 }

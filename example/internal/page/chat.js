@@ -2,7 +2,9 @@
 //
 // The server sends a new client a "snapshot" of that state, and then each change: "message",
 // "joined", and "left". After a lost connection it sends the changes that the client missed.
-// One of them may be "started": the server has restarted, and the room is empty of people.
+// One of them may be "started": the server has restarted, and those who were connected to it
+// have left. If several servers are one room, they are its nodes, and each person and the
+// event "live" have the name of one.
 // If it no longer has all of them, it sends a "gap" and a snapshot instead. In each case the
 // event "live" comes next, and after it all changes are new ones.
 
@@ -16,6 +18,7 @@ const view = $("#wire");
 let source;
 let name = sessionStorage.getItem("name") || invent();
 let lastID = "";
+let node = ""; // which serves this window, if there are several
 let events = 0, reconnects = 0;
 let opened = false; // a stream has been open before
 let lostAt = 0; // when the connection was lost
@@ -65,7 +68,7 @@ function become(state) {
 
 function show() {
   const state = view.dataset.state;
-  $(".state", view).textContent = state !== "retrying" ? state : lostAt ? `away ${((Date.now() - lostAt) / 1000).toFixed(1)} s` : "connecting";
+  $(".state", view).textContent = state === "open" && node ? `open at ${node}` : state !== "retrying" ? state : lostAt ? `away ${((Date.now() - lostAt) / 1000).toFixed(1)} s` : "connecting";
   $(".events", view).textContent = count(events);
   $(".reconnects", view).textContent = count(reconnects);
   $(".id", view).textContent = lastID || "none";
@@ -84,8 +87,8 @@ addEventListener("pageshow", event => { if (event.persisted) connect(); });
 
 // ---------------------------------------------------------------------- state
 
-const people = new Map(); // names, by the ids that the server gives
-let you = 0; // this window's id in people
+const people = new Map(); // by the ids that the server gives
+let you = ""; // this window's id in people
 let key = ""; // lets this window ask the server to cut its connection
 let catchingUp = true; // the events that come now are ones that this window missed
 let missed = 0; // how many messages this window missed
@@ -97,7 +100,7 @@ const on = {
   snapshot({ people: here, messages }) {
     catchingUp = false;
     people.clear();
-    for (const p of here) people.set(p.id, p.name);
+    for (const p of here) people.set(p.id, p);
     proof.reset();
     unseen = 0;
     lines.replaceChildren();
@@ -112,7 +115,7 @@ const on = {
   },
 
   joined(p) {
-    people.set(p.id, p.name);
+    people.set(p.id, p);
     if (p.id !== you) notice(`${p.name} joined.`, "coming");
     showPeople();
   },
@@ -123,19 +126,19 @@ const on = {
     showPeople();
   },
 
-  started() {
-    people.clear();
-    you = 0;
-    notice("The server restarted.");
+  started(at) {
+    for (const p of people.values()) if (p.node === at.node) people.delete(p.id);
+    notice(at.node ? `The node ${at.node} started.` : "The server restarted.");
     showPeople();
   },
 
   live(now) {
     catchingUp = false;
-    ({ you, key } = now);
-    if (!opened) notice(`You joined as ${name}.`, "coming");
-    else if (gap) notice(`Reconnected after ${took(Date.now() - lostAt)}, with a new snapshot.`);
-    else if (lostAt) notice(`Resumed after ${took(Date.now() - lostAt)}: ${messagesMissed()}.`, "resumed");
+    ({ you = "", key = "", node = "" } = now);
+    const where = node && ` at ${node}`;
+    if (!opened) notice(`You joined as ${name}${where}.`, "coming");
+    else if (gap) notice(`Reconnected${where} after ${took(Date.now() - lostAt)}, with a new snapshot.`);
+    else if (lostAt) notice(`Resumed${where} after ${took(Date.now() - lostAt)}: ${messagesMissed()}.`, "resumed");
     else notice(`You are ${name} now.`, "coming");
     opened = true;
     lostAt = 0;
@@ -157,9 +160,10 @@ const messagesMissed = () => missed === 0 ? "no missed messages" : missed === 1 
 
 function showPeople() {
   $("#count").textContent = count(people.size);
-  $("#people").replaceChildren(...[...people].map(([id, name]) => {
+  $("#people").replaceChildren(...[...people.values()].map(({ id, name, node }) => {
     const item = element("li", id === you ? "you" : "", name);
-    if (id === you) item.append(element("span", "soft", "you"));
+    const also = [node, id === you && "you"].filter(Boolean).join(", ");
+    if (also) item.append(element("span", "soft", also));
     return item;
   }));
 }
@@ -263,29 +267,48 @@ visualViewport.addEventListener("resize", () => {
 
 // ---------------------------------------------------------------------- forms
 
-// post sends a form. It returns the server's error, or "" if there is none.
+// post sends a form. It returns the server's error, or "" if there is none, and whether a
+// later attempt may succeed.
 async function post(url, fields) {
   try {
     const response = await fetch(url, { method: "POST", body: new URLSearchParams(fields) });
-    return response.ok ? "" : (await response.text()).trim() || response.statusText;
+    return {
+      error: response.ok ? "" : (await response.text()).trim() || response.statusText,
+      temporary: [502, 503, 504].includes(response.status),
+    };
   } catch {
-    return "the server does not respond";
+    return { error: "the server does not respond", temporary: true };
+  }
+}
+
+// send sends a message. If it gets no answer it cannot know whether the message is in the
+// room, and sends it again with the same id: then the room has it once.
+async function send(message) {
+  for (const end = Date.now() + 60_000; ; await new Promise(done => setTimeout(done, 1000))) {
+    const { error, temporary } = await post("/chat/messages", message);
+    complain(error);
+    if (!temporary || Date.now() > end) return error;
   }
 }
 
 const complain = text => { $("#error").textContent = text; };
 
+let unsent; // the last message that could not be sent
+let sent = Promise.resolve(); // when all messages before the next one are sent
+
 $("#say").addEventListener("submit", async event => {
   event.preventDefault();
   const field = $("#text"), text = field.value;
   field.value = ""; // before the server answers, so that a second Enter does not send it again
-  const error = await post("/chat/messages", { name, text });
-  complain(error);
+  complain("");
+  const message = unsent?.text === text && unsent.name === name ? unsent : { id: newID(), name, text };
+  const error = await (sent = sent.then(() => send(message)));
+  unsent = error ? message : undefined;
   field.ariaInvalid = Boolean(error);
   if (error && !field.value) field.value = text;
 });
 
-$("#cut").addEventListener("click", async () => complain(await post("/chat/cut", { key })));
+$("#cut").addEventListener("click", async () => complain((await post("/chat/cut", { key })).error));
 
 $("#name").value = name;
 $("#rename").addEventListener("submit", event => {
@@ -305,6 +328,8 @@ function element(tag, className, text = "") {
   e.textContent = text;
   return e;
 }
+
+function newID() { return [...crypto.getRandomValues(new Uint32Array(4))].map(n => n.toString(36)).join("-"); }
 
 function invent() {
   const pick = words => words[Math.floor(Math.random() * words.length)];

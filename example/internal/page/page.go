@@ -27,6 +27,7 @@ const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 type Data struct {
 	LogPath string // where the access log is
 	Kept    bool   // whether the chat continues after the server restarts
+	Nodes   bool   // whether several nodes serve the chat; there is no page of the machine then
 }
 
 // Routes adds the routes of the pages, each a file by its path, and of their other files.
