@@ -26,7 +26,7 @@ TIDYFLAGS   ?=
 each = @status=0; for m in $(MODULES); do (cd $$m && $(1)) || status=1; done; exit $$status
 
 .DEFAULT_GOAL := help
-.PHONY: help run test cover bench bench-full bench-growth microbench fuzz soak soak-race soak-log soak-follow lint gofmt vet golangci fmt tidy
+.PHONY: help run run-cluster test cover bench bench-full bench-growth microbench fuzz soak soak-race soak-log soak-follow lint gofmt vet golangci fmt tidy
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ help: ## list the targets
 run: ## build and start the example server (RUNFLAGS='-addr localhost:8081')
 	@echo 'Building the example. The first build takes a while.'
 	@cd example && go run . $(RUNFLAGS)
+
+run-cluster: ## build and start the chat on three nodes, to be killed (RUNFLAGS='-addr localhost:8081')
+	@echo 'Building the cluster. The first build takes a minute or two.'
+	@cd example/cluster && go run . $(RUNFLAGS)
 
 test: ## run the tests of all modules (GOTESTFLAGS='-run Name -v' adds flags)
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \

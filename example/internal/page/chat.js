@@ -286,8 +286,9 @@ async function post(url, fields) {
 async function send(message) {
   for (const end = Date.now() + 60_000; ; await new Promise(done => setTimeout(done, 1000))) {
     const { error, temporary } = await post("/chat/messages", message);
-    complain(error);
-    if (!temporary || Date.now() > end) return error;
+    const again = temporary && Date.now() < end;
+    complain(again ? "the message is not in the room yet; this page sends it again" : error);
+    if (!again) return error;
   }
 }
 
