@@ -70,7 +70,7 @@ func runNode(name string, in io.Reader, out io.Writer) error {
 
 // serveNode serves the chat until ctx ends.
 func serveNode(ctx context.Context, name string, cfg nodeConfig, out io.Writer) (err error) {
-	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})).With("node", name)
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})).With("node", name)
 	ending := func() (context.Context, context.CancelFunc) { return context.WithTimeout(context.Background(), maxEnd) }
 
 	server, err := embedded.Start(ctx, embedded.Config{
