@@ -65,6 +65,9 @@ func (e *RewoundError) Error() string {
 // Unwrap returns what kept the Log from changing the metadata.
 func (e *RewoundError) Unwrap() error { return e.Err }
 
+// errNoLeader reports that the servers of a stream are electing a leader.
+var errNoLeader = errors.New("the stream has no leader")
+
 // errStalled reports that a consumer does not deliver what is in the stream.
 var errStalled = errors.New("the consumer does not deliver what the stream has")
 

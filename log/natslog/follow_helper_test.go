@@ -45,6 +45,11 @@ func (f *follower) await(n int) []hub.Record {
 	f.t.Helper()
 	var records []hub.Record
 	testkit.Eventually(f.t, func() bool {
+		select {
+		case err := <-f.done:
+			require.Fail(f.t, "Follow has returned", "%v", err)
+		default:
+		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		records = f.records

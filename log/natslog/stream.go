@@ -32,6 +32,7 @@ type view struct {
 	last    uint64
 	deleted int       // how many records between first and last were deleted
 	now     time.Time // by the leader's clock
+	created time.Time // by the clock of the server that created it
 	asked   time.Time
 	led     time.Time // at this time, the server that answered was the leader for certain
 	config  jetstream.StreamConfig
@@ -104,12 +105,16 @@ func (l *Log) lookOnce(ctx context.Context) (view, error) {
 		return view{}, err
 	}
 	info := s.CachedInfo()
+	if info.Cluster != nil && info.Cluster.Leader == "" {
+		// Without a leader any server answers, also one that has not got the newest records.
+		return view{}, errNoLeader
+	}
 	if err := errors.Join(l.cfg.misfits(&info.Config)...); err != nil {
 		return view{}, err
 	}
 	v := view{
 		epoch: epochOf(info.Created, info.Config.Metadata[EpochKey]), first: max(info.State.FirstSeq, 1), last: info.State.LastSeq,
-		deleted: info.State.NumDeleted, now: info.TimeStamp, asked: asked, led: ledAt(info.Cluster, asked), config: info.Config,
+		deleted: info.State.NumDeleted, now: info.TimeStamp, created: info.Created, asked: asked, led: ledAt(info.Cluster, asked), config: info.Config,
 	}
 	if info.State.Msgs == 0 {
 		v.first = v.last + 1
@@ -355,7 +360,7 @@ func isTemporary(err error) bool {
 	if jsErr, ok := errors.AsType[jetstream.JetStreamError](err); ok && jsErr.APIError() != nil {
 		return jsErr.APIError().Code == 503 && jsErr.APIError().ErrorCode != jetstream.JSErrCodeJetStreamNotEnabledForAccount
 	}
-	for _, target := range []error{context.DeadlineExceeded, nats.ErrNoResponders, nats.ErrTimeout, nats.ErrDisconnected, nats.ErrConnectionReconnecting, jetstream.ErrNoStreamResponse, errCutOff} {
+	for _, target := range []error{context.DeadlineExceeded, nats.ErrNoResponders, nats.ErrTimeout, nats.ErrDisconnected, nats.ErrConnectionReconnecting, jetstream.ErrNoStreamResponse, errCutOff, errNoLeader} {
 		if errors.Is(err, target) {
 			return true
 		}
