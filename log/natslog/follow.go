@@ -15,7 +15,7 @@ import (
 const (
 	followBatch     = 512              // how many records apply gets at once at the most
 	followAhead     = 1024             // how many messages the server may send ahead
-	followHeartbeat = 2 * time.Second  // of the server; the follower waits for two
+	followHeartbeat = time.Second      // of the server; the follower waits for two
 	followLook      = 3 * time.Second  // how often the stream is looked at
 	followIdle      = 30 * time.Second // the server deletes a consumer that is not used for so long
 )
@@ -43,6 +43,7 @@ type follow struct {
 
 	started  bool   // there was a consumer
 	at       uint64 // everything up to here is applied
+	newest   mark   // the last message that was taken
 	idle     bool   // an empty Batch is applied, or need not be
 	lookedAt uint64 // where at was at the last look
 	stalls   int    // at how many looks at stood still although there was more
@@ -73,7 +74,7 @@ func (f *follow) diagnose(ctx context.Context, err error) error {
 
 // delivery is a message from the consumer.
 type delivery struct {
-	record  hub.Record
+	message
 	pending uint64 // how many records come after it
 }
 
@@ -220,8 +221,13 @@ func (c *consumer) delete() {
 	if c.running != nil {
 		c.running.Stop()
 	}
-	if c.l.nc.IsConnected() {
-		_ = c.l.nc.PublishRequest(c.l.api+"CONSUMER.DELETE."+c.l.cfg.Stream+"."+c.name, c.l.nc.NewInbox(), nil)
+	c.l.deleteConsumer(c.name)
+}
+
+// deleteConsumer deletes a consumer, if there is a connection. It does not wait for the answer.
+func (l *Log) deleteConsumer(name string) {
+	if l.nc.IsConnected() {
+		_ = l.nc.PublishRequest(l.api+"CONSUMER.DELETE."+l.cfg.Stream+"."+name, l.nc.NewInbox(), nil)
 	}
 }
 
@@ -238,7 +244,12 @@ func (f *follow) take(ctx context.Context, d delivery, deliveries <-chan deliver
 			}
 			b = hub.Batch{}
 		}
-		b.Records, b.UpTo = append(b.Records, d.record), d.record.Offset
+		b.UpTo, f.newest = d.record.Offset, mark{d.record.Offset, d.record.Time}
+		if !d.foreign {
+			b.Records = append(b.Records, d.record)
+		} else {
+			f.l.cfg.Logger.Warn("natslog: a message of the stream is not a hub's; it is left out", "stream", f.l.cfg.Stream, "sequence", d.record.Offset)
+		}
 		if more = len(b.Records) < followBatch; more {
 			select {
 			case d = <-deliveries:
@@ -253,17 +264,16 @@ func (f *follow) take(ctx context.Context, d delivery, deliveries <-chan deliver
 	return f.sayIdle()
 }
 
-// applyBatch applies b, unless it is empty.
+// applyBatch applies b, unless nothing is in it.
 func (f *follow) applyBatch(b hub.Batch) error {
-	if len(b.Records) == 0 {
+	if b.UpTo == 0 {
 		return nil
 	}
 	if f.applied = f.apply(b); f.applied != nil {
 		return f.applied
 	}
-	last := b.Records[len(b.Records)-1]
-	f.at = last.Offset
-	f.l.saw(f.epoch, mark{last.Offset, last.Time})
+	f.at = b.UpTo
+	f.l.saw(f.epoch, f.newest)
 	return nil
 }
 
@@ -321,7 +331,7 @@ func (f *follow) look(ctx context.Context, drained bool) error {
 	f.lookedAt = f.at
 	if v.last <= f.at {
 		f.stalls = 0
-		return nil
+		return f.sayIdle() // if the consumer counts records that were deleted, it never says so
 	}
 	f.stalls++
 	if drained || f.stalls > 1 {

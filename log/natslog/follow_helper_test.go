@@ -70,6 +70,16 @@ func (f *follower) holes() (upTo []uint64) {
 	return upTo
 }
 
+// upTo returns up to where everything is applied.
+func (f *follower) upTo() (offset uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, b := range f.batches {
+		offset = max(offset, b.UpTo)
+	}
+	return offset
+}
+
 // end waits until Follow has returned, and returns its error.
 func (f *follower) end() error {
 	f.t.Helper()

@@ -16,15 +16,20 @@ import (
 
 // message is a message of the stream.
 type message struct {
-	record hub.Record
-	id     string // its Nats-Msg-Id
+	record  hub.Record
+	foreign bool   // it is not a hub's; record has only its Offset and Time
+	id      string // its Nats-Msg-Id
 }
+
+// errOtherStream reports that a mirror of the stream has answered, which need not have all of it.
+var errOtherStream = errors.New("a direct get: another stream has answered")
 
 // maxPage is about how many bytes of messages one request may return.
 const maxPage = 8 << 20
 
 // directGet returns the messages that r asks for from any server that has the stream. The
-// server may lag, and may return fewer, but leaves out none between those that it returns.
+// server may lag, and may return fewer, but leaves out none between those that it returns. If it
+// has not heard yet that the stream was made anew, they are those of the stream before.
 func (l *Log) directGet(ctx context.Context, r getRequest) ([]message, error) {
 	r.MaxBytes = maxPage
 	body, err := json.Marshal(r)
@@ -81,6 +86,9 @@ func (l *Log) directGet(ctx context.Context, r getRequest) ([]message, error) {
 
 // fromDirect returns the message in the answer to a direct get.
 func (l *Log) fromDirect(m *nats.Msg) (message, error) {
+	if m.Header.Get(jetstream.StreamHeader) != l.cfg.Stream {
+		return message{}, errOtherStream
+	}
 	seq, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64)
 	if err != nil {
 		return message{}, fmt.Errorf("a direct get: the sequence: %w", err)
@@ -89,16 +97,20 @@ func (l *Log) fromDirect(m *nats.Msg) (message, error) {
 	if err != nil {
 		return message{}, fmt.Errorf("a direct get: the time: %w", err)
 	}
-	return message{l.decode(m.Header.Get(jetstream.SubjectHeader), m.Data, seq, at), m.Header.Get(jetstream.MsgIDHeader)}, nil
+	next := l.decode(m.Header.Get(jetstream.SubjectHeader), m.Data, seq, at)
+	next.id = m.Header.Get(jetstream.MsgIDHeader)
+	return next, nil
 }
 
-// decode returns the record of a message.
-func (l *Log) decode(subject string, data []byte, seq uint64, at time.Time) hub.Record {
+// decode returns the message with its record. A message is foreign if its subject is no topic's, or
+// if it is no record and its topic is empty: no client can have missed an event.
+func (l *Log) decode(subject string, data []byte, seq uint64, at time.Time) message {
 	var rec hub.Record
 	topic, ok := l.topic(subject)
-	if err := rec.UnmarshalBinary(data); err != nil || !ok || rec.Topic != topic {
+	if err := rec.UnmarshalBinary(data); !ok || err != nil || rec.Topic != topic {
 		rec = hub.Record{Kind: hub.InvalidRecord, Topic: topic}
+		ok = ok && topic != ""
 	}
 	rec.Offset, rec.Time = seq, at
-	return rec
+	return message{record: rec, foreign: !ok}
 }

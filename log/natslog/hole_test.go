@@ -3,9 +3,12 @@ package natslog
 import (
 	"testing"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // remove deletes single records from the stream.
@@ -75,23 +78,97 @@ func TestDeletedRecords(t *testing.T) {
 	require.Empty(t, b.Records)
 }
 
-// A message that is not from a hub is an invalid record, and belongs to no topic of anybody.
+// A message that is not from a hub is left out. If its subject is a topic's, it is an invalid record
+// of that topic.
 func TestForeignMessages(t *testing.T) {
 	t.Parallel()
 	l := newLog(t)
 	add(t, l, rec("a", "1"))
-	form, _ := rec("a", "of another topic").AppendBinary(nil) // its error is always nil
-	for _, subject := range []string{l.subject("b"), "events.%41"} {
-		_, err := l.js.Publish(t.Context(), subject, form)
+	publish := func(subject string, data []byte) {
+		t.Helper()
+		_, err := l.js.Publish(t.Context(), subject, data)
 		require.NoError(t, err)
 	}
-	add(t, l, rec("a", "2"))
+	form, _ := rec("a", "of another topic").AppendBinary(nil) // its error is always nil
+	for _, subject := range []string{l.subject("b"), "events.%41", l.subject(""), "events.é"} {
+		publish(subject, form)
+	}
+	add(t, l, rec("a", "2"), rec("", "of no topic"))
+	publish("events.%41", form)
 	b := bounds(t, l)
-	records := followLog(t, l, hub.Position{Epoch: b.Epoch}).await(4)
-	require.Equal(t, []string{"1", "", "", "2"}, texts(records))
+	require.Equal(t, uint64(8), b.Last)
+	f := followLog(t, l, hub.Position{Epoch: b.Epoch})
+	records := f.await(4)
+	require.Equal(t, []string{"1", "", "2", "of no topic"}, texts(records))
 	require.Equal(t, hub.Record{Kind: hub.InvalidRecord, Topic: "b", Offset: 2, Time: records[1].Time}, records[1])
-	require.Equal(t, hub.Record{Kind: hub.InvalidRecord, Topic: "%41", Offset: 3, Time: records[2].Time}, records[2])
-	page, err := l.Read(t.Context(), []string{"a"}, hub.Position{Epoch: b.Epoch}, hub.Position{Epoch: b.Epoch, Offset: b.Last}, 10)
+	testkit.Eventually(t, func() bool { return f.upTo() == 8 }, "the last message, which is foreign, to be passed")
+	require.Empty(t, f.holes())
+	for _, c := range []struct {
+		topics []string
+		want   []string
+	}{
+		{nil, []string{"1", "", "2", "of no topic"}},
+		{[]string{"a"}, []string{"1", "2"}},
+		{[]string{"b"}, []string{""}},
+		{[]string{""}, []string{"of no topic"}},
+		{[]string{"%41"}, []string{}},
+		{[]string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"}, []string{"1", "", "2"}},
+	} {
+		for _, most := range []int{1, 100} {
+			var got []string
+			for at := uint64(0); at < b.Last; {
+				page, err := l.Read(t.Context(), c.topics, hub.Position{Epoch: b.Epoch, Offset: at}, hub.Position{Epoch: b.Epoch, Offset: b.Last}, most)
+				require.NoError(t, err)
+				require.Greater(t, page.UpTo, at)
+				at, got = page.UpTo, append(got, texts(page.Records)...)
+			}
+			require.ElementsMatch(t, c.want, got, "%q", c.topics)
+		}
+	}
+}
+
+// A record that a later version of the package has written is an invalid one of its topic, and its
+// key is known.
+func TestRecordOfANewerForm(t *testing.T) {
+	t.Parallel()
+	l := newLog(t)
+	add(t, l, rec("a", "1"))
+	form, _ := rec("a", "newer").AppendBinary(nil) // its error is always nil
+	form[0]++
+	ack, err := l.js.PublishMsg(t.Context(), &nats.Msg{Subject: l.subject("a"), Data: form}, jetstream.WithMsgID(keyID("a", "k")))
 	require.NoError(t, err)
-	require.Equal(t, []string{"1", "2"}, texts(page.Records))
+	add(t, l, rec("b", "2"))
+	epoch := bounds(t, l).Epoch
+	invalid := func(records []hub.Record) (kinds []bool) {
+		for _, r := range records {
+			kinds = append(kinds, r.Kind == hub.InvalidRecord && r.Topic == "a")
+		}
+		return kinds
+	}
+	require.Equal(t, []bool{false, true, false}, invalid(followLog(t, l, hub.Position{Epoch: epoch}).await(3)))
+	for _, most := range []int{1, 100} {
+		for _, c := range []struct {
+			topics []string
+			want   []bool
+		}{
+			{nil, []bool{false, true, false}},
+			{[]string{"a"}, []bool{false, true}},
+			{[]string{"b"}, []bool{false}},
+			{[]string{"b", "c"}, []bool{false}},
+			{[]string{"b", "c", "d", "e", "f", "g", "h", "i", "j"}, []bool{false}},
+			{[]string{"a", "c", "d", "e", "f", "g", "h", "i", "j"}, []bool{false, true}},
+		} {
+			var got []bool
+			for at := uint64(0); at < 3; {
+				page, err := l.Read(t.Context(), c.topics, hub.Position{Epoch: epoch, Offset: at}, hub.Position{Epoch: epoch, Offset: 3}, most)
+				require.NoError(t, err)
+				at, got = page.UpTo, append(got, invalid(page.Records)...)
+			}
+			require.Equal(t, c.want, got, "%q", c.topics)
+		}
+	}
+	newer := rec("a", "newer")
+	newer.Key = "k"
+	require.Equal(t, ack.Sequence, add(t, l, newer)[0].Offset, "its key is known")
+	require.Equal(t, ack.Sequence, add(t, l, newer, rec("a", "3"))[0].Offset)
 }

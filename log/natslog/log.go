@@ -14,13 +14,15 @@ import (
 )
 
 // Log is a [hub.Log] in a stream of JetStream. [Open] opens one. It has no goroutines between
-// calls, and need not be closed: close the connection when the hubs are shut down.
+// calls, and need not be closed: close the connection when the hubs are shut down. Some seconds
+// after the last call of Read, it has no subscriptions either.
 type Log struct {
 	js      jetstream.JetStream
 	nc      *nats.Conn
 	cfg     Config
 	api     string // what the subjects of the JetStream API begin with
 	batches chan struct{}
+	runs    runs
 
 	mu      sync.Mutex
 	epoch   uint64    // as of the last look at the stream
@@ -60,6 +62,7 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Log, error)
 		return nil, fmt.Errorf("natslog: open: %w", err)
 	}
 	l := &Log{js: js, nc: js.Conn(), cfg: cfg, api: apiPrefix(js.Options()), batches: make(chan struct{}, maxBatches)}
+	l.runs.idle = runIdle
 	for {
 		_, err = l.look(ctx)
 		if err == nil {

@@ -6,13 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/chi-sse/sse/hub"
 )
 
-// Each topic of a Read is one request, and so is the whole stream. Above maxTopics topics, it
+// Each topic of a page is one request, and so is the whole stream. Above maxTopics topics, it
 // is cheaper to read all of the stream and leave out what is not wanted.
 const (
 	maxTopics = 8
@@ -28,10 +30,12 @@ type stretch struct {
 	records []hub.Record
 	upTo    uint64 // the records are complete up to this offset
 	full    bool   // there may be more
+	last    mark   // the last message, if it was got without a run
 }
 
 // Read implements [hub.Log]. It asks any server that has the stream for the records, and the
-// stream's leader whether these are all.
+// stream's leader whether these are all. When pages are read one after the other, it makes a
+// consumer after the first one, and deletes it some seconds after the last one.
 func (l *Log) Read(ctx context.Context, topics []string, after, upTo hub.Position, most int) (hub.Batch, error) {
 	b, err := l.read(ctx, topics, after, upTo, max(most, 1))
 	if err != nil {
@@ -53,9 +57,9 @@ func (l *Log) read(ctx context.Context, topics []string, after, upTo hub.Positio
 			return hub.Batch{UpTo: after.Offset}, err
 		}
 	}
-	topics = slices.Compact(slices.Sorted(slices.Values(topics)))
+	q := l.newQuery(topics, after, upTo.Offset, most)
 	for wait := time.Millisecond; ; wait = min(2*wait, time.Second) {
-		b, lags, err := l.readOnce(ctx, topics, after, upTo.Offset, most)
+		b, lags, err := l.readOnce(ctx, q)
 		if err != nil || !lags {
 			return b, err
 		}
@@ -78,56 +82,170 @@ func (v *view) check(after hub.Position) error {
 	return nil
 }
 
-// readOnce is Read, but it returns nothing if the server that has answered lags so much.
-func (l *Log) readOnce(ctx context.Context, topics []string, after hub.Position, upTo uint64, most int) (b hub.Batch, lags bool, err error) {
-	subjects, request := []string{everything}, most
+// query says what is read of the stream.
+type query struct {
+	topics   []string // sorted
+	subjects []string
+	most     int // how many records are returned at the most
+	scan     int // how many messages are read at the most
+	after    hub.Position
+	upTo     uint64
+}
+
+func (l *Log) newQuery(topics []string, after hub.Position, upTo uint64, most int) *query {
+	q := &query{subjects: []string{everything}, most: most, scan: most, after: after, upTo: upTo}
+	q.topics = slices.Compact(slices.Sorted(slices.Values(topics)))
 	switch {
-	case len(topics) > maxTopics:
-		request = max(most, minScan)
-	case len(topics) > 0:
-		subjects = make([]string, len(topics))
-		for i, topic := range topics {
-			subjects[i] = l.subject(topic)
+	case len(q.topics) > maxTopics:
+		q.scan = max(most, minScan)
+	case len(q.topics) > 0:
+		q.subjects = make([]string, len(q.topics))
+		for i, topic := range q.topics {
+			q.subjects[i] = l.subject(topic)
 		}
 	}
-	stretches := make([]stretch, len(subjects))
-	if err := each(subjects, func(i int) (err error) {
-		stretches[i], err = l.getStretch(ctx, subjects[i], after.Offset, upTo, request)
-		return err
-	}); err != nil {
+	return q
+}
+
+// wants reports whether the record is of one of the topics.
+func (q *query) wants(r *hub.Record) bool {
+	if len(q.topics) <= maxTopics {
+		return true // only such records are sent
+	}
+	_, ok := slices.BinarySearch(q.topics, r.Topic)
+	return ok
+}
+
+// at returns the place after an offset.
+func (q *query) at(after uint64) place {
+	var b strings.Builder
+	for _, topic := range q.topics {
+		b.WriteString(strconv.Itoa(len(topic)))
+		b.WriteByte(':')
+		b.WriteString(topic)
+	}
+	return place{b.String(), q.after.Epoch, after}
+}
+
+// readOnce is Read, but it returns nothing if the server that has answered lags so much.
+func (l *Log) readOnce(ctx context.Context, q *query) (b hub.Batch, lags bool, err error) {
+	r, stretches, err := l.fetch(ctx, q)
+	if err != nil {
 		return b, false, err
+	}
+	if r != nil {
+		defer func() {
+			if err != nil || !r.usable() || b.UpTo < stretches[0].upTo {
+				r.close()
+				return
+			}
+			r.at.after = b.UpTo
+			l.runs.put(r)
+		}()
 	}
 	// What the stream dropped before this look may be missing.
 	v, err := l.look(ctx)
 	if err == nil {
-		err = v.check(after)
+		err = v.check(q.after)
 	}
 	if err != nil {
 		return b, false, err
 	}
-	b.UpTo = max(after.Offset, min(upTo, v.last))
-	if b.UpTo == after.Offset {
+	b.UpTo = max(q.after.Offset, min(q.upTo, v.last))
+	if b.UpTo == q.after.Offset {
 		return b, false, nil
 	}
-	if err := each(subjects, func(i int) error {
-		return l.complete(ctx, subjects[i], &stretches[i], b.UpTo)
+	if r == nil {
+		if ok, err := l.ofThisStream(ctx, &v, stretches); err != nil || !ok {
+			return hub.Batch{UpTo: q.after.Offset}, true, err
+		}
+	}
+	if err := each(q.subjects, func(i int) error {
+		return l.complete(ctx, q.subjects[i], &stretches[i], b.UpTo)
 	}); err != nil {
 		return b, false, err
 	}
+	full := !slices.ContainsFunc(stretches, func(s stretch) bool { return !s.full })
 	merge(&b, stretches)
-	if len(topics) > maxTopics {
-		b.Records = slices.DeleteFunc(b.Records, func(r hub.Record) bool {
-			_, ok := slices.BinarySearch(topics, r.Topic)
-			return !ok
-		})
+	if len(b.Records) > q.most {
+		b.Records = b.Records[:q.most]
+		b.UpTo = b.Records[q.most-1].Offset
+		full = true
 	}
-	if len(b.Records) > most {
-		b.Records = b.Records[:most]
-		b.UpTo = b.Records[most-1].Offset
+	if r == nil && full {
+		l.runs.note(q.at(b.UpTo))
 	}
-	deleted, err := l.deletedIn(ctx, v, after.Offset, b.UpTo)
+	deleted, err := l.deletedIn(ctx, v, q.after.Offset, b.UpTo)
 	b.Hole = deleted > 0
-	return b, b.UpTo == after.Offset, err
+	return b, b.UpTo == q.after.Offset, err
+}
+
+// fetch reads the records of each subject. They come from a run if there is one, or if the page
+// before has ended here; then all are in the first stretch. Otherwise, r is nil.
+func (l *Log) fetch(ctx context.Context, q *query) (r *run, stretches []stretch, err error) {
+	at := q.at(q.after.Offset)
+	r, begin := l.runs.take(at)
+	if r != nil && !r.usable() {
+		r.close()
+		r, begin = nil, true
+	}
+	if r == nil && !begin {
+		if stretches, err = l.getStretches(ctx, q); !errors.Is(err, errOtherStream) {
+			return nil, stretches, err
+		}
+	}
+	if r == nil {
+		r, err = l.beginRun(ctx, at, q.subjects, q.scan)
+	}
+	if err == nil {
+		var s stretch
+		if s, err = r.page(ctx, q.upTo, q.most, q.scan, q.wants); err == nil {
+			stretches = make([]stretch, len(q.subjects))
+			for i := range stretches {
+				stretches[i] = stretch{upTo: s.upTo, full: s.full}
+			}
+			stretches[0] = s
+			return r, stretches, nil
+		}
+		r.close()
+	}
+	if ctx.Err() != nil {
+		return nil, nil, ctx.Err()
+	}
+	stretches, err = l.getStretches(ctx, q)
+	return nil, stretches, err
+}
+
+// getStretches reads the records of each subject by direct gets.
+func (l *Log) getStretches(ctx context.Context, q *query) ([]stretch, error) {
+	stretches := make([]stretch, len(q.subjects))
+	err := each(q.subjects, func(i int) (err error) {
+		stretches[i], err = l.getStretch(ctx, q.subjects[i], q.after.Offset, q.upTo, q.scan)
+		return err
+	})
+	for i := range stretches {
+		stretches[i].records = slices.DeleteFunc(stretches[i].records, func(r hub.Record) bool { return !q.wants(&r) })
+	}
+	return stretches, err
+}
+
+// createdSkew is how much the clocks of two servers may differ.
+const createdSkew = time.Minute
+
+// ofThisStream reports whether the stretches are of the stream that v is of: a server that has not
+// heard yet that the stream was made anew returns records of the stream before. Those are older
+// than the stream, so only the oldest records are suspect.
+func (l *Log) ofThisStream(ctx context.Context, v *view, stretches []stretch) (bool, error) {
+	for _, s := range stretches {
+		if s.last.offset == 0 || s.last.time.After(v.created.Add(createdSkew)) {
+			continue
+		}
+		m, err := l.leaderGet(ctx, getRequest{Seq: s.last.offset})
+		if err != nil || m != nil && !m.Time.Equal(s.last.time) {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // getStretch returns records of a subject after an offset, up to and including another.
@@ -143,8 +261,11 @@ func (l *Log) getStretch(ctx context.Context, subject string, after, upTo uint64
 			s.upTo = upTo
 			return s, nil
 		}
-		s.records = append(s.records, m.record)
+		if !m.foreign {
+			s.records = append(s.records, m.record)
+		}
 		s.upTo = m.record.Offset
+		s.last = mark{m.record.Offset, m.record.Time}
 	}
 	s.full = len(messages) == most
 	return s, nil

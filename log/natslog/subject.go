@@ -67,22 +67,21 @@ func decodeTopic(token string) (string, bool) {
 		}
 		b = append(b, c)
 	}
-	topic := string(b)
-	return topic, topic != "" && encodeTopic(topic) == token
+	if topic := string(b); topic != "" && encodeTopic(topic) == token {
+		return topic, true
+	}
+	return "", false
 }
 
 // subject returns the subject of topic.
 func (l *Log) subject(topic string) string { return l.cfg.Subject + "." + encodeTopic(topic) }
 
-// topic returns the topic of a subject. A message whose subject has none is not from a hub; it
-// gets a topic that nobody else has, the last part of its subject.
+// topic returns the topic of a subject. It returns false if the subject is no topic's: a message
+// with it is not from a hub.
 func (l *Log) topic(subject string) (topic string, ok bool) {
 	token, ok := strings.CutPrefix(subject, l.cfg.Subject+".")
 	if !ok {
-		return subject, false
+		return "", false
 	}
-	if topic, ok = decodeTopic(token); !ok {
-		return token, false
-	}
-	return topic, true
+	return decodeTopic(token)
 }

@@ -20,12 +20,11 @@ func TestSubjects(t *testing.T) {
 		require.True(t, ok, topic)
 		require.Equal(t, topic, got)
 	}
-	for subject, topic := range map[string]string{
-		"events.%41": "%41", "events.a%2eb": "a%2eb", "events.%4": "%4", "events.a%": "a%", "events.é": "é", "events.a.b": "a.b", "events.": "", "other.a": "other.a", "events.%ZZ": "%ZZ",
+	for _, subject := range []string{
+		"events.%41", "events.a%2eb", "events.%4", "events.a%", "events.é", "events.a.b", "events.", "other.a", "events.%ZZ",
 	} {
-		got, ok := l.topic(subject)
+		_, ok := l.topic(subject)
 		require.False(t, ok, subject)
-		require.Equal(t, topic, got, "what is left of a subject that no topic has")
 	}
 }
 
