@@ -57,17 +57,56 @@ func (l *Log) append(ctx context.Context, records []hub.Record) ([]hub.Position,
 	if err != nil || len(items) == 0 {
 		return nil, err
 	}
-	epoch := l.known()
-	offsets, err := l.appendItems(ctx, items)
-	if err != nil {
+	a := &appending{l: l, items: items, offsets: make([]uint64, len(items))}
+	epoch, newest := l.newest()
+	if err := a.run(ctx); err != nil {
 		return nil, err
 	}
-	positions := make([]hub.Position, len(offsets))
-	for i, offset := range offsets {
+	if a.tried > 1 || a.fresh != 0 && a.fresh <= newest {
+		if epoch, err = l.epochOfNew(ctx, epoch, newest, a.fresh); err != nil {
+			return nil, fmt.Errorf("%w: the records were appended, but to which epoch is not known: %w", hub.ErrUnknown, err)
+		}
+	}
+	positions := make([]hub.Position, len(items))
+	for i, offset := range a.offsets {
 		positions[i] = hub.Position{Epoch: epoch, Offset: offset}
 		l.ack(epoch, offset)
 	}
 	return positions, nil
+}
+
+// appending is a call of Append.
+type appending struct {
+	l       *Log
+	items   []item
+	offsets []uint64
+	fresh   uint64 // the lowest offset of those that were not appended before, or 0 if all were
+	tried   int    // how often the server was asked
+}
+
+// appended notes that an offset was not given before.
+func (a *appending) appended(offset uint64) {
+	if a.fresh == 0 || offset < a.fresh {
+		a.fresh = offset
+	}
+}
+
+// newest returns the epoch, and the highest sequence that was seen or acknowledged in it.
+func (l *Log) newest() (epoch, seq uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epoch, max(l.seen.offset, l.acked)
+}
+
+// epochOfNew returns the epoch of a record that was appended at the sequence fresh, or of one that
+// was there already if that is 0. When Append began, the stream had the epoch and the newest
+// sequence; it may have been made anew, or have lost records, since then.
+func (l *Log) epochOfNew(ctx context.Context, epoch, newest, fresh uint64) (uint64, error) {
+	v, err := l.look(ctx)
+	if err == nil && v.epoch == epoch && fresh != 0 && fresh <= newest {
+		v, err = l.renew(ctx, v, newest) // a sequence was given twice
+	}
+	return v.epoch, err
 }
 
 // ack notes that the offset was acknowledged in the epoch.
@@ -127,6 +166,7 @@ type ackResponse struct {
 
 // Errors of the server that the package jetstream does not name.
 const (
+	codeSequenceMismatch  jetstream.ErrorCode = 10063 // this server and the others differ
 	codeStoreFailed       jetstream.ErrorCode = 10077 // other servers may have stored it
 	codeSealed            jetstream.ErrorCode = 10109
 	codeDuplicateConflict jetstream.ErrorCode = 10158 // another publication with the key is being stored
@@ -142,9 +182,10 @@ const (
 var errTryAgain = errors.New("the server cannot take it now")
 
 // retry calls f until it returns another error than errTryAgain, or ctx ends.
-func (l *Log) retry(ctx context.Context, f func() error) error {
+func (a *appending) retry(ctx context.Context, f func() error) error {
 	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
-		err := l.connected(ctx)
+		a.tried++
+		err := a.l.connected(ctx)
 		if err == nil {
 			err = f()
 		}
@@ -173,22 +214,23 @@ func (l *Log) connected(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", errTryAgain, notConnected(l.nc))
 }
 
-// publishOne publishes an item, and returns its offset, or that of the earlier one with its
+// publishOne publishes an item, and sets its offset, which may be that of the earlier one with its
 // key.
-func (l *Log) publishOne(ctx context.Context, it *item) (offset uint64, err error) {
-	err = l.retry(ctx, func() error {
-		m := &nats.Msg{Subject: it.subject, Data: it.data}
-		if it.id != "" {
-			m.Header = nats.Header{jetstream.MsgIDHeader: {it.id}}
-		}
-		resp, err := l.request(ctx, m)
-		if err != nil {
-			return err
-		}
-		offset = resp.Sequence
-		return nil
-	})
-	return offset, err
+func (a *appending) publishOne(ctx context.Context, i int) error {
+	it := &a.items[i]
+	m := &nats.Msg{Subject: it.subject, Data: it.data}
+	if it.id != "" {
+		m.Header = nats.Header{jetstream.MsgIDHeader: {it.id}}
+	}
+	resp, err := a.l.request(ctx, m)
+	if err != nil {
+		return err
+	}
+	a.offsets[i] = resp.Sequence
+	if !resp.Duplicate {
+		a.appended(resp.Sequence)
+	}
+	return nil
 }
 
 // request publishes m, and returns the acknowledgement.
@@ -254,7 +296,7 @@ func (l *Log) parseAck(data []byte) (ackResponse, error) {
 			return resp, fmt.Errorf("the stream %s takes the subjects of the stream %s", resp.Stream, l.cfg.Stream)
 		}
 		return resp, nil
-	case resp.Error.ErrorCode == codeStoreFailed:
+	case resp.Error.ErrorCode == codeStoreFailed, resp.Error.ErrorCode == codeSequenceMismatch:
 		return resp, fmt.Errorf("%w: %w", hub.ErrUnknown, resp.Error)
 	case resp.Error.ErrorCode == codeSealed:
 		return resp, fmt.Errorf("%w: %w", hub.ErrReadOnly, resp.Error)

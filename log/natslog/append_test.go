@@ -131,3 +131,41 @@ func TestUnknownOutcome(t *testing.T) {
 		testkit.Eventually(t, func() bool { return bounds(t, l).Last == 3 }, "the messages to arrive")
 	}
 }
+
+// A record that is appended after the stream was made anew has a position in the new epoch, though
+// the Log has not looked at the stream since. So has one for which a sequence is given twice.
+func TestAppendToAnotherEpoch(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := startServer(t, embedded.Config{Dir: dir, SlowSync: true})
+	for _, n := range []int{1, 2} {
+		cfg := Config{Stream: newStream(), Create: &jetstream.StreamConfig{}}
+		l, other := openLog(t, connect(t, s), cfg), openLog(t, connect(t, s), cfg)
+		before := add(t, l, recs("a", 1, 5)...)[0].Epoch
+		deleteStream(t, l, []string{dir})
+		_, err := l.js.CreateStream(t.Context(), *l.cfg.Create)
+		require.NoError(t, err)
+		epoch := bounds(t, other).Epoch
+		require.NotEqual(t, before, epoch)
+		for i := range 3 {
+			got := add(t, l, recs("a", 1, n)...)
+			require.Equal(t, hub.Position{Epoch: epoch, Offset: uint64(n*i + 1)}, got[0])
+		}
+
+		// The server refuses it at first, because there is no stream.
+		deleteStream(t, l, []string{dir})
+		time.AfterFunc(100*time.Millisecond, func() { _, _ = l.js.CreateStream(t.Context(), *l.cfg.Create) })
+		got := add(t, other, recs("a", 1, n)...)
+		require.Equal(t, hub.Position{Epoch: bounds(t, l).Epoch, Offset: 1}, got[0])
+
+		// The stream has lost what was acknowledged, and has other records in its place.
+		add(t, l, recs("a", 1, 20)...)
+		epoch, newest := l.newest()
+		got = add(t, other, rec("a", "1"))
+		again, err := l.epochOfNew(t.Context(), epoch, newest, newest-1)
+		require.NoError(t, err)
+		require.NotEqual(t, epoch, again)
+		require.Equal(t, again, bounds(t, other).Epoch)
+		require.Equal(t, got[0].Offset, bounds(t, other).Last)
+	}
+}

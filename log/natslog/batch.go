@@ -36,20 +36,17 @@ func keyID(topic, key string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:18])
 }
 
-// appendItems appends items, and returns their offsets.
-func (l *Log) appendItems(ctx context.Context, items []item) ([]uint64, error) {
-	offsets := make([]uint64, len(items))
-	if len(items) == 1 {
-		offset, err := l.publishOne(ctx, &items[0])
-		offsets[0] = offset
-		return offsets, err
+// run appends the items.
+func (a *appending) run(ctx context.Context) error {
+	if len(a.items) == 1 {
+		return a.retry(ctx, func() error { return a.publishOne(ctx, 0) })
 	}
 	// A key that comes again in the batch is that of its first record.
 	known := make(map[string]uint64)
 	first := make(map[string]int)
 	var fresh []int // indexes of items
-	for i := range items {
-		if id := items[i].id; id != "" {
+	for i := range a.items {
+		if id := a.items[i].id; id != "" {
 			if _, again := first[id]; again {
 				continue
 			}
@@ -57,51 +54,53 @@ func (l *Log) appendItems(ctx context.Context, items []item) ([]uint64, error) {
 		}
 		fresh = append(fresh, i)
 	}
-	if err := l.appendFresh(ctx, items, fresh, offsets, known); err != nil {
-		return nil, err
+	if err := a.appendFresh(ctx, fresh, known); err != nil {
+		return err
 	}
-	for i := range items {
-		if id := items[i].id; id != "" {
+	for i := range a.items {
+		if id := a.items[i].id; id != "" {
 			if offset, ok := known[id]; ok {
-				offsets[i] = offset
+				a.offsets[i] = offset
 			} else {
-				offsets[i] = offsets[first[id]]
+				a.offsets[i] = a.offsets[first[id]]
 			}
 		}
 	}
-	return offsets, nil
+	return nil
 }
 
 // appendFresh appends the items of fresh whose keys are new. It sets the offsets of these, and
 // the offsets of keys that are known.
-func (l *Log) appendFresh(ctx context.Context, items []item, fresh []int, offsets []uint64, known map[string]uint64) error {
-	return l.retry(ctx, func() error {
+func (a *appending) appendFresh(ctx context.Context, fresh []int, known map[string]uint64) error {
+	return a.retry(ctx, func() error {
 		var left []*item
 		var at []int
 		for _, i := range fresh {
-			if _, ok := known[items[i].id]; !ok {
-				left, at = append(left, &items[i]), append(at, i)
+			if _, ok := known[a.items[i].id]; !ok {
+				left, at = append(left, &a.items[i]), append(at, i)
 			}
 		}
 		switch len(left) {
 		case 0:
 			return nil
 		case 1:
-			offset, err := l.publishOne(ctx, left[0])
-			offsets[at[0]] = offset
-			return err
+			return a.publishOne(ctx, at[0])
 		}
-		last, err := l.publishBatch(ctx, left)
+		last, err := a.l.publishBatch(ctx, left)
 		if apiErr, ok := errors.AsType[*jetstream.APIError](err); ok && apiErr.ErrorCode == codeBatchDuplicate {
-			if err := l.findKeys(ctx, left, known); err != nil {
+			if err := a.l.findKeys(ctx, left, known); err != nil {
 				return err
 			}
 			return fmt.Errorf("%w: %w", errTryAgain, err)
 		}
-		for i := range at {
-			offsets[at[i]] = last - uint64(len(at)-1-i)
+		if err != nil {
+			return err
 		}
-		return err
+		for i := range at {
+			a.offsets[at[i]] = last - uint64(len(at)-1-i)
+		}
+		a.appended(a.offsets[at[0]])
+		return nil
 	})
 }
 
@@ -145,8 +144,9 @@ func (l *Log) publishBatch(ctx context.Context, items []*item) (last uint64, err
 	return 0, nil // not reached: there are items
 }
 
-// findKeys finds the offsets of the keys of items in what was appended within the duplicate
-// window.
+// findKeys finds the offsets of keys of items in what was appended within the duplicate window. It
+// begins with the newest records, since most batches come again soon, and stops when it has found
+// some: if the server knows others too, it refuses the batch again.
 func (l *Log) findKeys(ctx context.Context, items []*item, known map[string]uint64) error {
 	v, err := l.look(ctx)
 	if err != nil {
@@ -159,24 +159,40 @@ func (l *Log) findKeys(ctx context.Context, items []*item, known map[string]uint
 			wanted[it.id], subjects[it.subject] = true, true
 		}
 	}
-	since := v.now.Add(-v.config.Duplicates - time.Minute)
-	for subject := range subjects {
-		r := getRequest{Subject: subject, StartTime: &since, Batch: 512}
-		for {
-			page, err := l.directGet(ctx, r)
-			if err != nil {
+	window := v.config.Duplicates + time.Minute // the records' clock may have been another server's
+	for age := 4 * time.Second; ; age *= 8 {
+		age = min(age, window)
+		before := len(known)
+		for subject := range subjects {
+			if err := l.findKeysSince(ctx, subject, v.now.Add(-age), wanted, known); err != nil {
 				return err
 			}
-			for _, m := range page {
-				if wanted[m.id] {
-					known[m.id] = m.record.Offset
-				}
-			}
-			if len(page) == 0 {
-				break
-			}
-			r.StartTime, r.Seq = nil, page[len(page)-1].record.Offset+1
+		}
+		if len(known) > before || age == window {
+			return nil
 		}
 	}
-	return nil
+}
+
+// findKeysSince adds to known the offsets of those of the wanted keys that records of the subject
+// have that were appended since a time.
+func (l *Log) findKeysSince(ctx context.Context, subject string, since time.Time, wanted map[string]bool, known map[string]uint64) error {
+	r := getRequest{Subject: subject, StartTime: &since, Batch: 512}
+	for {
+		page, err := l.directGet(ctx, r)
+		switch {
+		case errors.Is(err, errOtherStream):
+			return fmt.Errorf("%w: %w", errTryAgain, err)
+		case err != nil:
+			return err
+		case len(page) == 0:
+			return nil
+		}
+		for _, m := range page {
+			if wanted[m.id] {
+				known[m.id] = m.record.Offset
+			}
+		}
+		r.StartTime, r.Seq = nil, page[len(page)-1].record.Offset+1
+	}
 }
