@@ -15,7 +15,7 @@ import (
 const (
 	followBatch     = 512              // how many records apply gets at once at the most
 	followAhead     = 1024             // how many messages the server may send ahead
-	followHeartbeat = time.Second      // of the server; the follower waits for two
+	followHeartbeat = 2 * time.Second  // of the server; the follower waits for two
 	followLook      = 3 * time.Second  // how often the stream is looked at
 	followIdle      = 30 * time.Second // the server deletes a consumer that is not used for so long
 )
@@ -50,16 +50,17 @@ type follow struct {
 }
 
 // diagnose returns an error that matches hub.ErrEpoch if the reason of err is that the stream
-// has been deleted and made anew, or deleted: then it waits for the new one.
+// has been deleted and made anew, or deleted: then it waits for the new one and its leader.
 func (f *follow) diagnose(ctx context.Context, err error) error {
 	for deadline := time.Now().Add(2 * missingWait); ; {
 		v, lookErr := f.l.look(ctx)
 		var missing *NotFoundError
+		deleted := errors.As(lookErr, &missing)
 		switch {
 		case lookErr == nil && v.epoch != f.epoch:
 			return epochError(f.position(), v.epoch)
-		case !errors.As(lookErr, &missing) || time.Now().After(deadline):
-			if missing != nil {
+		case time.Now().After(deadline), !deleted && (!errors.Is(err, jetstream.ErrConsumerDeleted) || !isTemporary(lookErr)):
+			if deleted {
 				err = missing
 			}
 			return err

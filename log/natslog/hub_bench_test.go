@@ -1,0 +1,125 @@
+package natslog
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/log/natslog/embedded"
+)
+
+// These benchmarks compare a hub of a stream with a hub without a Log, and with the bare stream, in
+// turn. The server is in the same process, and the connection is a TCP connection. The clients are
+// in memory, so that the hub is most of the work.
+
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	return v[len(v)/2]
+}
+
+// hubPlaces are the places where a stream is for a hub.
+var hubPlaces = places[1:]
+
+// A hub of a stream delivers nearly as much to 1,000 clients as one without.
+func BenchmarkHubDeliver(b *testing.B) {
+	const clients, events = 1000, 20_000
+	for _, place := range hubPlaces {
+		b.Run(place.name, func(b *testing.B) {
+			var rates [2][]float64
+			l := benchLog(b, place.cfg, place.replicas)
+			for b.Loop() {
+				for i, log := range []hub.Log{nil, l} {
+					h := newSinkHub(b, hub.Config{}, log)
+					h.join(clients, events)
+					began := time.Now()
+					h.publish(events, 1000)
+					h.await()
+					rates[i] = append(rates[i], clients*events/time.Since(began).Seconds())
+					h.close() // otherwise it goes on following the stream
+				}
+			}
+			b.ReportMetric(median(rates[0]), "memory-deliveries/s")
+			b.ReportMetric(median(rates[1]), "stream-deliveries/s")
+			b.ReportMetric(median(rates[1])/median(rates[0]), "stream/memory")
+		})
+	}
+}
+
+// At 100 events a second, a client has an event soon after Publish has returned.
+func BenchmarkHubReceive(b *testing.B) {
+	for _, place := range []struct {
+		name     string
+		cfg      embedded.Config
+		replicas int
+	}{places[0], places[1], places[2]} {
+		b.Run(place.name, func(b *testing.B) {
+			var appends, receives []float64
+			h := newSinkHub(b, hub.Config{}, benchLog(b, place.cfg, place.replicas))
+			s := h.join(1, 1<<62)[0]
+			for b.Loop() {
+				next := time.Now().Add(10 * time.Millisecond)
+				had := s.events.Load()
+				began := time.Now()
+				h.publish(1, 1)
+				appends = append(appends, time.Since(began).Seconds())
+				for s.events.Load() == had {
+					time.Sleep(20 * time.Microsecond)
+				}
+				receives = append(receives, float64(s.last.Load()-began.UnixNano())/1e9)
+				time.Sleep(time.Until(next))
+			}
+			b.ReportMetric(1000*median(appends), "append-p50-ms")
+			b.ReportMetric(1000*median(receives), "receive-p50-ms")
+		})
+	}
+}
+
+// A client catches up on cold events at least half as fast as a bare consumer reads them.
+func BenchmarkHubCold(b *testing.B) {
+	const events = 100_000 // more pages than a hub keeps
+	for _, place := range hubPlaces {
+		b.Run(place.name, func(b *testing.B) {
+			log := benchLog(b, place.cfg, place.replicas)
+			h := newSinkHub(b, hub.Config{LogEvents: 10}, log)
+			first := h.publish(events+1, 1000)
+			var bare, cold []float64
+			for b.Loop() {
+				began := time.Now()
+				readBare(b, log, events)
+				bare = append(bare, events/time.Since(began).Seconds())
+				began = time.Now()
+				h.connect(1, first.String(), events)
+				h.await()
+				cold = append(cold, events/time.Since(began).Seconds())
+			}
+			b.ReportMetric(median(bare), "bare-events/s")
+			b.ReportMetric(median(cold), "hub-events/s")
+			b.ReportMetric(median(cold)/median(bare), "hub/bare")
+		})
+	}
+}
+
+// A thousand clients that come back at once to the same cold place read each page once.
+func BenchmarkHubReturn(b *testing.B) {
+	const clients, events = 1000, 20_000
+	for _, place := range hubPlaces {
+		b.Run(place.name, func(b *testing.B) {
+			log := &countingLog{Log: benchLog(b, place.cfg, place.replicas)}
+			var rates, reads []float64
+			for b.Loop() {
+				h := newSinkHub(b, hub.Config{LogEvents: 10}, log)
+				first := h.publish(events+1, 1000)
+				log.reads.Store(0)
+				began := time.Now()
+				h.connect(clients, first.String(), events)
+				h.await()
+				rates = append(rates, clients*events/time.Since(began).Seconds())
+				reads = append(reads, float64(log.reads.Load()))
+				h.close()
+			}
+			b.ReportMetric(median(rates), "deliveries/s")
+			b.ReportMetric(median(reads), "pages-read")
+		})
+	}
+}

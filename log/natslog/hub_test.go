@@ -1,0 +1,42 @@
+package natslog
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse/hub"
+)
+
+// What a node gets from the server does not depend on how many clients it has.
+func TestTrafficOfANode(t *testing.T) {
+	t.Parallel()
+	l := newLog(t)
+	h := newSinkHub(t, hub.Config{}, l)
+	traffic := func(clients int) (messages, bytes uint64) {
+		h.join(clients, 300)
+		before := l.nc.Stats()
+		h.publish(300, 10)
+		h.await()
+		after := l.nc.Stats()
+		return after.InMsgs - before.InMsgs, after.InBytes - before.InBytes
+	}
+	messages, bytes := traffic(1)
+	require.GreaterOrEqual(t, messages, uint64(300))
+	moreMessages, moreBytes := traffic(299)
+	require.Less(t, moreMessages, messages+100, "and not 300 times as many")
+	require.Less(t, moreBytes, 2*bytes)
+}
+
+// Many clients that come back at once to the same cold place read each page once.
+func TestReturnOfManyClients(t *testing.T) {
+	t.Parallel()
+	const events = 2000
+	l := &countingLog{Log: newLog(t)}
+	h := newSinkHub(t, hub.Config{LogEvents: 10}, l)
+	first := h.publish(events+1, 100)
+	l.reads.Store(0)
+	h.connect(200, first.String(), events)
+	h.await()
+	require.LessOrEqual(t, l.reads.Load(), int64(events/512+2))
+}
