@@ -82,6 +82,18 @@ func TestKeysOfBatches(t *testing.T) {
 	require.Equal(t, uint64(1600), bounds(t, l).Last)
 }
 
+// The keys of a batch that comes again late are found among older records.
+func TestKeysOfALateBatch(t *testing.T) {
+	t.Parallel()
+	l := newLog(t)
+	batch := []hub.Record{{Topic: "a", Key: "1"}, {Topic: "b", Key: "2"}}
+	first := add(t, l, batch...)
+	time.Sleep(4200 * time.Millisecond) // where findKeys begins
+	add(t, l, recs("a", 1, 5)...)
+	require.Equal(t, first, add(t, l, append(batch, rec("a", "new"))...)[:2])
+	require.Equal(t, uint64(8), bounds(t, l).Last)
+}
+
 // appendWithin appends records within a time.
 func appendWithin(t testing.TB, l *Log, limit time.Duration, records []hub.Record) ([]hub.Position, error) {
 	t.Helper()

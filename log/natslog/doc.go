@@ -76,9 +76,13 @@
 // # What it promises
 //
 // When Append returns nil, the stream has the records, and most of its servers have them. An
-// offset is a sequence of the stream. Several records are one atomic batch, of at most 1,000.
-// The stream remembers keys for its duplicate_window, which is two minutes unless
-// Config.Create says otherwise; the same key in another topic is another key.
+// offset is a sequence of the stream. The stream remembers keys for its duplicate_window, which
+// is two minutes unless Config.Create says otherwise; the same key in another topic is another
+// key.
+//
+// Several records are one atomic batch, of at most 1,000. A server on its own first writes each
+// batch to files that it makes for it, which takes some milliseconds however small the batch is.
+// With three replicas, a batch costs little more than a record.
 //
 // A server writes acknowledged records to the file at once, but makes sure only every two
 // minutes that they are on the disk, unless its sync_interval is always. A kill -9 loses none.
@@ -94,6 +98,14 @@
 // their clients. So are records that were deleted one by one; since nobody knows their topics
 // any longer, the clients of all topics are told.
 //
+// Old records are read from any server that has the stream. While pages are read one after the
+// other, and for three seconds afterwards, the Log has a consumer that sends them ahead: at most
+// eight, besides that of each Follow. If max_consumers of the stream does not allow them, reading
+// is several times slower.
+//
+// A stream has no index of events' own ids, so the Log is no [hub.Finder]. With
+// hub.Config.OwnIDs, a client whose last event has left the hub's memory is told of a gap.
+//
 // # The stream
 //
 // Open checks the settings of the stream, and reports each that does not fit. Those that are
@@ -103,8 +115,9 @@
 //
 // Each topic is a subject: Config.Subject, a dot and the topic, in which each byte but letters,
 // digits and -_/:@ is written as a percent sign and two digits, and the empty topic as a percent
-// sign. A subject has at most 3,072 bytes. A message with another subject, or one that is not a
-// record, becomes a record of the kind [hub.InvalidRecord].
+// sign. A subject has at most 3,072 bytes. A message that is not a record, or is one of another
+// topic, becomes a record of the kind [hub.InvalidRecord] of the topic of its subject. A message
+// whose subject is no topic's is left out: no client has missed an event.
 //
 // # Permissions
 //

@@ -78,6 +78,22 @@ func TestDeletedRecords(t *testing.T) {
 	require.Empty(t, b.Records)
 }
 
+// A follower that has everything says so, also if its consumer has counted records that were deleted.
+func TestCaughtUpAfterADeletion(t *testing.T) {
+	t.Parallel()
+	l := newLog(t)
+	last := add(t, l, rec("a", "1"))[0]
+	var got []hub.Batch
+	f := &follow{l: l, epoch: last.Epoch, at: last.Offset, apply: func(b hub.Batch) error {
+		got = append(got, b)
+		return nil
+	}}
+	for range 2 {
+		require.NoError(t, f.look(t.Context(), false))
+		require.Equal(t, []hub.Batch{{UpTo: last.Offset}}, got)
+	}
+}
+
 // A message that is not from a hub is left out. If its subject is a topic's, it is an invalid record
 // of that topic.
 func TestForeignMessages(t *testing.T) {

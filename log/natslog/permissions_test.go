@@ -94,6 +94,8 @@ func TestPermissions(t *testing.T) {
 			page, err := l.Read(t.Context(), topics, hub.Position{Epoch: b.Epoch}, hub.Position{Epoch: b.Epoch, Offset: 5}, 100)
 			require.NoError(t, err)
 			require.Equal(t, uint64(5), page.UpTo)
+			data, _ := readAll(t, l, 5, 1, topics...) // the later pages are a consumer's
+			require.Equal(t, texts(page.Records), data)
 		}
 	}
 

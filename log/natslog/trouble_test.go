@@ -268,3 +268,35 @@ func TestErrorOfApply(t *testing.T) {
 	err := l.Follow(t.Context(), hub.Position{Epoch: bounds(t, l).Epoch}, func(hub.Batch) error { return failed })
 	require.Equal(t, failed, err)
 }
+
+// A cluster of which one server is left takes nothing, and loses nothing. What was sent to it
+// meanwhile comes once.
+func TestWithoutQuorum(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t)
+	l := openLog(t, connectByProxy(t, c.servers[0].URL()), Config{Stream: "s", Create: &jetstream.StreamConfig{Replicas: 3}})
+	first := add(t, l, rec("a", "1"))[0]
+	f := followLog(t, l, hub.Position{Epoch: first.Epoch})
+	f.await(1)
+	for _, i := range []int{1, 2} {
+		stop(t, c.servers[i])
+	}
+	keyed := hub.Record{Topic: "a", Key: "k", Event: sse.Event{Data: "2"}}
+	for range 2 {
+		_, err := appendWithin(t, l, 300*time.Millisecond, []hub.Record{keyed})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	}
+	for _, i := range []int{1, 2} {
+		c.servers[i] = startServer(t, c.configs[i])
+	}
+	again := add(t, l, keyed)[0]
+	require.Equal(t, hub.Position{Epoch: first.Epoch, Offset: 2}, again)
+	require.Equal(t, hub.Bounds{Epoch: first.Epoch, First: 1, Last: 2}, bounds(t, l))
+	var data []string
+	testkit.Eventually(t, func() bool {
+		b, err := l.Read(t.Context(), nil, hub.Position{Epoch: first.Epoch}, again, 10)
+		data = texts(b.Records)
+		return err == nil && b.UpTo == 2
+	}, "the servers to be back")
+	require.Equal(t, []string{"1", "2"}, data)
+}
