@@ -49,8 +49,10 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	if err := hubs[1].Wait(ctx, pos); err != nil {
-		panic(err)
+	for _, h := range hubs { // Publish does not wait for its own hub either
+		if err := h.Wait(ctx, pos); err != nil {
+			panic(err)
+		}
 	}
 	fmt.Println("offset", pos.Offset, "on both:", hubs[0].Position() == hubs[1].Position())
 	for _, h := range hubs {
