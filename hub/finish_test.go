@@ -405,6 +405,7 @@ func TestFinishOfAStalledClient(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			forEach(t, func(t *test) {
+				p := p
 				p.small, p.hub.LogEvents = true, 20
 				if p.hub.Log != nil {
 					p.hub.Log = logtest.NewMemory(1)
