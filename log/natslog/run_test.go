@@ -7,9 +7,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -113,6 +115,60 @@ func TestConsecutivePages(t *testing.T) {
 			upTo.Offset = 1600
 		}
 	}
+
+	// The pages of a run may become shorter, and end where they are asked to.
+	at.Offset = 600 // nothing after it is deleted
+	for i := range 100 {
+		upTo, most := hub.Position{Epoch: at.Epoch, Offset: 1600}, 5
+		switch {
+		case i < 2:
+			most = 300
+		case i%2 == 0:
+			upTo.Offset = at.Offset + 3
+		}
+		page, err := l.Read(t.Context(), nil, at, upTo, most)
+		require.NoError(t, err)
+		require.Equal(t, min(upTo.Offset, at.Offset+uint64(most)), page.UpTo)
+		at.Offset = page.UpTo
+		require.Equal(t, min(i, 1), kept(l))
+	}
+	require.NotErrorIs(t, l.nc.LastError(), nats.ErrSlowConsumer)
+}
+
+// shortened is a stream that its leader describes as ending earlier.
+type shortened struct {
+	jetstream.JetStream
+	at atomic.Uint64 // its last sequence, or 0
+}
+
+func (j *shortened) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	s, err := j.JetStream.Stream(ctx, name)
+	if err == nil && j.at.Load() > 0 {
+		info := *s.CachedInfo()
+		info.State.LastSeq = j.at.Load()
+		return described{s, &info}, nil
+	}
+	return s, err
+}
+
+// A consumer can be ahead of the leader's answer. What it has sent is not lost.
+func TestRunThatIsAhead(t *testing.T) {
+	t.Parallel()
+	l := newLog(t)
+	fill(t, l, 1000)
+	js := &shortened{JetStream: l.js}
+	l = openLog(t, js, Config{Stream: "events"})
+	at := hub.Position{Epoch: l.known()}
+	var data []string
+	for at.Offset < 1000 {
+		if js.at.Store(0); at.Offset == 400 {
+			js.at.Store(450)
+		}
+		page, err := l.Read(t.Context(), nil, at, hub.Position{Epoch: at.Epoch, Offset: 1000}, 100)
+		require.NoError(t, err)
+		at.Offset, data = page.UpTo, append(data, texts(page.Records)...)
+	}
+	require.Equal(t, expected(1000, nil), data)
 }
 
 // A consumer that sends large records stops before it has sent all that was asked for.
@@ -232,6 +288,7 @@ func TestRunWithTrouble(t *testing.T) {
 	proxyOf(l).cut()
 	testkit.Eventually(t, func() bool { return l.nc.Stats().Reconnects > 0 && l.nc.IsConnected() }, "a new connection")
 	next()
+	require.Equal(t, 1, kept(l), "it does not wait for what was lost")
 	next()
 	require.Equal(t, 1, kept(l))
 	s2, err := l.js.Stream(t.Context(), "s")
@@ -286,4 +343,25 @@ func TestRecordsOfTheStreamBefore(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, c.ok, ok, "%v", c)
 	}
+
+	// Read asks again then.
+	l.api = "api."
+	var asked atomic.Int64
+	_, err = l.nc.Subscribe("api.>", func(m *nats.Msg) {
+		if strings.HasPrefix(m.Subject, "api.DIRECT.") && asked.Add(1) == 1 {
+			old := nats.NewMsg(m.Reply)
+			old.Header = nats.Header{"Nats-Stream": {"events"}, "Nats-Subject": {"events.a"}, "Nats-Sequence": {"1"}, "Nats-Time-Stamp": {v.created.Add(-time.Hour).Format(time.RFC3339Nano)}}
+			old.Data, _ = rec("a", "old").AppendBinary(nil) // its error is always nil
+			end := nats.NewMsg(m.Reply)
+			end.Header = nats.Header{"Status": {"204"}}
+			assert.NoError(t, l.nc.PublishMsg(old))
+			assert.NoError(t, l.nc.PublishMsg(end))
+			return
+		}
+		assert.NoError(t, l.nc.PublishRequest("$JS.API."+strings.TrimPrefix(m.Subject, "api."), m.Reply, m.Data))
+	})
+	require.NoError(t, err)
+	data, _ := readAll(t, l, 10, 100)
+	require.Equal(t, expected(10, nil), data)
+	require.Greater(t, asked.Load(), int64(1))
 }
