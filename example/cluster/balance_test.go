@@ -16,6 +16,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// patience is how long a test waits for something that must happen. An election takes up to
+// nine seconds, and a restart begins with one.
+const patience = 60 * time.Second
+
 // fakeNode serves h on a socket.
 func fakeNode(t *testing.T, socket string, h http.HandlerFunc) *http.Server {
 	t.Helper()

@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -141,7 +143,7 @@ func TestChatOutlivesItsNodes(t *testing.T) {
 			b.shoot("after")
 		}
 		p.await(node)
-		b.awaitNews()
+		b.awaitNews(readers[:])
 		t.Logf("%s was killed; the page was back after %v, and all nodes after %v", node, back, time.Since(began))
 	}
 	began := time.Now()
@@ -149,7 +151,7 @@ func TestChatOutlivesItsNodes(t *testing.T) {
 	b.say("from the page") // which sends it until a node takes it
 	b.await("the page is back", `document.querySelectorAll("#lines .resumed").length === 4`)
 	p.await(names...)
-	b.awaitNews()
+	b.awaitNews(readers[:])
 	t.Logf("all were killed; all was well after %v", time.Since(began))
 	b.shoot("all")
 	assert.Greater(t, len(servedBy), 1) // a node can be back before the page is
@@ -193,9 +195,21 @@ func (r *reader) requireAll(t *testing.T, n int) {
 	t.Logf("a client got %d messages, from %v", n, r.nodes)
 }
 
-// awaitNews waits until messages come that were sent after now.
-func (b *tab) awaitNews() {
+// awaitNews waits until messages come that were sent after now, to the page and to the readers.
+func (b *tab) awaitNews(readers []reader) {
 	b.t.Helper()
 	const last = `Number([...document.querySelectorAll("#lines .at")].at(-1).textContent.replace(",", ""))`
-	b.await("messages come again", fmt.Sprintf("%s > %d", last, eval[int](b, last)+10))
+	news := eval[int](b, last) + 10
+	b.await("messages come again", fmt.Sprintf("%s > %d", last, news))
+	for i := range readers {
+		r := &readers[i]
+		require.Eventually(b.t, func() bool {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return len(r.messages) > news || r.err != nil
+		}, patience, time.Millisecond, "no messages come to the client %d", i)
+		r.mu.Lock()
+		require.NoError(b.t, r.err)
+		r.mu.Unlock()
+	}
 }

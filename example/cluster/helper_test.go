@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -22,10 +24,6 @@ import (
 
 	"github.com/chi-sse/sse/event"
 )
-
-// patience is how long a test waits for something that must happen. An election takes up to
-// nine seconds, and a restart begins with one.
-const patience = 60 * time.Second
 
 // TestMain lets a test run the test binary as the program, and the program as its nodes.
 func TestMain(m *testing.M) {
@@ -70,6 +68,8 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *program {
 	go p.read(out, site)
 	select {
 	case p.url = <-site:
+	case <-p.end:
+		require.Fail(t, "the program has ended")
 	case <-time.After(patience):
 		require.Fail(t, "the program has not started")
 	}
