@@ -25,8 +25,13 @@ TIDYFLAGS   ?=
 # $(call each,command) runs command in every module. It fails if one of them failed.
 each = @status=0; for m in $(MODULES); do (cd $$m && $(1)) || status=1; done; exit $$status
 
+# The tests of each module are a target, so that make -j2 -Otarget runs two at a time.
+TESTS := $(MODULES:%=test-in-%)
+
+MAKEFLAGS += --keep-going
+
 .DEFAULT_GOAL := help
-.PHONY: help run run-cluster test cover bench bench-full bench-growth microbench fuzz soak soak-race soak-log soak-follow lint gofmt vet golangci fmt tidy
+.PHONY: help run run-cluster test chromium $(TESTS) test-over-a-log cover bench bench-full bench-growth microbench fuzz soak soak-race soak-log soak-follow lint gofmt vet golangci fmt tidy
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,12 +44,18 @@ run-cluster: ## build and start the chat on three nodes, to be killed (RUNFLAGS=
 	@echo 'Building the cluster. The first build takes a minute or two.'
 	@cd example/cluster && go run . $(RUNFLAGS)
 
-test: ## run the tests of all modules (GOTESTFLAGS='-run Name -v' adds flags)
+test: chromium $(TESTS) test-over-a-log ## run the tests of all modules (GOTESTFLAGS='-run Name -v' adds flags)
+
+chromium:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
 		echo 'Chromium is not on the PATH, so the browser tests of example/ will be skipped.'; \
 		echo 'To run them, install Chromium, for example with: apt-get install chromium'; } >&2
-	$(call each,go test $$([ -e norace ] || echo $(RACE)) -timeout $(TIMEOUT) $(GOTESTFLAGS) ./...)
-	SSE_HUB_LOG=memory go test -parallel 4 -timeout $(TIMEOUT) $(GOTESTFLAGS) ./hub # once more, over a Log
+
+$(TESTS): test-in-%:
+	@cd $* && go test $$([ -e norace ] || echo $(RACE)) -timeout $(TIMEOUT) $(GOTESTFLAGS) ./...
+
+test-over-a-log: # the hub's tests once more
+	@SSE_HUB_LOG=memory go test -parallel 4 -timeout $(TIMEOUT) $(GOTESTFLAGS) ./hub
 
 cover: ## show how much of the root module its tests cover
 	@go test -coverpkg ./... -coverprofile cover.out ./... >/dev/null
