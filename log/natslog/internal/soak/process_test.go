@@ -44,6 +44,16 @@ type process struct {
 	exit error // of the process that has ended last
 }
 
+// lastWords returns the last lines that the node has logged.
+func (p *process) lastWords() string {
+	text, err := os.ReadFile(p.logFile())
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return strings.Join(lines[max(0, len(lines)-3):], "; ")
+}
+
 // start starts the node, which must not run.
 func (p *process) start() error {
 	config, err := json.Marshal(p.cfg)
@@ -139,7 +149,7 @@ func (p *process) running() bool {
 	case <-p.ended:
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.s.fail("%s has ended by itself: %v", p.cfg.Name, p.exit)
+		p.s.fail("%s has ended by itself: %v: %s", p.cfg.Name, p.exit, p.lastWords())
 		p.cmd = nil
 		return false
 	default:
