@@ -84,13 +84,13 @@ func (f *follower) readOrders(ctx context.Context, bounds Bounds) (fins []*finis
 	return fins, nil
 }
 
-// beginAfter makes those topics finished whose orders are before the offset after, from which
-// on the follower is about to read. It returns that offset, which is a lower one if an order
-// and its event are on its two sides.
-func (f *follower) beginAfter(ctx context.Context, bounds Bounds, after uint64) (uint64, error) {
+// finishedBefore returns the topics whose orders are before the offset after, from which on the
+// follower is about to read. It also returns that offset, which is a lower one if an order and its
+// event are on its two sides.
+func (f *follower) finishedBefore(ctx context.Context, bounds Bounds, after uint64) (uint64, []*finish, error) {
 	fins, err := f.readOrders(ctx, bounds)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	for len(fins) > 0 && fins[len(fins)-1].order > after {
 		fins = fins[:len(fins)-1] // the follower comes to them
@@ -99,17 +99,14 @@ func (f *follower) beginAfter(ctx context.Context, bounds Bounds, after uint64) 
 		newest := fins[len(fins)-1].order
 		b, err := f.hub.cfg.Log.Read(ctx, nil, Position{bounds.Epoch, newest}, Position{bounds.Epoch, after}, 1)
 		if err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 		if len(b.Records) == 0 && b.UpTo >= after {
 			after = newest - 1
 			fins = fins[:len(fins)-1]
 		}
 	}
-	f.hub.mu.Lock()
-	defer f.hub.mu.Unlock()
-	f.hub.finishOrdersLocked(fins, 0)
-	return after, nil
+	return after, fins, nil
 }
 
 // finishOrdersLocked makes the topics of fins finished, whose last events only the Log knows.

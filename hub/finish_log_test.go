@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -209,5 +210,38 @@ func TestFinishInALogIsForgotten(t *testing.T) {
 		for _, h := range []*hub.Hub{one, two, three} {
 			require.NoError(t, h.Shutdown(t.Context()))
 		}
+	})
+}
+
+// unreadLog is a Log that cannot be read for the first times.
+type unreadLog struct {
+	*logtest.Memory
+	fails int
+}
+
+func (l *unreadLog) Read(ctx context.Context, topics []string, after, upTo hub.Position, limit int) (hub.Batch, error) {
+	if l.fails--; l.fails >= 0 {
+		return hub.Batch{}, errors.New("an election")
+	}
+	return l.Memory.Read(ctx, topics, after, upTo, limit)
+}
+
+// A Log that cannot be read for a moment delays the opening of a hub, and does not fail it.
+func TestOpenWaitsForTheLog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log := &unreadLog{Memory: logtest.NewMemory(1), fails: 5}
+		log.Insert(hub.Record{Topic: "a", Event: sse.Event{Data: "x"}})
+		h, err := hub.Open(t.Context(), hub.Config{Log: log})
+		require.NoError(t, err)
+		require.NoError(t, h.Health().Err)
+		require.NoError(t, h.Shutdown(t.Context()))
+
+		log.fails = 1000
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = hub.Open(ctx, hub.Config{Log: log})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "an election")
 	})
 }

@@ -26,25 +26,21 @@ func Open(ctx context.Context, cfg Config) (*Hub, error) {
 	if err != nil {
 		return nil, err
 	}
-	bounds, err := cfg.Log.Bounds(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("hub: open: %w", err)
-	}
-	if bounds.Epoch == 0 || bounds.First > bounds.Last+1 {
-		return nil, fmt.Errorf("hub: open: the log has the bounds %+v; its epoch must not be 0, and First must be at most Last+1", bounds)
-	}
 	f := &follower{hub: h, changed: make(chan struct{}), done: make(chan struct{}), finding: make(chan struct{}, 1)}
 	f.ctx, f.stop = context.WithCancel(context.WithoutCancel(ctx))
 	f.health.Store(&Health{Since: time.Now()})
 	f.cold.init(h, f)
 	h.follower = f
-	h.spans = spans{}
-	h.spans.begin(bounds.Epoch, 0)
-	after := max(bounds.First, bounds.Last-min(bounds.Last, uint64(h.cfg.LogEvents))+1) - 1
-	if after, err = f.beginAfter(ctx, bounds, after); err != nil {
+	bounds, after, fins, err := f.beginning(ctx)
+	if err != nil {
 		f.stop()
 		return nil, fmt.Errorf("hub: open: %w", err)
 	}
+	h.spans = spans{}
+	h.spans.begin(bounds.Epoch, 0)
+	h.mu.Lock()
+	h.finishOrdersLocked(fins, 0)
+	h.mu.Unlock()
 	f.first.Store(bounds.First)
 	h.head.Store(after)
 	h.droppedFloor = after
@@ -58,6 +54,30 @@ func Open(ctx context.Context, cfg Config) (*Hub, error) {
 		return nil, fmt.Errorf("hub: open: %w", err)
 	}
 	return h, nil
+}
+
+// beginning returns the bounds of the Log, the offset after which the hub begins to follow it, and
+// the topics that were finished before. If the Log has no bounds, that is an error. Other trouble,
+// such as an election, may end by itself: beginning tries again until ctx ends.
+func (f *follower) beginning(ctx context.Context) (bounds Bounds, after uint64, fins []*finish, err error) {
+	for wait := minFollowWait; ; wait = min(2*wait, maxFollowWait) {
+		if bounds, err = f.hub.cfg.Log.Bounds(ctx); err != nil {
+			return bounds, 0, nil, err
+		}
+		if bounds.Epoch == 0 || bounds.First > bounds.Last+1 {
+			return bounds, 0, nil, fmt.Errorf("the log has the bounds %+v; its epoch must not be 0, and First must be at most Last+1", bounds)
+		}
+		after = max(bounds.First, bounds.Last-min(bounds.Last, uint64(f.hub.cfg.LogEvents))+1) - 1
+		if after, fins, err = f.finishedBefore(ctx, bounds, after); err == nil {
+			return bounds, after, fins, nil
+		}
+		f.setHealth(err)
+		select {
+		case <-ctx.Done():
+			return bounds, 0, nil, fmt.Errorf("%w: %w", ctx.Err(), err)
+		case <-time.After(wait):
+		}
+	}
 }
 
 // Health says how a hub stands to its Log.
