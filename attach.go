@@ -10,8 +10,8 @@ import (
 	"github.com/chi-sse/sse/internal/socket"
 )
 
-// Attach ties the plugin to srv. Call it before srv starts; a plugin can be attached to
-// several servers. Without Attach, streams work, but the plugin cannot keep these promises:
+// Attach ties the plugin to srv. [ListenAndServe] does that itself. Otherwise call it before srv
+// starts; a second call has no effect. A plugin can be attached to several servers. Without Attach, streams work, but the plugin cannot keep these promises:
 //
 //   - A client whose network has vanished is noticed within about the heartbeat's period and
 //     the WriteTimeout. The operating system alone takes about 15 minutes.
@@ -38,6 +38,15 @@ import (
 // plugin's: it closes the connections, except for those of detached sessions, which
 // [Plugin.Shutdown] ends.
 func (p *Plugin) Attach(srv *http.Server) {
+	p.mu.Lock()
+	_, attached := p.servers[srv]
+	if !attached {
+		p.servers[srv] = nil
+	}
+	p.mu.Unlock()
+	if attached {
+		return
+	}
 	srv.RegisterOnShutdown(p.drain)
 	baseContext, connContext := srv.BaseContext, srv.ConnContext
 	srv.BaseContext = func(l net.Listener) context.Context {

@@ -3,6 +3,7 @@ package sse_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -280,4 +281,15 @@ func TestNotAttachedIsLoggedOnce(t *testing.T) {
 		record(from("192.0.2.1")(r), http.MethodGet, "/")
 		require.Empty(t, logs.Entries("Plugin.Attach"))
 	})
+}
+
+// A second call for the same server has no effect.
+func TestAttachTwice(t *testing.T) {
+	t.Parallel()
+	r := newRouter(sse.Config{})
+	var srv http.Server
+	r.Plugin().Attach(&srv)
+	r.Plugin().Attach(&srv)
+	conn, _ := net.Pipe()
+	require.Equal(t, 1, strings.Count(fmt.Sprint(srv.ConnContext(t.Context(), conn)), "connectionKey"))
 }

@@ -140,26 +140,31 @@ func (p *Plugin) expireDue() {
 
 // expel ends the session with cause, as a kick does: nothing that is sent or published from now
 // on reaches the client.
-func (s *ServerSession) expel(cause error) {
-	p := s.route.plugin
-	p.mu.Lock()
-	owner := s.owner
-	p.mu.Unlock()
-	s.expelFrom(owner, cause)
+func (s *ServerSession) expel(cause error) { s.expelFrom(s.ownerNow(), cause) }
+
+// expelFrom is expel for a session that has the owner.
+func (s *ServerSession) expelFrom(owner engine.Owner, cause error) {
+	if owner == nil || !owner.Expel(cause) {
+		s.endBounded(cause)
+	}
 }
 
-// expelFrom is expel for a session that has the owner. It does not wait for a write that is under
-// way, but bounds it.
-func (s *ServerSession) expelFrom(owner engine.Owner, cause error) {
-	if owner != nil && owner.Expel(cause) {
-		return
-	}
+// endBounded ends the session. It does not wait for a write that is under way, but bounds it.
+func (s *ServerSession) endBounded(cause error) {
 	s.end(cause)
 	if s.mu.TryLock() {
 		s.mu.Unlock()
 		return
 	}
 	time.AfterFunc(min(shutdownGrace, s.route.writeTimeout), s.interruptWrite)
+}
+
+// ownerNow returns the session's hub, or nil.
+func (s *ServerSession) ownerNow() engine.Owner {
+	p := s.route.plugin
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return s.owner
 }
 
 // farewellRetry returns the reconnection time that a client is told when its session has ended for

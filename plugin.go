@@ -178,12 +178,14 @@ type Plugin struct {
 
 	lingering sync.WaitGroup // connections of ended sessions that are about to be closed
 
-	mu        sync.Mutex // guards sessions, expiries, and the limits of routes
+	mu        sync.Mutex // guards what follows but the channels, and the limits of routes
 	sessions  map[*ServerSession]struct{}
-	expiries  *alarm.Queue[*ServerSession] // those that expire
-	keyLimits map[*byte]*keyLimit          // by option: see withKeyLimit
-	draining  chan struct{}                // closed when the plugin begins to shut down
-	drained   chan struct{}                // closed when it has no session left after that
+	expiries  *alarm.Queue[*ServerSession]   // those that expire
+	keyLimits map[*byte]*keyLimit            // by option: see withKeyLimit
+	servers   map[*http.Server]*servedServer // that are attached; nil for those that ListenAndServe does not serve
+	ending    bool                           // the sessions have been asked to end
+	draining  chan struct{}                  // closed when the plugin refuses sessions, because it begins to shut down
+	drained   chan struct{}                  // closed when it has no session left after that
 }
 
 // Install adds the plugin to r and returns r as a [Router]. Call it before r.Use.
@@ -204,6 +206,7 @@ func Install(r chi.Router, cfg Config) *Router {
 		wheels:    wheel.NewSet((*ServerSession).onWheel),
 		sessions:  make(map[*ServerSession]struct{}),
 		keyLimits: make(map[*byte]*keyLimit),
+		servers:   make(map[*http.Server]*servedServer),
 		draining:  make(chan struct{}),
 		drained:   make(chan struct{}),
 	}

@@ -69,7 +69,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -92,6 +95,11 @@ var (
 	_ = strings.NewReader
 	_ = time.Second
 	_ = chi.URLParam
+	_ = os.Interrupt
+	_ = signal.NotifyContext
+	_ = syscall.SIGTERM
+
+	h *hub.Hub
 
 	url, prompt string
 	customer    struct{ Name string }

@@ -29,7 +29,7 @@ import (
 // get 503 with Retry-After.
 //
 // [http.Server.Shutdown] waits until each connection is idle, which an open stream never
-// becomes. So call Shutdown before it, or [Plugin.Attach] once.
+// becomes. So call Shutdown before it, or [Plugin.Attach] once. [ListenAndServe] does all of it.
 func (p *Plugin) Shutdown(ctx context.Context) error {
 	p.drain()
 	if deadline, ok := ctx.Deadline(); ok {
@@ -61,7 +61,7 @@ const shutdownGrace = time.Second
 // hub serves is ended by the hub, which has perhaps still something to send.
 func (p *Plugin) drain() {
 	var ended []*ServerSession
-	for s, owner := range p.beginDraining() {
+	for s, owner := range p.beginEnding() {
 		if owner == nil || !owner.EndSoon(ErrShutdown) {
 			s.end(ErrShutdown)
 			ended = append(ended, s)
@@ -76,23 +76,34 @@ func (p *Plugin) drain() {
 	}
 }
 
-// beginDraining makes the plugin refuse new sessions. The first call returns the sessions and
+// beginEnding makes the plugin refuse new sessions. The first call returns the sessions and
 // their owners, and later ones none.
-func (p *Plugin) beginDraining() map[*ServerSession]engine.Owner {
+func (p *Plugin) beginEnding() map[*ServerSession]engine.Owner {
+	p.refuseSessions()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.isDraining() {
+	if p.ending {
 		return nil
 	}
-	close(p.draining)
-	if len(p.sessions) == 0 {
-		close(p.drained)
-	}
+	p.ending = true
 	owners := make(map[*ServerSession]engine.Owner, len(p.sessions))
 	for s := range p.sessions {
 		owners[s] = s.owner
 	}
 	return owners
+}
+
+// refuseSessions makes the plugin refuse new sessions.
+func (p *Plugin) refuseSessions() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.isDraining() {
+		return
+	}
+	close(p.draining)
+	if len(p.sessions) == 0 {
+		close(p.drained)
+	}
 }
 
 // interruptEnded interrupts the writes of sessions that have ended. The others' hubs are still

@@ -38,6 +38,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/example/internal/chat"
 	"github.com/chi-sse/sse/example/internal/elapsed"
 	"github.com/chi-sse/sse/example/internal/guard"
@@ -116,18 +117,19 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 
 	r := routes(log, vitals, room, &o.hosts, logger)
 	srv := newServer(r, logger)
-	r.Plugin().Attach(srv) // so that clients whose network has vanished are noticed in time
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(listener) }()
 	printAddresses(out, o, listener, log.path())
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-
-	open, began := r.Plugin().Len(), time.Now()
-	if err := shutdown(srv, room.Hub(), r.Plugin()); err != nil {
+	var open int
+	var began time.Time
+	serving, drain := context.WithCancel(context.WithoutCancel(ctx))
+	defer drain()
+	context.AfterFunc(ctx, func() {
+		open, began = r.Plugin().Len(), time.Now()
+		drain()
+	})
+	err = sse.ListenAndServe(serving, srv, r, sse.WithListener(listener), sse.WithHubs(room.Hub()), sse.WithDrainTimeout(drainTimeout))
+	if errors.Is(err, context.DeadlineExceeded) {
+		logger.Warn("Clients were cut off.", "error", err)
+	} else if err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintf(out, "\nShut down in %s. Streams that were open: %d.\n", elapsed.Text(time.Since(began)), open)

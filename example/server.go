@@ -9,10 +9,10 @@ import (
 	"net/http"
 	"syscall"
 	"time"
-
-	"github.com/chi-sse/sse"
-	"github.com/chi-sse/sse/hub"
 )
+
+// drainTimeout is how long clients may take to get what comes before the end of their streams.
+const drainTimeout = 400 * time.Millisecond
 
 // listen is net.Listen with an error that says what to do if the address is taken.
 func listen(ctx context.Context, addr string) (net.Listener, error) {
@@ -38,34 +38,4 @@ func newServer(h http.Handler, logger *slog.Logger) *http.Server {
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetUnencryptedHTTP2(true)
 	return srv
-}
-
-// shutdown ends the server in at most 800 ms, even if clients are slow.
-func shutdown(srv *http.Server, h *hub.Hub, streams *sse.Plugin) error {
-	// The hub is first: it sends its subscribers the events that they still lack, and
-	// then ends their streams.
-	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
-	defer cancel()
-	cutOff := h.Shutdown(ctx)
-
-	// The other streams are next, since srv.Shutdown waits for them and they do not end
-	// by themselves. The plugin cuts off a client that reads too slowly to get its
-	// stream's end.
-	ctx, cancel = context.WithTimeout(context.Background(), 200*time.Millisecond)
-	defer cancel()
-	cutOff = errors.Join(cutOff, streams.Shutdown(ctx))
-
-	// The other requests are last. Any connection that is open after that was opened
-	// by a browser in advance and has carried no request yet. srv.Shutdown would
-	// give it 5 seconds, so srv.Close ends it.
-	ctx, cancel = context.WithTimeout(context.Background(), 400*time.Millisecond)
-	defer cancel()
-	err := srv.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = srv.Close()
-	}
-	if cutOff != nil {
-		srv.ErrorLog.Print(cutOff)
-	}
-	return err
 }

@@ -8,6 +8,7 @@
 //
 //	import (
 //		"context"
+//		"errors"
 //		"io"
 //		"log"
 //		"net/http"
@@ -46,14 +47,8 @@
 //				http.Error(w, err.Error(), http.StatusServiceUnavailable)
 //			}
 //		})
-//		server := &http.Server{Addr: "localhost:8080", Handler: r}
-//		go server.ListenAndServe()
-//		<-ctx.Done()
-//		end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-//		defer cancel()
-//		_ = h.Shutdown(end)
-//		_ = server.Shutdown(end)
-//		if err := events.Close(); err != nil {
+//		err = sse.ListenAndServe(ctx, &http.Server{Addr: "localhost:8080"}, r, sse.WithHubs(h))
+//		if err := errors.Join(err, events.Close()); err != nil {
 //			log.Print(err)
 //		}
 //	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -17,10 +16,8 @@ import (
 func serve(ctx context.Context, addr string) error {
 	r := sse.Install(chi.NewRouter(), sse.Config{})
 	r.SSE("/orders/events", sendOrders)
-	srv := &http.Server{Addr: addr, Handler: r, ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
-	r.Plugin().Attach(srv)
-	context.AfterFunc(ctx, func() { _ = srv.Close() })
-	return srv.ListenAndServe()
+	srv := &http.Server{Addr: addr, Handler: r, ReadHeaderTimeout: 5 * time.Second}
+	return sse.ListenAndServe(ctx, srv, r)
 }
 
 // sendOrders sends an order for each second after the last event id. The id is the time in

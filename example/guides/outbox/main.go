@@ -26,6 +26,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
 )
 
@@ -57,21 +58,10 @@ func run(ctx context.Context, file, addr string, out io.Writer) (err error) {
 	}
 	r := routes(s, h)
 	srv := &http.Server{Handler: r, ReadHeaderTimeout: 5 * time.Second}
-	r.Plugin().Attach(srv)
-
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return errors.Join(err, h.Shutdown(context.Background()))
 	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(listener) }()
 	_, _ = fmt.Fprintf(out, "Listening on http://%s\n", listener.Addr())
-	select {
-	case err = <-served:
-	case <-ctx.Done():
-	}
-
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	return errors.Join(err, h.Shutdown(ctx), r.Plugin().Shutdown(ctx), srv.Shutdown(ctx))
+	return sse.ListenAndServe(ctx, srv, r, sse.WithListener(listener), sse.WithHubs(h), sse.WithDrainTimeout(2*time.Second))
 }
