@@ -56,7 +56,9 @@ func TestEndAt(t *testing.T) {
 				ends := endsOf(&cfg)
 				r := newRouter(cfg)
 				r.SSE("/", func(s *sse.ServerSession) error {
-					assert.NoError(t, s.Open())
+					if err := s.Open(); err != nil {
+						return err
+					}
 					tt.calls(s)
 					<-s.Done()
 					return s.SendData("late")
@@ -148,7 +150,7 @@ func TestExpiryTellsARetry(t *testing.T) {
 					r := newRouter(tt.cfg)
 					r.SSE("/", func(s *sse.ServerSession) error {
 						if opened {
-							assert.NoError(t, s.Comment("hello"))
+							testkit.NoError(t, s.Comment("hello"))
 						}
 						s.EndAt(time.Unix(1, 0), errOwn)
 						return nil
@@ -263,7 +265,7 @@ func TestExpiryOfAStalledSession(t *testing.T) {
 			large := strings.Repeat("x", 16<<20)
 			sending := make(chan *sse.ServerSession, 1)
 			r.SSE("/", func(s *sse.ServerSession) error {
-				assert.NoError(t, s.Open())
+				testkit.NoError(t, s.Open())
 				if by == byHandler {
 					sending <- s
 					return s.SendData(large)
@@ -299,7 +301,7 @@ func TestExpiryIsLogged(t *testing.T) {
 		r.SSE("/", func(s *sse.ServerSession) error {
 			s.EndAt(time.Now().Add(time.Second), sse.ErrClientGone) // a cause that would mean another reason
 			<-s.Done()
-			assert.ErrorIs(t, s.Open(), sse.ErrExpired)
+			testkit.ErrorIs(t, s.Open(), sse.ErrExpired)
 			return s.Open()
 		}, sse.WithOpenDelay(-1))
 		c := servePipe(t, r).connect("/")

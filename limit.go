@@ -45,7 +45,7 @@ func (e *LimitError) Error() string {
 }
 
 // Is reports whether target is ErrTooManySessions.
-func (e *LimitError) Is(target error) bool { return target == ErrTooManySessions } //nolint:errorlint // this is what errors.Is calls
+func (e *LimitError) Is(target error) bool { return target == ErrTooManySessions }
 
 // status returns the status of the answer: a client that asks for too much gets another one than
 // a client that comes to a server that is full.

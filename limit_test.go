@@ -98,7 +98,7 @@ func TestSessionLimitBy(t *testing.T) {
 			require.Equal(t, "too many sessions", ev.Comment)
 			require.GreaterOrEqual(t, ev.Retry, 3*time.Second)
 			s.end()
-			testkit.Receive(t, refused)
+			require.Error(t, testkit.Receive(t, refused))
 		}
 		first := open("ann")
 		open("ann")
@@ -268,7 +268,7 @@ func TestOpenRate(t *testing.T) {
 		require.Equal(t, 10, opened(6), "at once")
 		time.Sleep(6*time.Second - 1)
 		require.Zero(t, opened(1))
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		require.Equal(t, 1, opened(6))
 		time.Sleep(30 * time.Second)
 		require.Equal(t, 5, opened(6))
@@ -339,8 +339,7 @@ func ExampleWithSessionLimitBy() {
 		return user
 	}
 	r := sse.Install(chi.NewRouter(), sse.Config{OnRefuse: func(_ *http.Request, err error) {
-		var limit *sse.LimitError
-		if errors.As(err, &limit) {
+		if limit, ok := errors.AsType[*sse.LimitError](err); ok {
 			fmt.Println(limit.Key, "has", limit.Max, "already")
 		}
 	}})

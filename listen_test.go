@@ -258,7 +258,9 @@ func TestListenAndServeDrainWaits(t *testing.T) {
 		ends := endsOf(&cfg)
 		r := newRouter(cfg)
 		r.SSE("/job", func(s *sse.ServerSession) error {
-			assert.NoError(t, s.Open())
+			if err := s.Open(); err != nil {
+				return err
+			}
 			time.Sleep(20 * time.Second)
 			return s.SendData("done")
 		})
@@ -436,19 +438,19 @@ func TestListenAndServeContext(t *testing.T) {
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
 	r := newRouter(sse.Config{})
-	asked, answer := make(chan any), make(chan error)
+	asked, released, answer := make(chan any), make(chan bool), make(chan error)
 	r.Get("/", func(_ http.ResponseWriter, r *http.Request) {
 		asked <- r.Context().Value(key{})
-		<-answer
+		<-released
 		answer <- r.Context().Err()
 	})
 	done := make(chan error, 1)
 	go func() { done <- sse.ListenAndServe(ctx, &http.Server{}, r, sse.WithListener(l)) }()
-	go http.Get("http://" + l.Addr().String()) //nolint:errcheck,bodyclose,noctx // the handler is what counts
+	go http.Get("http://" + l.Addr().String()) //nolint:errcheck // the handler is what counts
 	require.Equal(t, "value", testkit.Receive(t, asked))
 	stop()
 	time.Sleep(10 * time.Millisecond)
-	answer <- nil
+	released <- true
 	require.NoError(t, testkit.Receive(t, answer), "a request that is running goes on")
 	require.NoError(t, testkit.Receive(t, done))
 }
