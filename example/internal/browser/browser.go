@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -150,6 +151,18 @@ func (b *Tab) Complaints() (all []string) {
 		all = append(all, m.String())
 	}
 	return all
+}
+
+// Picture stores a picture of the page in the directory SSE_PICTURES, if that is set.
+func (b *Tab) Picture(name string) {
+	b.t.Helper()
+	dir := os.Getenv("SSE_PICTURES")
+	if dir == "" {
+		return
+	}
+	picture, err := chromedp.Run(b.Context, chromedp.CaptureScreenshot())
+	require.NoError(b.t, err)
+	require.NoError(b.t, os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o600))
 }
 
 // RequireLooks checks the page in each theme, on phones and desktops: all of it must be in the
