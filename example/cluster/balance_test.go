@@ -120,7 +120,7 @@ func TestBalancerSendsOnce(t *testing.T) {
 	req, err := http.NewRequest(http.MethodGet, url, nil)
 	require.NoError(t, err)
 	req.Header.Set("Accept", "text/event-stream")
-	_, err = (&http.Transport{DisableKeepAlives: true}).RoundTrip(req) //nolint:bodyclose // there is none
+	_, err = (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
 	require.Error(t, err)
 	mu.Lock()
 	defer mu.Unlock()

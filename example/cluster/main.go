@@ -45,7 +45,7 @@ func main() {
 	node := flag.String("node", "", "run as the node with this `name`; the program starts its nodes with it")
 	flag.Parse()
 
-	err := error(nil)
+	var err error
 	if *node != "" {
 		err = runNode(*node, os.Stdin, os.Stdout)
 	} else {

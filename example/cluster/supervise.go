@@ -59,12 +59,18 @@ func newNodes(dir string, restart time.Duration, out io.Writer) (*nodes, error) 
 // freeAddresses returns addresses on which nobody listens.
 func freeAddresses(n int) ([]string, error) {
 	var all []string
+	var listeners []net.Listener
+	defer func() {
+		for _, l := range listeners {
+			_ = l.Close()
+		}
+	}()
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close()
+		listeners = append(listeners, l)
 		all = append(all, l.Addr().String())
 	}
 	return all, nil

@@ -229,8 +229,8 @@ func (r *run) receive(ctx context.Context, timeout *time.Timer) (message, bool, 
 			return message{}, false, err
 		}
 		if m.Subject == r.reply { // a status: the consumer has sent what was asked for, or sends no more
-			unsent, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
-			if err != nil {
+			unsent, noNumber := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
+			if noNumber != nil {
 				return message{}, false, nil
 			}
 			r.due -= min(unsent, r.due)

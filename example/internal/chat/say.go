@@ -17,8 +17,10 @@ import (
 )
 
 const (
-	// MaxName and MaxText are the longest name and text of a message, in characters.
+	// MaxName is the longest name of a person, in characters.
 	MaxName = 24
+
+	// MaxText is the longest text of a message, in characters.
 	MaxText = 500
 
 	// maxID is the longest ID of a message.
