@@ -76,8 +76,9 @@ func (r *reader) take(name string, data []byte) error {
 }
 
 const (
-	state = `document.querySelector("#wire .state").textContent`
-	proof = `document.querySelector("#proof").textContent`
+	state      = `document.querySelector("#wire .state").textContent`
+	proof      = `document.querySelector("#proof").textContent`
+	reconnects = `document.querySelector("#wire .reconnects").textContent === "%d"`
 )
 
 // servedBy returns the node that serves the page.
@@ -136,7 +137,7 @@ func TestChatOutlivesItsNodes(t *testing.T) {
 		began := time.Now()
 		node := b.servedBy()
 		p.kill(node)
-		b.await("the page is at another node", fmt.Sprintf(`document.querySelectorAll("#lines .resumed").length === %d`, i+1))
+		b.awaitReconnects(i + 1)
 		back := time.Since(began)
 		servedBy[node], servedBy[b.servedBy()] = true, true
 		if i == 0 {
@@ -149,7 +150,7 @@ func TestChatOutlivesItsNodes(t *testing.T) {
 	began := time.Now()
 	p.kill(names...)
 	b.say("from the page") // which sends it until a node takes it
-	b.await("the page is back", `document.querySelectorAll("#lines .resumed").length === 4`)
+	b.awaitReconnects(4)
 	p.await(names...)
 	b.awaitNews(readers[:])
 	t.Logf("all were killed; all was well after %v", time.Since(began))
@@ -162,7 +163,7 @@ func TestChatOutlivesItsNodes(t *testing.T) {
 	b.await("all has come", fmt.Sprintf(proof+` === "Messages 1 to %d: none lost, none repeated."`, total))
 	assert.Equal(t, 1, eval[int](b, "window.sameDocument"), "the page must not have been reloaded")
 	assert.Zero(t, eval[int](b, `document.querySelectorAll("#lines .gap").length`))
-	assert.Equal(t, "4", eval[string](b, `document.querySelector("#wire .reconnects").textContent`))
+	assert.True(t, eval[bool](b, fmt.Sprintf(reconnects, 4)))
 	b.await("its own message has come", `[...document.querySelectorAll("#lines .line p")].filter(p => p.textContent === "from the page").length === 1`)
 	assert.Empty(t, eval[string](b, `document.querySelector("#error").textContent`))
 	b.await("only this page is here", `document.querySelector("#count").textContent === "1"`)
@@ -193,6 +194,13 @@ func (r *reader) requireAll(t *testing.T, n int) {
 		require.Equal(t, last[talker], n, "each talker's messages must come once and in order")
 	}
 	t.Logf("a client got %d messages, from %v", n, r.nodes)
+}
+
+// awaitReconnects waits until the page has reconnected n times, and has come to a node.
+func (b *tab) awaitReconnects(n int) {
+	b.t.Helper()
+	b.await("the page has reconnected", fmt.Sprintf(reconnects, n))
+	b.servedBy()
 }
 
 // awaitNews waits until messages come that were sent after now, to the page and to the readers.

@@ -34,6 +34,7 @@ function connect() {
   if (lastID) query.set("lastEventId", lastID);
   source = new EventSource(`/chat/events?${query}`);
   source.onopen = () => {
+    node = ""; // until "live" tells it
     missed = 0;
     catchingUp = true;
     if (opened) reconnects++;
