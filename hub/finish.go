@@ -10,10 +10,10 @@ import (
 	"github.com/chi-sse/sse/internal/engine"
 )
 
-// A topic is finished by its last event. Whoever delivers that event to a member, in whatever
-// way, then looks whether all topics of the member are finished, and ends its session. So only
-// a delivery that has come past the newest last event (Hub.lastFinish) looks, and only an
-// opening has to ask what was finished before.
+// A topic is finished by its last event. A goroutine that has delivered that event to a member
+// looks whether all topics of the member are finished, and if so ends its session. Other
+// deliveries only compare the cursor with the newest last event (Hub.lastFinish). An opening also
+// asks what was finished before.
 //
 // The last event stays in its topic's tail as long as the topic is finished: evictedLocked
 // leaves it there. In a hub of a Log it does not, because it can be read from the Log.
@@ -120,7 +120,7 @@ func (h *Hub) keepsLast(e *entry) bool {
 }
 
 // finishLocked makes t finished by the event at offset, which has just been appended. It comes
-// before the head moves: who sees the event also sees that it is the last. mu and t.mu are held.
+// before the head moves: a goroutine that sees the event also sees that it is the last. mu and t.mu are held.
 func (h *Hub) finishLocked(t *topic, fin *finish, offset uint64) {
 	fin.last.Store(offset)
 	t.fin.Store(fin)

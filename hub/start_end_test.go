@@ -101,7 +101,7 @@ func TestOnStartRefuses(t *testing.T) {
 	forEach(t, func(t *test) {
 		a, c := startCalls(t, sse.Error(http.StatusForbidden, nil), hub.Subscription{})
 		require.Equal(t, http.StatusForbidden, a.dial("/").StatusCode)
-		c.expect(t, "start", "close")
+		require.NoError(t, c.expect(t, "start", "close"), "OnEnd is not called")
 	})
 }
 

@@ -67,19 +67,23 @@ type reader struct {
 // connect connects to n, with the last event id id if it is not "".
 func (n *node) connect(id string) *reader {
 	n.s.Helper()
-	resp := n.get(id)
+	body, status := n.get(id)
+	if status != http.StatusOK {
+		n.s.Fatalf("a client of a hub got the status %d, want 200", status)
+	}
 	d := event.NewDecoder(nil)
-	d.Reset(resp.Body, id)
-	return &reader{n.s, d, resp.Body}
+	d.Reset(body, id)
+	return &reader{n.s, d, body}
 }
 
 // status returns the status that a client with the last event id id gets.
 func (n *node) status(id string) int {
 	n.s.Helper()
-	return n.get(id).StatusCode
+	_, status := n.get(id)
+	return status
 }
 
-func (n *node) get(id string) *http.Response {
+func (n *node) get(id string) (body io.ReadCloser, status int) {
 	n.s.Helper()
 	r, err := http.NewRequestWithContext(n.s.within(), http.MethodGet, n.url, http.NoBody)
 	n.s.must(err, "a request")
@@ -89,7 +93,7 @@ func (n *node) get(id string) *http.Response {
 	resp, err := http.DefaultClient.Do(r)
 	n.s.must(err, "a request")
 	n.s.Cleanup(func() { _ = resp.Body.Close() })
-	return resp
+	return resp.Body, resp.StatusCode
 }
 
 // expect fails the case if the next events have other data.
