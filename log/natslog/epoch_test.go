@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -61,23 +62,26 @@ func restore(t *testing.T) *restored {
 func TestEpochOfABackup(t *testing.T) {
 	t.Parallel()
 	for _, more := range []int{0, 10, 80} {
-		r := restore(t)
-		if more > 0 {
-			add(t, r.other, recs("b", 1, more)...)
-		}
-		err := r.l.Follow(t.Context(), hub.Position{Epoch: r.epoch, Offset: 100}, func(b hub.Batch) error {
-			require.Fail(t, "it has applied a batch", b)
-			return nil
+		t.Run(strconv.Itoa(more), func(t *testing.T) {
+			t.Parallel()
+			r := restore(t)
+			if more > 0 {
+				add(t, r.other, recs("b", 1, more)...)
+			}
+			err := r.l.Follow(t.Context(), hub.Position{Epoch: r.epoch, Offset: 100}, func(b hub.Batch) error {
+				require.Fail(t, "it has applied a batch", b)
+				return nil
+			})
+			require.ErrorIs(t, err, hub.ErrEpoch)
+			b := bounds(t, r.l)
+			require.NotEqual(t, r.epoch, b.Epoch)
+			require.Equal(t, uint64(50+more), b.Last)
+			require.Equal(t, b, bounds(t, r.other), "the other node learns of it")
+			err = r.other.Follow(t.Context(), hub.Position{Epoch: r.epoch, Offset: 40}, func(hub.Batch) error { return nil })
+			require.ErrorIs(t, err, hub.ErrEpoch)
+			f := followLog(t, r.l, hub.Position{Epoch: b.Epoch})
+			require.Len(t, f.await(50+more), 50+more)
 		})
-		require.ErrorIs(t, err, hub.ErrEpoch)
-		b := bounds(t, r.l)
-		require.NotEqual(t, r.epoch, b.Epoch)
-		require.Equal(t, uint64(50+more), b.Last)
-		require.Equal(t, b, bounds(t, r.other), "the other node learns of it")
-		err = r.other.Follow(t.Context(), hub.Position{Epoch: r.epoch, Offset: 40}, func(hub.Batch) error { return nil })
-		require.ErrorIs(t, err, hub.ErrEpoch)
-		f := followLog(t, r.l, hub.Position{Epoch: b.Epoch})
-		require.Len(t, f.await(50+more), 50+more)
 	}
 }
 
