@@ -231,7 +231,7 @@ func (r *run) receive(ctx context.Context, timeout *time.Timer) (message, bool, 
 		if m.Subject == r.reply { // a status: the consumer has sent what was asked for, or sends no more
 			unsent, noNumber := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
 			if noNumber != nil {
-				return message{}, false, nil
+				return message{}, false, nil //nolint:nilerr // a status without a number: the consumer sends no more
 			}
 			r.due -= min(unsent, r.due)
 			continue
