@@ -61,6 +61,14 @@ func (b *tab) open(url string) {
 	require.NoError(b.t, chromedp.Do(ctx, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(url)))
 }
 
+// resize sets the width of the window.
+func (b *tab) resize(width int64) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	require.NoError(b.t, chromedp.Do(ctx, chromedp.EmulateViewport(width, 900)))
+}
+
 // eval returns the value of an expression.
 func eval[T any](b *tab, expression string) T {
 	b.t.Helper()

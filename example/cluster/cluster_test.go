@@ -132,6 +132,13 @@ func TestChatOutlivesItsNodes(t *testing.T) {
 	}
 	b.await("messages come", proof+`.startsWith("Messages 1 to ")`)
 	b.shoot("before")
+	for _, width := range []int64{320, 390, 1280} {
+		b.resize(width)
+		assert.Equal(t, width, eval[int64](b, "document.documentElement.scrollWidth"), "the page must not scroll sideways")
+		if width == 390 {
+			b.shoot("phone")
+		}
+	}
 	servedBy := make(map[string]bool)
 	for i := range 3 {
 		began := time.Now()

@@ -76,8 +76,7 @@ func TestNodesEndWithTheProgram(t *testing.T) {
 // A node that is told to end lets the people leave who were connected to it.
 func TestNodeThatIsToldToEnd(t *testing.T) {
 	t.Parallel()
-	sockets := t.TempDir()
-	p := startProgram(t, t.TempDir(), "TMPDIR="+sockets)
+	p := startProgram(t, t.TempDir())
 	node := awaitEvent[chat.Live](t, dial(t, p.url+"/chat/events?name=Otter"), "live").Node
 	require.Eventually(t, func() bool { return len(snapshot(t, p.url).People) == 1 }, patience, time.Millisecond)
 	require.NoError(t, syscall.Kill(p.pids[node], syscall.SIGTERM))
@@ -86,7 +85,7 @@ func TestNodeThatIsToldToEnd(t *testing.T) {
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, p.cmd.Wait(), "the exit code must be 0")
 	p.requireGone()
-	left, err := os.ReadDir(sockets)
+	left, err := os.ReadDir(p.sockets)
 	require.NoError(t, err)
 	assert.Empty(t, left)
 }

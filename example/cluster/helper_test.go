@@ -36,10 +36,11 @@ func TestMain(m *testing.M) {
 
 // program is the program, as a process.
 type program struct {
-	t     *testing.T
-	cmd   *exec.Cmd
-	first string // the first line of the output
-	url   string
+	t       *testing.T
+	cmd     *exec.Cmd
+	sockets string // the folder of its sockets' folder
+	first   string // the first line of the output
+	url     string
 
 	mu   sync.Mutex
 	pids map[string]int // of the nodes that are ready
@@ -48,22 +49,26 @@ type program struct {
 }
 
 // startProgram starts the program, and returns when all nodes are ready.
-func startProgram(t *testing.T, dir string, env ...string) *program {
+func startProgram(t *testing.T, dir string) *program {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-addr", "127.0.0.1:0", "-dir", dir, "-restart", "1s")
-	cmd.Env = append(append(os.Environ(), "CLUSTER_RUN_MAIN=1", "GORACE=atexit_sleep_ms=0"), env...)
+	cmd.Env = append(os.Environ(), "CLUSTER_RUN_MAIN=1", "GORACE=atexit_sleep_ms=0")
 	return startCommand(t, cmd)
 }
 
 // startCommand is startProgram with the command that starts it.
 func startCommand(t *testing.T, cmd *exec.Cmd) *program {
 	t.Helper()
-	p := &program{t: t, cmd: cmd, pids: make(map[string]int), end: make(chan struct{})}
+	sockets, err := os.MkdirTemp("", "c") // a short name: the path of a socket has at most 103 bytes
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(sockets) })
+	p := &program{t: t, cmd: cmd, sockets: sockets, pids: make(map[string]int), end: make(chan struct{})}
+	cmd.Env = append(cmd.Env, "TMPDIR="+sockets)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Process.Kill() }) // its nodes end with it
+	t.Cleanup(p.stop)
 	site := make(chan string, 1)
 	go p.read(out, site)
 	select {
@@ -75,6 +80,28 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *program {
 	}
 	p.await(names...)
 	return p
+}
+
+// stop ends the program, unless it has ended. It waits for that, since the nodes write to their
+// files until then.
+func (p *program) stop() {
+	pid := p.cmd.Process.Pid
+	if p.cmd.SysProcAttr != nil && p.cmd.SysProcAttr.Setpgid {
+		pid = -pid // the program is a child of this process
+	}
+	select {
+	case <-p.end:
+		_ = p.cmd.Wait()
+		return
+	default:
+	}
+	_ = syscall.Kill(pid, syscall.SIGTERM)
+	select {
+	case <-p.end:
+	case <-time.After(patience):
+		_ = syscall.Kill(pid, syscall.SIGKILL) // its nodes end with it
+	}
+	_ = p.cmd.Wait()
 }
 
 var (

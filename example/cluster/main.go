@@ -45,15 +45,13 @@ func main() {
 	node := flag.String("node", "", "run as the node with this `name`; the program starts its nodes with it")
 	flag.Parse()
 
-	var err error
-	if *node != "" {
-		err = runNode(*node, os.Stdin, os.Stdout)
-	} else {
+	start := func() error { return runNode(*node, os.Stdin, os.Stdout) }
+	if *node == "" {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		context.AfterFunc(ctx, stop) // a second signal kills the program, and its nodes with it
-		err = run(ctx, o, os.Stdout)
+		context.AfterFunc(ctx, stop) // a second signal kills the program, and its nodes end with it
+		start = func() error { return run(ctx, o, os.Stdout) }
 	}
-	if err != nil {
+	if err := start(); err != nil {
 		fmt.Fprintln(os.Stderr, "cluster:", err)
 		os.Exit(1)
 	}
@@ -79,7 +77,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	defer listener.Close()
 	o.hosts.Addr, _, _ = net.SplitHostPort(o.addr) // Listen has accepted it
 
-	nodes, err := newNodes(o.dir, o.restart, out)
+	nodes, err := newNodes(ctx, o.dir, o.restart, out)
 	if err != nil {
 		return err
 	}
@@ -92,7 +90,11 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	defer srv.Close() // when the nodes have ended their streams
 
 	_, _ = fmt.Fprintln(out, "Starting three nodes.")
-	return nodes.run(ctx, func() { printAddresses(out, o, listener, nodes) })
+	if err := nodes.run(ctx, func() { printAddresses(out, o, listener, nodes) }); err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintln(out, "\nAll nodes have ended.")
+	return nil
 }
 
 // printAddresses prints the URLs, the nodes, and what can be done with them.

@@ -35,8 +35,8 @@ type nodes struct {
 }
 
 // newNodes makes the configurations of the nodes. Their files are in dir.
-func newNodes(dir string, restart time.Duration, out io.Writer) (*nodes, error) {
-	addresses, err := freeAddresses(len(names))
+func newNodes(ctx context.Context, dir string, restart time.Duration, out io.Writer) (*nodes, error) {
+	addresses, err := freeAddresses(ctx, len(names))
 	if err != nil {
 		return nil, err
 	}
@@ -56,24 +56,18 @@ func newNodes(dir string, restart time.Duration, out io.Writer) (*nodes, error) 
 	return n, nil
 }
 
-// freeAddresses returns addresses on which nobody listens.
-func freeAddresses(n int) ([]string, error) {
-	var all []string
-	var listeners []net.Listener
-	defer func() {
-		for _, l := range listeners {
-			_ = l.Close()
-		}
-	}()
-	for range n {
-		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		listeners = append(listeners, l)
-		all = append(all, l.Addr().String())
+// freeAddresses returns n addresses on which nobody listens.
+func freeAddresses(ctx context.Context, n int) (all []string, err error) {
+	if n == 0 {
+		return nil, nil
 	}
-	return all, nil
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close() // after the others, so that each is another one
+	all, err = freeAddresses(ctx, n-1)
+	return append(all, l.Addr().String()), err
 }
 
 func (n *nodes) close() error { return os.RemoveAll(n.dir) }

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// MaxName is the longest name of a person, in characters.
+	// MaxName is the longest name of a message, in characters.
 	MaxName = 24
 
 	// MaxText is the longest text of a message, in characters.
