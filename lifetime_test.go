@@ -27,9 +27,9 @@ import (
 // lateness is how late a session may expire.
 const lateness = time.Second / 8
 
-// When a session ends after calls of EndAt.
+// When a session ends after calls of EndAt. (Tests here that take much of the processor are not
+// parallel, because others need it to be in time.)
 func TestEndAt(t *testing.T) {
-	t.Parallel()
 	in := func(s *sse.ServerSession, d time.Duration) { s.EndAt(time.Now().Add(d), nil) }
 	for name, tt := range map[string]struct {
 		calls   func(s *sse.ServerSession)
@@ -50,9 +50,8 @@ func TestEndAt(t *testing.T) {
 		"at once, after a second": {func(s *sse.ServerSession) { time.Sleep(time.Second); in(s, -time.Hour) }, nil, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				cfg := sse.Config{}
+				cfg := sse.Config{Heartbeat: sse.Heartbeat{Period: -1}}
 				ends := endsOf(&cfg)
 				r := newRouter(cfg)
 				r.SSE("/", func(s *sse.ServerSession) error {
@@ -83,7 +82,6 @@ func TestEndAt(t *testing.T) {
 
 // After EndAt, a max age ends a session as before.
 func TestMaxAgeStaysAfterEndAt(t *testing.T) {
-	t.Parallel()
 	for name, calls := range map[string]func(s *sse.ServerSession){
 		"without EndAt": func(*sse.ServerSession) {},
 		"a later time":  func(s *sse.ServerSession) { s.EndAt(time.Now().Add(time.Hour), errOwn) },
@@ -95,7 +93,6 @@ func TestMaxAgeStaysAfterEndAt(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				cfg := sse.Config{}
 				ends := endsOf(&cfg)
@@ -317,10 +314,8 @@ func TestExpiryIsLogged(t *testing.T) {
 // Many sessions of all modes expire, are kicked, leave and are shut down at the same time. Each
 // ends once, for one of these reasons.
 func TestExpiryRaces(t *testing.T) {
-	t.Parallel()
 	for _, proto := range protocols {
 		t.Run(proto.Name, func(t *testing.T) {
-			t.Parallel()
 			const n = 120
 			cfg := sse.Config{WriteTimeout: time.Minute}
 			ends := endsOf(&cfg)
@@ -405,10 +400,8 @@ func TestExpiryRaces(t *testing.T) {
 
 // Clients of a route with an age come back evenly, and lose nothing.
 func TestRotation(t *testing.T) {
-	t.Parallel()
 	for _, detached := range []bool{false, true} {
 		t.Run(fmt.Sprint("detached ", detached), func(t *testing.T) {
-			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { testRotation(t, detached) })
 		})
 	}

@@ -187,7 +187,6 @@ func TestSessionLimitByOfSeveralRoutes(t *testing.T) {
 
 // The limit is exact, however many come, go, and are refused at the same time.
 func TestSessionLimitByIsExact(t *testing.T) {
-	t.Parallel()
 	const n = 3
 	var mu sync.Mutex
 	live := map[string]int{}

@@ -139,10 +139,8 @@ func TestNoRecheckAfterTheEnd(t *testing.T) {
 
 // As many checks as may run at a time hang. The others wait, and the log says so once.
 func TestRechecksThatAllHang(t *testing.T) {
-	t.Parallel()
 	for name, exits := range map[string]bool{"and return": false, "and exit": true} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { testRechecksThatAllHang(t, exits) })
 		})
 	}
@@ -188,7 +186,6 @@ func testRechecksThatAllHang(t *testing.T, exits bool) {
 
 // The checks of a session never overlap, and none begins after its end.
 func TestRechecksAtRandom(t *testing.T) {
-	t.Parallel()
 	var mu sync.Mutex
 	running, over := map[*sse.ServerSession]bool{}, map[*sse.ServerSession]bool{}
 	cfg := sse.Config{OnClose: func(s *sse.ServerSession, _ sse.End) {
