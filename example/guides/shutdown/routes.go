@@ -22,6 +22,7 @@ func (s *server) routes(ctx context.Context, h *hub.Hub) *sse.Router {
 	r.Get("/ready", func(w http.ResponseWriter, _ *http.Request) {
 		if ctx.Err() != nil {
 			http.Error(w, "draining", http.StatusServiceUnavailable)
+			return
 		}
 	})
 	r.SSE("/feed", func(session *sse.ServerSession) error {
@@ -36,6 +37,7 @@ func (s *server) routes(ctx context.Context, h *hub.Hub) *sse.Router {
 		if err != nil { // sse.ErrShutdown, for one, after the hub's end
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
 		}
 	})
 	return r
