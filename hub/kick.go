@@ -80,6 +80,9 @@ func (h *Hub) KickWith(ctx context.Context, topic string, cause error, last sse.
 }
 
 func (h *Hub) kick(ctx context.Context, topic string, cause error, last *sse.Event) (n int, err error) {
+	if topic == "" {
+		return 0, fmt.Errorf("hub: kick: %w", errTopic)
+	}
 	var frame []byte
 	var invalid error
 	if last != nil {

@@ -120,3 +120,10 @@ func TestMemberSince(t *testing.T) {
 	m := receiveMember(&test{t, http1}, a, "a")
 	require.WithinRange(t, m.Since(), before.Add(-time.Second), time.Now().Add(time.Second))
 }
+
+func TestKickOfNoTopic(t *testing.T) {
+	t.Parallel()
+	a := http1.start(t, plan{})
+	_, err := a.Kick(t.Context(), "", nil)
+	require.ErrorContains(t, err, "topic must not be empty")
+}

@@ -229,7 +229,7 @@ func testRollingRestart(t *testing.T, drain func(*server)) {
 	for _, old := range nodes {
 		old.stop()
 		err := testkit.Receive(t, old.done)
-		assert.NoError(t, err)
+		require.NoError(t, err)
 		begin()
 	}
 	replaced.Store(true)
