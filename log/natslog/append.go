@@ -194,8 +194,10 @@ func (a *appending) retry(ctx context.Context, f func() error) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		case <-time.After(wait):
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 	}
 }
@@ -204,12 +206,12 @@ func (a *appending) retry(ctx context.Context, f func() error) error {
 // later, when nobody waits for it.
 func (l *Log) connected(ctx context.Context) error {
 	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
 	case l.nc.IsConnected():
-		return nil
+		return ctx.Err()
 	case l.nc.IsClosed():
 		return nats.ErrConnectionClosed
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: %w", ctx.Err(), notConnected(l.nc))
 	}
 	return fmt.Errorf("%w: %w", errTryAgain, notConnected(l.nc))
 }

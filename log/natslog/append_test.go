@@ -112,7 +112,7 @@ func TestAppendWithoutAConnection(t *testing.T) {
 	p.cut()
 	testkit.Eventually(t, func() bool { return !l.nc.IsConnected() }, "the connection to be lost")
 	for _, n := range []int{1, 2} {
-		_, err := appendWithin(t, l, 50*time.Millisecond, recs("a", 0, n))
+		_, err := appendWithin(t, l, 500*time.Millisecond, recs("a", 0, n))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorIs(t, err, nats.ErrDisconnected)
 		require.NotErrorIs(t, err, hub.ErrUnknown)
