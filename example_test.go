@@ -231,7 +231,7 @@ func ExampleServerSession_EndAt() {
 		OnClose: func(_ *sse.ServerSession, end sse.End) { fmt.Println(end.Reason, errors.Is(end.Err, errToken)) },
 	})
 	r.SSE("/events", func(s *sse.ServerSession) error {
-		expires := time.Now().Add(100 * time.Millisecond) // of the token
+		expires := time.Now().Add(300 * time.Millisecond) // of the token
 		s.EndAt(expires, errToken)
 		if err := s.SendData("hello"); err != nil {
 			return err
