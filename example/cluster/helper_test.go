@@ -59,7 +59,7 @@ func startProgram(t *testing.T, dir string) *program {
 // startCommand is startProgram with the command that starts it.
 func startCommand(t *testing.T, cmd *exec.Cmd) *program {
 	t.Helper()
-	sockets, err := os.MkdirTemp("", "c") // a short name: the path of a socket has at most 103 bytes
+	sockets, err := os.MkdirTemp("", "c") //nolint:usetesting // a short name: the path of a socket has at most 103 bytes
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(sockets) })
 	p := &program{t: t, cmd: cmd, sockets: sockets, pids: make(map[string]int), end: make(chan struct{})}
