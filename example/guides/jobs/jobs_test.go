@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -220,6 +222,33 @@ func TestRestart(t *testing.T) {
 	assert.Equal(t, done, jobs[0].State)
 	status, _, _ := get(t, http.DefaultClient, p.url, "id=1", last)
 	assert.Equal(t, http.StatusNoContent, status)
+}
+
+// The program ends in order in the middle of a job, and the next one goes on.
+func TestRun(t *testing.T) {
+	dir := t.TempDir()
+	begin := func() (string, func() error) {
+		ctx, cancel := context.WithCancel(t.Context())
+		read, write := io.Pipe()
+		ended := make(chan error, 1)
+		go func() { ended <- run(ctx, dir, anyPort, write) }()
+		line, err := bufio.NewReader(read).ReadString('\n')
+		require.NoError(t, err)
+		site, ok := strings.CutPrefix(strings.TrimSpace(line), "Listening on ")
+		require.True(t, ok, line)
+		return site, func() error { cancel(); return <-ended }
+	}
+	site, end := begin()
+	post(t, site, "customers", 10)
+	f := follow(t, http.DefaultClient, site, "id=1")
+	for f.next().Done < 3 {
+	}
+	require.NoError(t, end())
+	site, end = begin()
+	jobs := follow(t, http.DefaultClient, site, "id=1").rest()
+	assert.GreaterOrEqual(t, jobs[0].Done, 3)
+	assert.Equal(t, done, jobs[len(jobs)-1].State)
+	require.NoError(t, end())
 }
 
 // Wherever the program is killed at the end of a job, the next one ends the job's stream.

@@ -25,6 +25,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/chi-sse/sse"
 )
 
 func main() {
@@ -51,23 +53,11 @@ func run(ctx context.Context, dir, addr string, out io.Writer) (err error) {
 	if err := b.resume(ctx); err != nil {
 		return err
 	}
-	r := routes(b)
-	srv := &http.Server{Handler: r, ReadHeaderTimeout: 5 * time.Second}
-	r.Plugin().Attach(srv)
-
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return err
 	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(listener) }()
 	_, _ = fmt.Fprintf(out, "Listening on http://%s\n", listener.Addr())
-	select {
-	case err = <-served:
-	case <-ctx.Done():
-	}
-
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	return errors.Join(err, r.Plugin().Shutdown(ctx), srv.Shutdown(ctx))
+	srv := &http.Server{ReadHeaderTimeout: 5 * time.Second}
+	return sse.ListenAndServe(ctx, srv, routes(b), sse.WithListener(listener), sse.WithDrainTimeout(2*time.Second))
 }

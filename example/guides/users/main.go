@@ -26,6 +26,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/chi-sse/sse"
 )
 
 // options are the values of the flags.
@@ -60,23 +62,11 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.store.close()) }()
-	r := a.routes()
-	srv := &http.Server{Handler: r, ReadHeaderTimeout: 5 * time.Second}
-	r.Plugin().Attach(srv)
-
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", o.addr)
 	if err != nil {
 		return err
 	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(listener) }()
 	_, _ = fmt.Fprintf(out, "Listening on http://%s\n", listener.Addr())
-	select {
-	case err = <-served:
-	case <-ctx.Done():
-	}
-
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	return errors.Join(err, a.hub.Shutdown(ctx), r.Plugin().Shutdown(ctx), srv.Shutdown(ctx))
+	srv := &http.Server{ReadHeaderTimeout: 5 * time.Second}
+	return sse.ListenAndServe(ctx, srv, a.routes(), sse.WithListener(listener), sse.WithHubs(a.hub), sse.WithDrainTimeout(2*time.Second))
 }

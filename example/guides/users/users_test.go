@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"database/sql"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -274,6 +278,26 @@ func TestRefuses(t *testing.T) {
 		assert.Equal(t, http.StatusUnauthorized, stranger.post(path, nil))
 	}
 	require.Panics(t, func() { allowOrigin("app.example") })
+}
+
+// The program runs until its context ends, and ends its streams in order.
+func TestRun(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	read, write := io.Pipe()
+	ended := make(chan error, 1)
+	o := options{file: filepath.Join(t.TempDir(), "users.db"), addr: "127.0.0.1:0", lifetime: time.Hour, recheck: time.Hour}
+	go func() { ended <- run(ctx, o, write) }()
+	line, err := bufio.NewReader(read).ReadString('\n')
+	require.NoError(t, err)
+	site, ok := strings.CutPrefix(strings.TrimSpace(line), "Listening on ")
+	require.True(t, ok, line)
+	v := newVisitor(t, site, "ann", http.DefaultTransport)
+	b := v.open()
+	v.note("hello")
+	b.expect("note", "hello")
+	cancel()
+	require.NoError(t, <-ended)
+	b.session.Close()
 }
 
 // The program says what is wrong with its file and its address.
