@@ -28,13 +28,17 @@ type balancer struct {
 	turn int   // the node that is the first among equals
 }
 
-// newBalancer returns a handler that passes requests to the nodes with these sockets.
+// newBalancer returns a balancer of the nodes with these sockets.
+func newBalancer(sockets []string) *balancer {
+	return &balancer{sockets: sockets, open: make([]int, len(sockets))}
+}
+
+// handler passes requests to the nodes.
 //
 // Each request gets a connection of its own. If a node does not take it, another one gets
 // the request. Once it is sent it is not sent again, since a node that dies may have carried
 // it out: the client of a POST gets status 502, and knows best whether to repeat it.
-func newBalancer(sockets []string) http.Handler {
-	b := &balancer{sockets: sockets, open: make([]int, len(sockets))}
+func (b *balancer) handler() http.Handler {
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = "http", "node" // dial chooses one; the header Host stays

@@ -31,26 +31,28 @@ func fakeNode(t *testing.T, socket string, h http.HandlerFunc) *http.Server {
 	return srv
 }
 
-// balance serves a balancer of n sockets, and returns its URL.
-func balance(t *testing.T, n int) (sockets []string, url string) {
+// balance serves a balancer of n nodes, and returns its URL.
+func balance(t *testing.T, n int) (b *balancer, url string) {
 	t.Helper()
+	var sockets []string
 	dir := t.TempDir()
 	for i := range n {
 		sockets = append(sockets, fmt.Sprintf("%s/%d", dir, i))
 	}
-	srv := httptest.NewServer(newBalancer(sockets))
+	b = newBalancer(sockets)
+	srv := httptest.NewServer(b.handler())
 	t.Cleanup(srv.Close)
-	return sockets, srv.URL
+	return b, srv.URL
 }
 
 // Streams are spread over the nodes. A node that does not run gets none, and the first ones
 // when it is back.
 func TestBalancerSpreadsStreams(t *testing.T) {
 	t.Parallel()
-	sockets, url := balance(t, 3)
+	b, url := balance(t, 3)
 	var open [3]atomic.Int64
 	start := func(i int) *http.Server {
-		return fakeNode(t, sockets[i], func(w http.ResponseWriter, r *http.Request) {
+		return fakeNode(t, b.sockets[i], func(w http.ResponseWriter, r *http.Request) {
 			assert.Equal(t, strings.TrimPrefix(url, "http://"), r.Host)
 			open[i].Add(1)
 			defer open[i].Add(-1)
@@ -74,7 +76,11 @@ func TestBalancerSpreadsStreams(t *testing.T) {
 	get(3)
 	require.Equal(t, [3]int64{3, 3, 3}, counts())
 	require.NoError(t, second.Close())
-	require.Eventually(t, func() bool { return open[1].Load() == 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.open[1] == 0 && open[1].Load() == 0
+	}, patience, time.Millisecond)
 	get(2)
 	require.Equal(t, [3]int64{4, 0, 4}, counts())
 	start(1)
@@ -85,9 +91,9 @@ func TestBalancerSpreadsStreams(t *testing.T) {
 // A request waits until a node runs.
 func TestBalancerWaits(t *testing.T) {
 	t.Parallel()
-	sockets, url := balance(t, 2)
+	b, url := balance(t, 2)
 	time.AfterFunc(200*time.Millisecond, func() {
-		fakeNode(t, sockets[1], func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+		fakeNode(t, b.sockets[1], func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
 	})
 	resp, err := http.Post(url, "text/plain", strings.NewReader("Hello"))
 	require.NoError(t, err)
@@ -101,10 +107,10 @@ func TestBalancerWaits(t *testing.T) {
 // an error, is told of it by a lost connection.
 func TestBalancerSendsOnce(t *testing.T) {
 	t.Parallel()
-	sockets, url := balance(t, 2)
+	b, url := balance(t, 2)
 	var mu sync.Mutex
 	var got []string
-	for _, socket := range sockets {
+	for _, socket := range b.sockets {
 		fakeNode(t, socket, func(_ http.ResponseWriter, r *http.Request) {
 			mu.Lock()
 			got = append(got, r.Method)

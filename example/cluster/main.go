@@ -83,7 +83,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, nodes.close()) }()
 
-	srv := &http.Server{Handler: o.hosts.Middleware(newBalancer(nodes.sockets())), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	srv := &http.Server{Handler: o.hosts.Middleware(newBalancer(nodes.sockets()).handler()), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = srv.Serve(listener) })
 	defer serving.Wait()
