@@ -61,6 +61,6 @@ func TestBrowserChatOutlivesTheServer(t *testing.T) {
 	assert.Equal(t, fmt.Sprint(restarts), eval[string](b, `document.querySelector("#wire .reconnects").textContent`))
 	assert.Equal(t, "The chat continues after the server restarts.", eval[string](b, `document.querySelector("#restarts").innerText`))
 	for _, m := range b.complaints() { // the browser reports each attempt that fails
-		assert.Regexp(t, "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE", m)
+		assert.Regexp(t, "ERR_CONNECTION_REFUSED|ERR_SOCKET_NOT_CONNECTED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE", m)
 	}
 }

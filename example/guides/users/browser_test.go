@@ -126,7 +126,7 @@ func TestBrowserBlocked(t *testing.T) {
 	_, err := s.app.store.db.Exec(`UPDATE users SET blocked = 1`)
 	require.NoError(t, err)
 	awaitState(b, "You are not logged in.")
-	assert.EqualValues(t, 2, s.opened.Load())
+	assert.LessOrEqual(t, s.opened.Load(), int64(2), "the browser asks once more at the most")
 }
 
 // A tab beyond the limit waits, and gets its stream when another one is closed.

@@ -226,6 +226,7 @@ func TestPeopleOfSeveralNodes(t *testing.T) {
 	you := data[Live](t, otter(), "live")
 	require.Equal(t, "n1", you.Node)
 	require.Equal(t, Person{ID: you.You, Name: "Otter", Node: "n1"}, data[Person](t, otter(), "joined"))
+	catchUp(t, log, b)
 	heron := follow(t, serve(t, b), "?name=Heron", "")
 	require.Len(t, data[State](t, heron(), "snapshot").People, 1)
 	require.Equal(t, "n2", data[Live](t, heron(), "live").Node)
