@@ -58,7 +58,7 @@ func TestAnswerDuringADrain(t *testing.T) {
 				})
 				go func() { followed <- follow(t.Context(), p.client(), "http://test", leave) }()
 				time.Sleep(time.Second)
-				f.publish()
+				require.NoError(t, f.publish(t.Context()))
 
 				p.add(startPipe(t, newServer(log)))
 				signal := time.Now()
@@ -69,9 +69,9 @@ func TestAnswerDuringADrain(t *testing.T) {
 				if tt.over == 0 {
 					assert.InDelta(t, tt.notice.Seconds(), (<-feedLeft).Sub(signal).Seconds(), 0.1, "the feed ends when the drain begins")
 				}
-				f.publish()
+				require.NoError(t, f.publish(t.Context()))
 				require.NoError(t, <-answered)
-				f.publish()
+				require.NoError(t, f.publish(t.Context()))
 				f.end()
 				require.NoError(t, <-followed)
 				if tt.cut {

@@ -93,11 +93,10 @@ func newFeed(t *testing.T, log *logtest.Memory) *feed {
 }
 
 // publish publishes the next number.
-func (f *feed) publish() {
-	f.t.Helper()
-	_, err := f.hub.Publish(f.t.Context(), topic, sse.Event{Data: strconv.Itoa(f.n)})
-	require.NoError(f.t, err)
+func (f *feed) publish(ctx context.Context) error {
+	_, err := f.hub.Publish(ctx, topic, sse.Event{Data: strconv.Itoa(f.n)})
 	f.n++
+	return err
 }
 
 // end publishes what ends each follower.

@@ -1,13 +1,15 @@
 // Command shutdown is a server that can be replaced while clients follow its streams: a feed that
 // never ends, and answers that take some seconds. The guide docs/guides/shutdown.md explains it.
 //
-//		go run . -wait 30s
-//		curl -N http://localhost:8080/feed
-//		curl -N http://localhost:8080/answer
-//		curl -d hello http://localhost:8080/feed
+//	go run . -wait 30s
+//	curl -N http://localhost:8080/feed
+//	curl -N http://localhost:8080/answer
+//	curl -d hello http://localhost:8080/feed
 //
-//	  - server.go serves, and drains after a signal.
-//	  - routes.go has the streams.
+// Its parts:
+//
+//   - server.go serves, and drains after a signal.
+//   - routes.go has the streams.
 package main
 
 import (

@@ -221,8 +221,7 @@ func testRollingRestart(t *testing.T, drain func(*server)) {
 	published := make(chan struct{})
 	go func() {
 		defer close(published)
-		for !replaced.Load() {
-			f.publish()
+		for !replaced.Load() && assert.NoError(t, f.publish(ctx)) {
 			time.Sleep(5 * time.Millisecond)
 		}
 	}()

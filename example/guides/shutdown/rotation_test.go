@@ -62,7 +62,7 @@ func TestRotation(t *testing.T) {
 		p.add(startPipe(t, &other))
 
 		for i := range events {
-			f.publish()
+			require.NoError(t, f.publish(t.Context()))
 			time.Sleep(30 * time.Second)
 			if i == 20 { // all have rotated once
 				old, added := p.nodes[0].open.Load(), p.nodes[1].open.Load()
@@ -106,7 +106,7 @@ func TestDrainOfACrowd(t *testing.T) {
 				began := time.Now()
 				old.stop()
 				for range 25 {
-					f.publish()
+					require.NoError(t, f.publish(t.Context()))
 					time.Sleep(4 * time.Second)
 				}
 				require.NoError(t, <-old.done)
