@@ -172,13 +172,13 @@ func (s *ServerSession) writeEnd(end End) (sent []Sent) {
 }
 
 // afterwards returns the steps that follow the end, in order. They call hooks, which may
-// panic.
+// panic. It is small enough to be inlined. If it were not, the closures would be allocated, which
+// makes an opening and its end take a tenth more time.
 func (s *ServerSession) afterwards(end End, sent []Sent) []func() {
 	cfg := &s.route.plugin.cfg
-	var atEnd []func(cause error)
 	return []func(){
 		func() {
-			atEnd = s.route.plugin.dismiss(s)
+			s.route.plugin.dismiss(s)
 			s.hooks.Wait()
 		},
 		func() {
@@ -189,16 +189,22 @@ func (s *ServerSession) afterwards(end End, sent []Sent) []func() {
 			}
 		},
 		func() { s.logEnd(end) },
-		func() {
-			for _, f := range atEnd {
-				f(context.Cause(s.ctx))
-			}
-		},
+		s.callAtEnd,
 		func() {
 			if cfg.OnClose != nil {
 				cfg.OnClose(s, end)
 			}
 		},
+	}
+}
+
+// callAtEnd calls the functions of AtEnd. The session has left the plugin, so nobody changes extra.
+func (s *ServerSession) callAtEnd() {
+	if s.extra == nil {
+		return
+	}
+	for _, f := range s.extra.atEnd {
+		f(context.Cause(s.ctx))
 	}
 }
 

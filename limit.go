@@ -245,8 +245,8 @@ func (p *Plugin) admit(s *ServerSession, keys []string) (replaced []*ServerSessi
 	return replaced, nil
 }
 
-// dismiss removes s, and returns what is to be called at its end.
-func (p *Plugin) dismiss(s *ServerSession) (atEnd []func(cause error)) {
+// dismiss removes s.
+func (p *Plugin) dismiss(s *ServerSession) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.route.live--
@@ -257,12 +257,10 @@ func (p *Plugin) dismiss(s *ServerSession) (atEnd []func(cause error)) {
 		for i, key := range x.keys {
 			s.route.keyLimits[i].remove(key, s)
 		}
-		atEnd = x.atEnd
 	}
 	if len(p.sessions) == 0 && p.isDraining() {
 		close(p.drained)
 	}
-	return atEnd
 }
 
 // limitOf returns err as a *LimitError, or nil.

@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/sinks"
 )
 
 // payload is the data of an event of about 100 bytes.
@@ -240,9 +241,9 @@ func BenchmarkAppendBare(b *testing.B) {
 				publishers.Wait()
 				log = append(log, count/time.Since(began).Seconds())
 			}
-			b.ReportMetric(median(bare), "bare-events/s")
-			b.ReportMetric(median(log), "log-events/s")
-			b.ReportMetric(median(log)/median(bare), "log/bare")
+			b.ReportMetric(sinks.Median(bare), "bare-events/s")
+			b.ReportMetric(sinks.Median(log), "log-events/s")
+			b.ReportMetric(sinks.Median(log)/sinks.Median(bare), "log/bare")
 		})
 	}
 }

@@ -1,22 +1,17 @@
 package natslog
 
 import (
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/sinks"
 	"github.com/chi-sse/sse/log/natslog/embedded"
 )
 
 // These benchmarks compare a hub of a stream with a hub without a Log, and with the bare stream, in
 // turn. The server is in the same process, and the connection is a TCP connection. The clients are
 // in memory, so that the hub is most of the work.
-
-func median(v []float64) float64 {
-	v = slices.Sorted(slices.Values(v))
-	return v[len(v)/2]
-}
 
 // hubPlaces are the places where a stream is for a hub.
 var hubPlaces = places[1:]
@@ -30,18 +25,18 @@ func BenchmarkHubDeliver(b *testing.B) {
 			l := benchLog(b, place.cfg, place.replicas)
 			for b.Loop() {
 				for i, log := range []hub.Log{nil, l} {
-					h := newSinkHub(b, hub.Config{}, log)
-					h.join(clients, events)
+					h := sinks.New(b, hub.Config{}, log)
+					h.Join(clients, events)
 					began := time.Now()
-					h.publish(events, 1000)
-					h.await()
+					h.Publish(events, 1000)
+					h.Await()
 					rates[i] = append(rates[i], clients*events/time.Since(began).Seconds())
-					h.close() // otherwise it goes on following the stream
+					h.Close() // otherwise it goes on following the stream
 				}
 			}
-			b.ReportMetric(median(rates[0]), "memory-deliveries/s")
-			b.ReportMetric(median(rates[1]), "stream-deliveries/s")
-			b.ReportMetric(median(rates[1])/median(rates[0]), "stream/memory")
+			b.ReportMetric(sinks.Median(rates[0]), "memory-deliveries/s")
+			b.ReportMetric(sinks.Median(rates[1]), "stream-deliveries/s")
+			b.ReportMetric(sinks.Median(rates[1])/sinks.Median(rates[0]), "stream/memory")
 		})
 	}
 }
@@ -55,22 +50,22 @@ func BenchmarkHubReceive(b *testing.B) {
 	}{places[0], places[1], places[2]} {
 		b.Run(place.name, func(b *testing.B) {
 			var appends, receives []float64
-			h := newSinkHub(b, hub.Config{}, benchLog(b, place.cfg, place.replicas))
-			s := h.join(1, 1<<62)[0]
+			h := sinks.New(b, hub.Config{}, benchLog(b, place.cfg, place.replicas))
+			s := h.Join(1, 1<<62)[0]
 			for b.Loop() {
 				next := time.Now().Add(10 * time.Millisecond)
-				had := s.events.Load()
+				had := s.Events()
 				began := time.Now()
-				h.publish(1, 1)
+				h.Publish(1, 1)
 				appends = append(appends, time.Since(began).Seconds())
-				for s.events.Load() == had {
+				for s.Events() == had {
 					time.Sleep(20 * time.Microsecond)
 				}
-				receives = append(receives, float64(s.last.Load()-began.UnixNano())/1e9)
+				receives = append(receives, float64(s.Last()-began.UnixNano())/1e9)
 				time.Sleep(time.Until(next))
 			}
-			b.ReportMetric(1000*median(appends), "append-p50-ms")
-			b.ReportMetric(1000*median(receives), "receive-p50-ms")
+			b.ReportMetric(1000*sinks.Median(appends), "append-p50-ms")
+			b.ReportMetric(1000*sinks.Median(receives), "receive-p50-ms")
 		})
 	}
 }
@@ -81,21 +76,21 @@ func BenchmarkHubCold(b *testing.B) {
 	for _, place := range hubPlaces {
 		b.Run(place.name, func(b *testing.B) {
 			log := benchLog(b, place.cfg, place.replicas)
-			h := newSinkHub(b, hub.Config{LogEvents: 10}, log)
-			first := h.publish(events+1, 1000)
+			h := sinks.New(b, hub.Config{LogEvents: 10}, log)
+			first := h.Publish(events+1, 1000)
 			var bare, cold []float64
 			for b.Loop() {
 				began := time.Now()
 				readBare(b, log, events)
 				bare = append(bare, events/time.Since(began).Seconds())
 				began = time.Now()
-				h.connect(1, first.String(), events)
-				h.await()
+				h.Connect(1, first.String(), events)
+				h.Await()
 				cold = append(cold, events/time.Since(began).Seconds())
 			}
-			b.ReportMetric(median(bare), "bare-events/s")
-			b.ReportMetric(median(cold), "hub-events/s")
-			b.ReportMetric(median(cold)/median(bare), "hub/bare")
+			b.ReportMetric(sinks.Median(bare), "bare-events/s")
+			b.ReportMetric(sinks.Median(cold), "hub-events/s")
+			b.ReportMetric(sinks.Median(cold)/sinks.Median(bare), "hub/bare")
 		})
 	}
 }
@@ -105,21 +100,21 @@ func BenchmarkHubReturn(b *testing.B) {
 	const clients, events = 1000, 20_000
 	for _, place := range hubPlaces {
 		b.Run(place.name, func(b *testing.B) {
-			log := &countingLog{Log: benchLog(b, place.cfg, place.replicas)}
+			log := &sinks.CountingLog{Log: benchLog(b, place.cfg, place.replicas)}
 			var rates, reads []float64
 			for b.Loop() {
-				h := newSinkHub(b, hub.Config{LogEvents: 10}, log)
-				first := h.publish(events+1, 1000)
-				log.reads.Store(0)
+				h := sinks.New(b, hub.Config{LogEvents: 10}, log)
+				first := h.Publish(events+1, 1000)
+				log.Reset()
 				began := time.Now()
-				h.connect(clients, first.String(), events)
-				h.await()
+				h.Connect(clients, first.String(), events)
+				h.Await()
 				rates = append(rates, clients*events/time.Since(began).Seconds())
-				reads = append(reads, float64(log.reads.Load()))
-				h.close()
+				reads = append(reads, float64(log.Reads()))
+				h.Close()
 			}
-			b.ReportMetric(median(rates), "deliveries/s")
-			b.ReportMetric(median(reads), "pages-read")
+			b.ReportMetric(sinks.Median(rates), "deliveries/s")
+			b.ReportMetric(sinks.Median(reads), "pages-read")
 		})
 	}
 }

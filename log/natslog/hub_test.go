@@ -6,18 +6,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/sinks"
 )
 
 // What a node gets from the server does not depend on how many clients it has.
 func TestTrafficOfANode(t *testing.T) {
 	t.Parallel()
 	l := newLog(t)
-	h := newSinkHub(t, hub.Config{}, l)
+	h := sinks.New(t, hub.Config{}, l)
 	traffic := func(clients int) (messages, bytes uint64) {
-		h.join(clients, 300)
+		h.Join(clients, 300)
 		before := l.nc.Stats()
-		h.publish(300, 10)
-		h.await()
+		h.Publish(300, 10)
+		h.Await()
 		after := l.nc.Stats()
 		return after.InMsgs - before.InMsgs, after.InBytes - before.InBytes
 	}
@@ -32,11 +33,11 @@ func TestTrafficOfANode(t *testing.T) {
 func TestReturnOfManyClients(t *testing.T) {
 	t.Parallel()
 	const events = 2000
-	l := &countingLog{Log: newLog(t)}
-	h := newSinkHub(t, hub.Config{LogEvents: 10}, l)
-	first := h.publish(events+1, 100)
-	l.reads.Store(0)
-	h.connect(200, first.String(), events)
-	h.await()
-	require.LessOrEqual(t, l.reads.Load(), int64(events/512+2))
+	l := &sinks.CountingLog{Log: newLog(t)}
+	h := sinks.New(t, hub.Config{LogEvents: 10}, l)
+	first := h.Publish(events+1, 100)
+	l.Reset()
+	h.Connect(200, first.String(), events)
+	h.Await()
+	require.LessOrEqual(t, l.Reads(), int64(events/512+2))
 }
