@@ -47,6 +47,7 @@ func Open(ctx context.Context, cfg Config) (*Hub, error) {
 	f.orders = bounds.Last
 	go f.run()
 	if err := h.Wait(ctx, Position{bounds.Epoch, bounds.Last}); err != nil {
+		h.close()
 		f.close(context.Background())
 		if health := h.Health(); health.Err != nil {
 			err = fmt.Errorf("%w: %w", err, health.Err)

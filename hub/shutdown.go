@@ -34,18 +34,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		h.follower.finish(ctx)
 		defer h.follower.close(ctx) // members may need pages until then
 	}
-	h.mu.Lock()
-	if !h.closed.Swap(true) {
-		for _, timer := range []*time.Timer{h.expiry, h.finished.timer} {
-			if timer != nil {
-				timer.Stop()
-			}
-		}
-		if h.members == 0 {
-			close(h.gone)
-		}
-	}
-	h.mu.Unlock()
+	h.close()
 	if h.follower != nil {
 		h.follower.stop()
 		h.follower.announce()
@@ -74,4 +63,21 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("hub: shutdown with %d members left: %w", left, ctx.Err())
+}
+
+// close makes the hub refuse publications and sessions, and stops its timers.
+func (h *Hub) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed.Swap(true) {
+		return
+	}
+	for _, timer := range []*time.Timer{h.expiry, h.finished.timer} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+	if h.members == 0 {
+		close(h.gone)
+	}
 }

@@ -33,9 +33,6 @@ const (
 	// retry is how long a window waits before it goes on at another node.
 	retry = 500 * time.Millisecond
 
-	// maxStart is how long a node waits for a cluster that answers, but has no stream yet.
-	maxStart = 20 * time.Second
-
 	// maxEnd is how long a node may take to end.
 	maxEnd = 2 * time.Second
 
@@ -97,12 +94,18 @@ func serveNode(ctx context.Context, name string, cfg nodeConfig, out io.Writer) 
 	if err != nil {
 		return err
 	}
-	room, err := openRoom(ctx, js, name, logger)
-	for began := time.Now(); err != nil; room, err = openRoom(ctx, js, name, logger) {
-		if time.Since(began) > maxStart || ctx.Err() != nil {
-			return err
-		}
-		time.Sleep(200 * time.Millisecond) // a new cluster has no stream before all three nodes are there
+	// This waits until all three nodes run, and have elected a leader; later, until two run.
+	log, err := natslog.Open(ctx, js, natslog.Config{
+		Stream: "chat",
+		Create: &jetstream.StreamConfig{Replicas: 3, MaxMsgs: maxEvents, MaxAge: -1},
+		Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	room, err := chat.New(ctx, chat.Config{Log: log, Node: name, Detached: true, Logger: logger})
+	if err != nil {
+		return err
 	}
 
 	r := sse.Install(chi.NewRouter(), sse.Config{Logger: logger, Retry: retry, ShutdownSpread: -1})
@@ -133,18 +136,4 @@ func serveNode(ctx context.Context, name string, cfg nodeConfig, out io.Writer) 
 	end, cancel := ending()
 	defer cancel()
 	return errors.Join(r.Plugin().Shutdown(end), room.Hub().Shutdown(end), srv.Shutdown(end))
-}
-
-// openRoom opens the room in the stream. It waits until two of the three nodes run, and have
-// elected a leader.
-func openRoom(ctx context.Context, js jetstream.JetStream, name string, logger *slog.Logger) (*chat.Room, error) {
-	log, err := natslog.Open(ctx, js, natslog.Config{
-		Stream: "chat",
-		Create: &jetstream.StreamConfig{Replicas: 3, MaxMsgs: maxEvents, MaxAge: -1},
-		Logger: logger,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return chat.New(ctx, chat.Config{Log: log, Node: name, Detached: true, Logger: logger})
 }

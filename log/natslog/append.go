@@ -166,6 +166,7 @@ type ackResponse struct {
 
 // Errors of the server that the package jetstream does not name.
 const (
+	codeNoPeers           jetstream.ErrorCode = 10005 // there are not as many servers as replicas
 	codeSequenceMismatch  jetstream.ErrorCode = 10063 // this server and the others differ
 	codeStoreFailed       jetstream.ErrorCode = 10077 // other servers may have stored it
 	codeSealed            jetstream.ErrorCode = 10109

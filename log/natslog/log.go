@@ -51,7 +51,8 @@ const maxBatches = 8
 const openWait = 100 * time.Millisecond
 
 // Open opens the Log in a stream of js. It waits until the server has answered, or ctx ends:
-// a cluster that has just been started takes some seconds to elect its leaders. Set a deadline.
+// a cluster that has just been started takes some seconds to elect its leaders, and has as many
+// servers as the stream has replicas only when all have started. Set a deadline.
 //
 // It returns one or several [*SettingError] if the stream cannot be a Log, a [*NotFoundError]
 // if there is none and Config.Create is nil, an error about cfg, or the error of ctx with that

@@ -189,8 +189,10 @@ func TestBoundsWaitsForALeader(t *testing.T) {
 	t.Parallel()
 	l := newLog(t)
 	before, js := bounds(t, l), l.js
-	l.js = &hiddenStream{JetStream: js, err: &jetstream.APIError{Code: 503}, hidden: 2}
-	require.Equal(t, before, bounds(t, l))
+	for _, err := range []error{&jetstream.APIError{Code: 503}, &jetstream.APIError{Code: 400, ErrorCode: codeNoPeers}} {
+		l.js = &hiddenStream{JetStream: js, err: err, hidden: 2}
+		require.Equal(t, before, bounds(t, l))
+	}
 
 	refused := &hiddenStream{JetStream: js, err: jetstream.ErrJetStreamNotEnabledForAccount, hidden: 2}
 	l.js = refused

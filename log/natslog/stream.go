@@ -352,13 +352,14 @@ func (l *Log) leaderGet(ctx context.Context, r getRequest) (*stored, error) {
 }
 
 // isTemporary reports whether a request may succeed later although nobody does anything about
-// it: there is no connection, or no leader yet.
+// it: there is no connection, no leader yet, or a server of a new cluster has not started.
 func isTemporary(err error) bool {
-	if apiErr, ok := errors.AsType[*jetstream.APIError](err); ok {
-		return apiErr.Code == 503 && apiErr.ErrorCode != jetstream.JSErrCodeJetStreamNotEnabledForAccount
+	apiErr, ok := errors.AsType[*jetstream.APIError](err)
+	if jsErr, is := errors.AsType[jetstream.JetStreamError](err); !ok && is {
+		apiErr = jsErr.APIError()
 	}
-	if jsErr, ok := errors.AsType[jetstream.JetStreamError](err); ok && jsErr.APIError() != nil {
-		return jsErr.APIError().Code == 503 && jsErr.APIError().ErrorCode != jetstream.JSErrCodeJetStreamNotEnabledForAccount
+	if apiErr != nil {
+		return apiErr.ErrorCode == codeNoPeers || apiErr.Code == 503 && apiErr.ErrorCode != jetstream.JSErrCodeJetStreamNotEnabledForAccount
 	}
 	for _, target := range []error{context.DeadlineExceeded, nats.ErrNoResponders, nats.ErrTimeout, nats.ErrDisconnected, nats.ErrConnectionReconnecting, jetstream.ErrNoStreamResponse, errCutOff, errNoLeader} {
 		if errors.Is(err, target) {

@@ -113,7 +113,7 @@ func (a *app) events(s *sse.ServerSession) error {
 	})
 }
 
-// recheck ends the stream of a login that is not valid any longer, whoever has changed that.
+// recheck ends the stream of a login that is not valid any longer, no matter who changed that.
 func (a *app) recheck(s *sse.ServerSession) error {
 	ctx, cancel := context.WithTimeout(s.Context(), 5*time.Second)
 	defer cancel()

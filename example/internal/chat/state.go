@@ -24,7 +24,7 @@ type Message struct {
 	Time   time.Time `json:"time"`
 	Name   string    `json:"name"`
 	Text   string    `json:"text"`
-	ID     string    `json:"id"` // given by who has sent it; see say
+	ID     string    `json:"id"` // the sender chooses it; see say
 }
 
 // State is the data of the event "snapshot".
