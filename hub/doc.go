@@ -94,7 +94,7 @@ package hub
 // # With a Log
 //
 // Open (open.go) starts the follower, which reads the Log (record.go) and does what Publish does
-// in a hub without one: it appends each event to the tail and to its topic (follower.go). The
+// in a hub without one: it appends each event to the tail and to its topic (apply.go). The
 // Log's offsets become the hub's (span.go). A member that needs events which have left the tail
 // has a state of its own for that (logged.go). A goroutine sends them to it (cold.go), by pages
 // that all members share (pages.go).

@@ -104,6 +104,9 @@ func (h *Hub) kick(ctx context.Context, topic string, cause error, last *sse.Eve
 	return n, errors.Join(invalid, err)
 }
 
+// orderKick is in Event.Name of a ControlRecord.
+const orderKick = "kick"
+
 // kickOrder is in Event.Data of the order for a kick, as JSON.
 type kickOrder struct {
 	Cause string     `json:"cause,omitempty"`
