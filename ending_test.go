@@ -208,7 +208,10 @@ func TestSessionBrokenEndIsNoPanicInsideThePlugin(t *testing.T) {
 					t.Parallel()
 					inner, outer, late := make(chan any, 1), make(chan any, 1), make(chan error, 1)
 					var cfg sse.Config
-					cfg.WriteTimeout = 100 * time.Millisecond
+					cfg.WriteTimeout = testkit.Patience
+					if name == "a slow client" {
+						cfg.WriteTimeout = time.Second
+					}
 					ends := endsOf(&cfg)
 					r := newRouter(cfg)
 					h, err := hub.New(hub.Config{})

@@ -101,6 +101,30 @@ func TestLogoutDuringAnOpening(t *testing.T) {
 	}
 }
 
+// A stream that opens while the login is being removed does not slip through either: the login is
+// removed first, and the kick comes after.
+func TestLogoutRemovesThenKicks(t *testing.T) {
+	s := start(t, options{})
+	v := s.visitor("ann")
+	first := v.open()
+	tx, err := s.app.store.db.Begin() // the login cannot be removed before its end
+	require.NoError(t, err)
+	status := make(chan int)
+	go func() { status <- v.post("/logout", nil) }()
+	select {
+	case <-first.events:
+		t.Error("it was kicked before the login was removed")
+	case <-time.After(200 * time.Millisecond):
+	}
+	second := v.open()
+	require.NoError(t, tx.Rollback())
+	require.Equal(t, http.StatusNoContent, <-status)
+	for _, b := range []*tab{first, second} {
+		b.expect("logout", "")
+		b.refused(http.StatusUnauthorized)
+	}
+}
+
 // token returns the token in the browser's cookie.
 func token(t *testing.T, v *visitor) string {
 	t.Helper()
