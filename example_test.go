@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html/template"
 	"io"
 	"log/slog"
 	"net/http"
@@ -150,6 +151,27 @@ func ExampleServerSession_SendTyped() {
 	// event: price
 	// data: {"ACME":12.5}
 	// id: 42
+}
+
+// A template writes straight into the event, line by line.
+func ExampleServerSession_SendFunc() {
+	rows := template.Must(template.New("rows").Parse("<tr>\n  <td>{{.}}</td>\n</tr>"))
+
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	r.SSE("/rows", func(s *sse.ServerSession) error {
+		return s.SendFunc(sse.Event{Name: "row"}, func(w io.Writer) error {
+			return rows.Execute(w, "Ann & Bob")
+		})
+	})
+
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/rows", nil))
+	fmt.Print(w.Body)
+	// Output:
+	// event: row
+	// data: <tr>
+	// data:   <td>Ann &amp; Bob</td>
+	// data: </tr>
 }
 
 func ExampleWithSerializer() {

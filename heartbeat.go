@@ -7,6 +7,7 @@ import (
 
 	"github.com/chi-sse/sse/event"
 	"github.com/chi-sse/sse/internal/engine"
+	"github.com/chi-sse/sse/internal/scratch"
 	"github.com/chi-sse/sse/internal/wheel"
 )
 
@@ -89,22 +90,22 @@ func (s *ServerSession) beat() error {
 		return nil
 	}
 	defer s.endBeat()
-	buf := frames.get()
-	defer frames.put(buf)
-	frame, err := h.appendFrame(buf.b)
+	buf := scratch.Get()
+	defer buf.Put()
+	frame, err := h.appendFrame(buf.B)
 	if err != nil {
 		s.logger().Error("sse: heartbeat event cannot be sent", "error", err)
-		if frame, err = (Heartbeat{}).appendFrame(buf.b); err != nil {
+		if frame, err = (Heartbeat{}).appendFrame(buf.B); err != nil {
 			return err
 		}
 	}
 	if owner != nil && !h.custom() { // a hub may have something more useful to send than a comment
-		if f, ok := owner.BeginHeartbeat(buf.b[:0]); ok {
+		if f, ok := owner.BeginHeartbeat(buf.B[:0]); ok {
 			defer owner.EndHeartbeat()
 			frame = f
 		}
 	}
-	buf.b = frame
+	buf.B = frame
 	return s.write(frame, 0, ofHeartbeat)
 }
 

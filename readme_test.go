@@ -67,6 +67,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html/template"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -90,6 +92,7 @@ var (
 	_ = errors.New
 	_ = fmt.Println
 	_ = hub.New
+	_ = io.EOF
 	_ = middleware.Except
 	_ = slog.Info
 	_ = strings.NewReader
@@ -102,6 +105,8 @@ var (
 	h *hub.Hub
 
 	url, prompt string
+	rows        *template.Template
+	row         struct{ Name string }
 	customer    struct{ Name string }
 	eventLog    hub.Log
 

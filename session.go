@@ -3,6 +3,7 @@ package sse
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"github.com/chi-sse/sse/event"
 	"github.com/chi-sse/sse/internal/alarm"
 	"github.com/chi-sse/sse/internal/engine"
+	"github.com/chi-sse/sse/internal/scratch"
 	"github.com/chi-sse/sse/internal/wheel"
 )
 
@@ -120,17 +122,47 @@ const (
 // [ErrWriteTimeout] if the client is too slow. After the end every send fails with an error
 // that matches [ErrClosed] and the cause of the end.
 func (s *ServerSession) Send(e Event) error {
-	buf := frames.get()
-	frame, err := e.AppendText(buf.b)
+	buf := scratch.Get()
+	frame, err := e.AppendText(buf.B)
 	if err != nil {
 		err = fmt.Errorf("sse: send: %w", err)
 	} else {
-		buf.b = frame
+		buf.B = frame
 		err = s.write(frame, 1, ofHandler)
 	}
-	frames.put(buf) // not deferred: after a panic the garbage collector takes buf
+	buf.Put() // not deferred: after a panic the garbage collector takes buf
 	return err
 }
+
+// SendFunc sends e with what write writes to w as its data: the output of a template or of an
+// encoder, without a string in between. e.Data must be empty. It is sent as [ServerSession.Send]
+// would send the same bytes as Data, however they are divided into Writes, in one frame and when
+// write has returned. It is sent with a data line even if write has written nothing.
+//
+// If write returns an error or panics, nothing is sent, and the session goes on; SendFunc returns
+// that error, wrapped. Its other errors are those of Send. write is called without a lock, and may
+// use the session: what it sends comes before e. Writes to w fail once write has returned.
+func (s *ServerSession) SendFunc(e Event, write func(w io.Writer) error) error {
+	if e.Data != "" {
+		return fmt.Errorf("sse: send: %w", errDataWithFunc)
+	}
+	buf := scratch.Get()
+	frame, err := event.AppendWith(buf.B, e, func(frame []byte) ([]byte, error) {
+		buf.B = frame
+		err := buf.Fill(0, write)
+		return buf.B, err
+	})
+	if err != nil {
+		err = fmt.Errorf("sse: send: %w", err)
+	} else {
+		buf.B = frame
+		err = s.write(frame, 1, ofHandler)
+	}
+	buf.Put() // not deferred: after a panic the garbage collector takes buf
+	return err
+}
+
+var errDataWithFunc = &event.FieldError{Field: "Data", Offset: -1, Reason: "must be empty in SendFunc, whose function writes the data"}
 
 // Comment sends a comment, which clients do not show. Its errors are those of
 // [ServerSession.Send].
@@ -139,13 +171,13 @@ func (s *ServerSession) Comment(text string) error {
 }
 
 func (s *ServerSession) send(encode func(dst []byte) ([]byte, error)) error {
-	buf := frames.get()
-	defer frames.put(buf)
-	frame, err := encode(buf.b)
+	buf := scratch.Get()
+	defer buf.Put()
+	frame, err := encode(buf.B)
 	if err != nil {
 		return fmt.Errorf("sse: send: %w", err)
 	}
-	buf.b = frame
+	buf.B = frame
 	return s.write(frame, 1, ofHandler)
 }
 

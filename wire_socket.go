@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chi-sse/sse/internal/scratch"
 	"github.com/chi-sse/sse/internal/socket"
 )
 
@@ -100,13 +101,13 @@ func (w *socketWire) open(_ *http.Request, first []byte, began, timeout time.Dur
 
 func (w *socketWire) write(frame []byte, began, timeout time.Duration) error {
 	if w.chunked && len(frame) > 0 {
-		buf := frames.get()
-		defer frames.put(buf)
-		buf.b = strconv.AppendUint(buf.b, uint64(len(frame)), 16)
-		buf.b = append(buf.b, "\r\n"...)
-		buf.b = append(buf.b, frame...)
-		buf.b = append(buf.b, "\r\n"...)
-		frame = buf.b
+		buf := scratch.Get()
+		defer buf.Put()
+		buf.B = strconv.AppendUint(buf.B, uint64(len(frame)), 16)
+		buf.B = append(buf.B, "\r\n"...)
+		buf.B = append(buf.B, frame...)
+		buf.B = append(buf.B, "\r\n"...)
+		frame = buf.B
 	}
 	return w.writeError(w.writeAll(frame, timeout, time.Time{}), began, timeout)
 }

@@ -7,6 +7,7 @@ package event
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -24,8 +25,8 @@ func (e Event) AppendText(dst []byte) ([]byte, error) {
 
 // AppendWith appends e as [Event.AppendText] does, but takes the data from appendData
 // instead of e.Data. Use it with a serializer that can append to a slice: the payload is
-// then written directly into the frame, and is copied only if it contains line breaks.
-// AppendWith always writes a data line, even if e is otherwise silent.
+// then written directly into the frame. AppendWith always writes a data line, even if e is
+// otherwise silent.
 //
 // appendData receives the frame so far. It must only append to the frame, and returns
 // the extended slice. If it returns an error, AppendWith returns dst unchanged and that
@@ -127,8 +128,8 @@ func (e *Event) silent() bool {
 	return e.ID != "" || e.ResetID || e.Retry != 0 || e.Comment != ""
 }
 
-// appendDataWith calls appendData to append the data. If the data contains line breaks,
-// it is copied, and each further line gets its "data: " prefix.
+// appendDataWith calls appendData to append the data. If the data contains line breaks, each
+// further line gets its "data: " prefix.
 func appendDataWith(dst []byte, appendData func(frame []byte) ([]byte, error)) ([]byte, error) {
 	start := len(dst)
 	out, err := appendData(dst)
@@ -137,13 +138,49 @@ func appendDataWith(dst []byte, appendData func(frame []byte) ([]byte, error)) (
 	}
 	data := out[start:]
 	n := plainLen(data)
-	switch {
-	case bytes.ContainsAny(data[n:], "\r\n"):
-		return appendLines(out[:start], "Data", "data: ", string(data), n)
-	case n < len(data) && !utf8.Valid(data):
+	if n == len(data) {
+		return out, nil
+	}
+	if !utf8.Valid(data[n:]) { // what is plain ends no character halfway
 		return dst, checkText("Data", string(data))
 	}
-	return out, nil
+	return splitLines(out, start+n), nil
+}
+
+// splitLines puts "data: " before each line but the first of the text that begins at start in
+// buf. A line break becomes LF. The text is moved to its end in the grown buffer, and from there
+// it comes back line by line: where it is written is never beyond where it is read.
+func splitLines(buf []byte, start int) []byte {
+	text := buf[start:]
+	lf, cr := bytes.Count(text, []byte{'\n'}), bytes.Count(text, []byte{'\r'})
+	if lf+cr == 0 {
+		return buf
+	}
+	breaks := lf + cr
+	if cr > 0 {
+		breaks -= bytes.Count(text, []byte("\r\n"))
+	}
+	const prefix = "\ndata: "
+	grow := breaks*len(prefix) - lf - cr
+	buf = slices.Grow(buf, grow)[:len(buf)+grow]
+	text = buf[start+grow:]
+	copy(text, buf[start:])
+	nextLF, nextCR := -1, -1 // where they are in text, from i on; each is searched for again only when it has been passed
+	for at, i := start, 0; ; {
+		if nextLF < i {
+			nextLF = indexBytesFrom(text, '\n', i)
+		}
+		if nextCR < i {
+			nextCR = indexBytesFrom(text, '\r', i)
+		}
+		end := min(nextLF, nextCR)
+		at += copy(buf[at:], text[i:end])
+		if end == len(text) {
+			return buf[:at]
+		}
+		i = end + breakLen(text[end:])
+		at += copy(buf[at:], prefix)
+	}
 }
 
 // appendRest appends the fields that few events have (an id reset, Retry and Comment)
@@ -224,7 +261,7 @@ func appendLines(dst []byte, field, prefix, text string, n int) ([]byte, error) 
 }
 
 // breakLen returns the length of the line break at the start of s: 2 for CRLF, else 1.
-func breakLen(s string) int {
+func breakLen[T string | []byte](s T) int {
 	if s[0] == '\r' && len(s) > 1 && s[1] == '\n' {
 		return 2
 	}
@@ -238,4 +275,12 @@ func indexFrom(s string, c byte, i int) int {
 		return i + n
 	}
 	return len(s)
+}
+
+// indexBytesFrom is indexFrom for bytes.
+func indexBytesFrom(b []byte, c byte, i int) int {
+	if n := bytes.IndexByte(b[i:], c); n >= 0 {
+		return i + n
+	}
+	return len(b)
 }
