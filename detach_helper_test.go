@@ -223,6 +223,8 @@ func (h *stubHub) EndSoon(cause error) bool {
 	return h.endSoon != nil && h.endSoon(cause)
 }
 
+func (h *stubHub) Serializer() any { return nil }
+
 func (h *stubHub) Expel(cause error) bool { return h.EndSoon(cause) }
 
 func (h *stubHub) EndHeartbeat() { h.beats.Add(1) }

@@ -16,6 +16,9 @@ type engineSession ServerSession
 
 func init() {
 	engine.Of = func(session any) engine.Session { return (*engineSession)(session.(*ServerSession)) }
+	engine.AppendValue = func(dst []byte, v, serializer any) ([]byte, error) {
+		return appendValue(dst, v, serializer.(Serializer))
+	}
 }
 
 func (s *engineSession) session() *ServerSession { return (*ServerSession)(s) }

@@ -97,7 +97,8 @@ const (
 // Config configures a plugin. The zero value is ready to use. [Install] copies it. A
 // [RouteOption] replaces some of its fields for one route.
 type Config struct {
-	// Serializer turns the values of SendData and SendTyped into text. Default: JSON.
+	// Serializer turns the values of SendData and SendTyped into text. The serializers of a
+	// hub that serves the session, and of the route, come before it. Default: JSON.
 	Serializer Serializer
 
 	// Heartbeat keeps idle connections alive. Default: a comment after every 15 seconds

@@ -121,7 +121,8 @@ func (r *Router) nested(sub chi.Router) *Router {
 // not have. Options panic if their argument is invalid.
 type RouteOption func(*route)
 
-// WithSerializer replaces Config.Serializer for the route. s must not be nil.
+// WithSerializer replaces Config.Serializer for the route, and hub.Config.Serializer for what
+// the route's sessions send by themselves. s must not be nil.
 func WithSerializer(s Serializer) RouteOption {
 	if s == nil {
 		panic("sse: WithSerializer(nil); leave the option out for the plugin's serializer")
@@ -189,8 +190,8 @@ type route struct {
 	plugin  *Plugin
 	handler Handler
 
-	methods      []string // nil for an SSEHandler, which is mounted for some
-	serializer   Serializer
+	methods      []string   // nil for an SSEHandler, which is mounted for some
+	serializer   Serializer // of WithSerializer; nil: none
 	heartbeat    Heartbeat
 	retry        time.Duration
 	openDelay    time.Duration // 0: the default, which depends on the method
@@ -214,7 +215,6 @@ func (r *Router) newRoute(h Handler, opts []RouteOption) *route {
 	rt := &route{
 		plugin:       r.plugin,
 		handler:      h,
-		serializer:   cfg.Serializer,
 		heartbeat:    cfg.Heartbeat,
 		retry:        cfg.Retry,
 		openDelay:    cfg.OpenDelay,

@@ -112,8 +112,8 @@ func appendXML(dst []byte, v any) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// TypedEvent is an [Event] whose Data is a value that SendTyped serializes. Event documents
-// the other fields.
+// TypedEvent is an [Event] whose Data is a value, which [ServerSession.SendTyped] or a hub's
+// PublishTyped serializes. Event documents the other fields.
 type TypedEvent struct {
 	ID, Name string
 	Data     any // nil means no data, like the empty Data of an Event
@@ -123,11 +123,16 @@ type TypedEvent struct {
 }
 
 // SendData sends an event that has only data. A string or []byte is the data itself. Any
-// other value goes through the route's serializer. If the value is a render.Renderer,
-// SendData first calls its Render method, and those of its fields, as render.Render does.
+// other value goes through a serializer: the most specific one that is set of [WithSerializer],
+// hub.Config.Serializer, if a hub serves the session, and Config.Serializer. So what a hub's
+// Snapshot sends looks like the hub's events, unless the route asks for something else.
 //
-// SendData returns the errors of [ServerSession.Send]. If the serializer or a Render method
-// fails, it sends nothing and returns that error, wrapped.
+// If the value is a render.Renderer, SendData first calls its Render method, and those of its
+// fields, as render.Render does.
+//
+// SendData returns the errors of [ServerSession.Send]. If the serializer fails, it sends
+// nothing and returns an error that wraps an [*EncodeError]; if a Render method fails, one that
+// wraps that of the method.
 func (s *ServerSession) SendData(v any) error {
 	if v == nil {
 		return s.sendWith(Event{}, v)
@@ -160,22 +165,63 @@ func (s *ServerSession) sendWith(e Event, v any) error {
 			return fmt.Errorf("sse: render %T: %w", v, err)
 		}
 	}
+	serializer := s.serializer()
 	return s.send(func(dst []byte) ([]byte, error) {
 		return event.AppendWith(dst, e, func(frame []byte) ([]byte, error) {
-			switch v := v.(type) {
-			case string:
-				return append(frame, v...), nil
-			case []byte:
-				return append(frame, v...), nil
-			}
-			frame, err := s.route.serializer.AppendData(frame, v)
-			if err != nil {
-				return frame, fmt.Errorf("serialize %T: %w", v, err)
-			}
-			return frame, nil
+			return appendValue(frame, v, serializer)
 		})
 	})
 }
+
+// serializer returns the most specific serializer that is set: that of the route, of the hub
+// that serves the session, or of the plugin. If a write is under way, it waits for it, as the
+// write that follows would.
+func (s *ServerSession) serializer() Serializer {
+	if l := s.seal.Load(); s.route.serializer != nil || l != nil && l.stops(ofHandler) {
+		return s.route.orPlugins()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owner != nil {
+		if serializer, ok := s.owner.Serializer().(Serializer); ok {
+			return serializer
+		}
+	}
+	return s.route.orPlugins()
+}
+
+func (rt *route) orPlugins() Serializer {
+	if rt.serializer != nil {
+		return rt.serializer
+	}
+	return rt.plugin.cfg.Serializer
+}
+
+// appendValue appends the text of v to dst. A string or []byte is its own text.
+func appendValue(dst []byte, v any, serializer Serializer) ([]byte, error) {
+	switch v := v.(type) {
+	case string:
+		return append(dst, v...), nil
+	case []byte:
+		return append(dst, v...), nil
+	}
+	out, err := serializer.AppendData(dst, v)
+	if err != nil {
+		return dst, &EncodeError{reflect.TypeOf(v), err}
+	}
+	return out, nil
+}
+
+// EncodeError reports a value that a [Serializer] could not turn into the data of an event.
+type EncodeError struct {
+	Type reflect.Type // the type of the value; nil for a nil value
+	Err  error        // the error of the Serializer
+}
+
+func (e *EncodeError) Error() string { return fmt.Sprintf("serialize %v: %v", e.Type, e.Err) }
+
+// Unwrap returns e.Err.
+func (e *EncodeError) Unwrap() error { return e.Err }
 
 var rendererType = reflect.TypeFor[render.Renderer]()
 

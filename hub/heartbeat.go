@@ -6,6 +6,9 @@ type owner Member
 // Ended ends the membership, when a detached session has ended with cause.
 func (o *owner) Ended(cause error) { (*Member)(o).leave(cause) }
 
+// Serializer implements engine.Owner.
+func (o *owner) Serializer() any { return o.hub.cfg.Serializer }
+
 // BeginHeartbeat appends the member's position, which is sent in place of a comment. It
 // reports whether it has: not if the client knows the position, or if the member is
 // claimed, since other bytes are then on their way, and not with Config.OwnIDs or NoIDOnly.

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/chi-sse/sse"
 )
 
 // The defaults of a zero [Config].
@@ -62,6 +64,11 @@ type Config struct {
 	// can resume after a restart, if the log is published anew with the same ids. Default:
 	// the hub numbers the events, and Publish refuses an event with an ID.
 	OwnIDs bool
+
+	// Serializer turns the values of [Hub.PublishTyped] into text. If it is set, it also does so
+	// for what the hub's sessions send by themselves, such as a Snapshot with SendData, unless
+	// their route has sse.WithSerializer. Default: sse.JSON.
+	Serializer sse.Serializer
 
 	// NoIDOnly means that the hub sends no event that has only an ID. By default it sends
 	// one to a client that has no id yet, after a Snapshot, and as the heartbeat of a quiet

@@ -18,6 +18,10 @@ var ErrFinished = errors.New("hub: finished")
 // Of returns session, which must be an *sse.ServerSession, as a Session. Package sse sets it.
 var Of func(session any) Session
 
+// AppendValue appends the text of v, as an sse.ServerSession would send it with the serializer,
+// which must be an sse.Serializer. Package sse sets it.
+var AppendValue func(dst []byte, v, serializer any) ([]byte, error)
+
 // Session is a session as a hub sees it. Its methods are safe for concurrent use.
 type Session interface {
 	// Attach makes o the session's owner. It reports false if the session has an owner.
@@ -105,6 +109,9 @@ type Owner interface {
 	// now, for at most Grace, and then Ends the session. Nothing else is written from now on.
 	// Expel does not wait. It reports false if the owner does not serve the session any longer.
 	Expel(cause error) bool
+
+	// Serializer returns the sse.Serializer that the owner has been given, or nil if it has not.
+	Serializer() any
 
 	// Ended is called when a detached session has ended, with the cause.
 	Ended(cause error)
