@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -95,6 +96,32 @@ func ExampleRouter_SSEHandler() {
 	fmt.Print(w.Body)
 	// Output:
 	// data: you said
+}
+
+// Handle adds a route to any router of the one with the plugin.
+func ExampleHandle() {
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	auth := func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "log in first", http.StatusUnauthorized) })
+	}
+	greet := func(s *sse.ServerSession) error {
+		return s.SendData("welcome to room " + chi.URLParam(s.Call(), "room"))
+	}
+	sse.Handle(r.With(auth), "/private", greet)
+	r.Route("/rooms/{room}", func(r chi.Router) { sse.Handle(r, "/", greet) })
+	sub := chi.NewRouter()
+	r.Mount("/more/{room}", sub) // before its SSE routes
+	sse.Handle(sub, "/events", greet)
+
+	for _, path := range []string{"/private", "/rooms/blue", "/more/red/events"} {
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, http.NoBody))
+		fmt.Println(w.Code, strings.TrimSpace(w.Body.String()))
+	}
+	// Output:
+	// 401 log in first
+	// 200 data: welcome to room blue
+	// 200 data: welcome to room red
 }
 
 // chi passes a plain chi.Router to the functions of nested routers. From returns it as a

@@ -214,6 +214,9 @@ func Install(r chi.Router, cfg Config) *Router {
 	p.expiries = alarm.New(func(s *ServerSession) *alarm.Place { return &s.alarm }, p.expireDue)
 	p.rechecks = wheel.NewSet((*recheck).onWheel)
 	r.Use(p.guard)
+	if mux, ok := r.(*chi.Mux); ok {
+		knownMuxes.add(mux, p, true)
+	}
 	return &Router{Router: r, plugin: p}
 }
 

@@ -17,20 +17,10 @@ type Handler func(*ServerSession) error
 
 // Router is a [chi.Router] that has the plugin, and can add SSE routes. So can the routers
 // that its Route, Group and With return. Get a Router from [Install], or from [From] where
-// chi passes a plain chi.Router.
+// chi passes a plain chi.Router. [Handle] adds an SSE route without one.
 type Router struct {
 	chi.Router
 	plugin *Plugin
-}
-
-// From returns r as a Router. It panics if neither r nor the router that r was made from
-// was returned by [Install].
-func From(r chi.Router) *Router {
-	router, ok := r.(*Router)
-	if !ok {
-		panic(fmt.Sprintf("sse: no plugin on this router (%T); make this router, or the one around it, with sse.Install(r, sse.Config{})", r))
-	}
-	return router
 }
 
 // Plugin returns the plugin that is installed on r.
@@ -110,6 +100,7 @@ func (r *Router) Mount(pattern string, h http.Handler) {
 		h = sub.Router // chi passes its NotFound handler only to its own type
 	}
 	r.Router.Mount(pattern, h)
+	knownMuxes.addMounted(h, r.plugin)
 	routesVersion.Add(1)
 }
 
@@ -206,25 +197,33 @@ type route struct {
 
 func (r *Router) newRoute(h Handler, opts []RouteOption) *route {
 	if r.plugin == nil {
-		panic("sse: no plugin on this router; make this router, or the one around it, with sse.Install(r, sse.Config{})")
+		panic(noPlugin(r.Router))
 	}
 	if h == nil {
 		panic("sse: a route without a handler")
 	}
-	cfg := &r.plugin.cfg
+	return r.plugin.newRoute(h, opts)
+}
+
+func (p *Plugin) newRoute(h Handler, opts []RouteOption) *route {
+	cfg := &p.cfg
 	rt := &route{
-		plugin:       r.plugin,
+		plugin:       p,
 		handler:      h,
 		heartbeat:    cfg.Heartbeat,
 		retry:        cfg.Retry,
 		openDelay:    cfg.OpenDelay,
 		writeTimeout: cfg.WriteTimeout,
 	}
+	rt.apply(opts)
+	return rt
+}
+
+func (rt *route) apply(opts []RouteOption) {
 	for _, opt := range opts {
 		opt(rt)
 	}
 	if rt.maxAge > 0 {
 		setDefault(&rt.retry, usualRetry) // so that the next opening replaces what the farewell says
 	}
-	return rt
 }

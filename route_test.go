@@ -336,6 +336,7 @@ func TestRouteWithHeartbeatTakesThePeriodOfEachPlugin(t *testing.T) {
 func TestRouterWithoutAPluginNamesInstall(t *testing.T) {
 	t.Parallel()
 	r := &sse.Router{Router: chi.NewRouter()}
-	message := "sse: no plugin on this router; make this router, or the one around it, with sse.Install(r, sse.Config{})"
+	message := "sse: no plugin on this router (*chi.Mux); make this router, or the one around it, with sse.Install(r, sse.Config{}), " +
+		"and mount this one, by Mount of the sse.Router, before SSE routes are added to it"
 	require.PanicsWithValue(t, message, func() { r.SSE("/", func(*sse.ServerSession) error { return nil }) })
 }
