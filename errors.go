@@ -144,6 +144,18 @@ type errorBody struct {
 	Error   string   `json:"error" xml:"error"`
 }
 
+// IndexError reports which of several events cannot be encoded, and why. It is an error of
+// [ServerSession.SendAll] and of a hub's PublishAll.
+type IndexError struct {
+	Index int   // of the event in the call, from 0
+	Err   error // as that of an event by itself
+}
+
+func (e *IndexError) Error() string { return fmt.Sprintf("event at index %d: %v", e.Index, e.Err) }
+
+// Unwrap returns e.Err.
+func (e *IndexError) Unwrap() error { return e.Err }
+
 // closedError is the error of a send after the end. It wraps ErrClosed and the cause of the
 // end.
 type closedError struct{ cause error }

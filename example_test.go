@@ -180,6 +180,27 @@ func ExampleServerSession_SendTyped() {
 	// id: 42
 }
 
+// Several events go out in one write, all or none.
+func ExampleServerSession_SendAll() {
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	r.SSE("/prices", func(s *sse.ServerSession) error {
+		return s.SendAll(
+			sse.Event{Name: "price", Data: "ACME 12.5"},
+			sse.Event{Name: "price", Data: "EMCA 5.21"},
+		)
+	})
+
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/prices", nil))
+	fmt.Print(w.Body)
+	// Output:
+	// event: price
+	// data: ACME 12.5
+	//
+	// event: price
+	// data: EMCA 5.21
+}
+
 // A template writes straight into the event, line by line.
 func ExampleServerSession_SendFunc() {
 	rows := template.Must(template.New("rows").Parse("<tr>\n  <td>{{.}}</td>\n</tr>"))

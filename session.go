@@ -134,6 +134,26 @@ func (s *ServerSession) Send(e Event) error {
 	return err
 }
 
+// SendAll sends several events, in their order and without others between them, in one write and
+// one flush. If one of them cannot be encoded, it sends none, and the error wraps an
+// [*IndexError]. Its other errors are those of [ServerSession.Send]. Without events it does
+// nothing.
+func (s *ServerSession) SendAll(events ...Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	buf := scratch.Get()
+	defer buf.Put()
+	for i := range events {
+		frame, err := events[i].AppendText(buf.B)
+		if err != nil {
+			return fmt.Errorf("sse: send: %w", &IndexError{i, err})
+		}
+		buf.B = frame
+	}
+	return s.write(buf.B, len(events), ofHandler)
+}
+
 // SendFunc sends e with what write writes to w as its data: the output of a template or of an
 // encoder, without a string in between. e.Data must be empty. It is sent as [ServerSession.Send]
 // would send the same bytes as Data, however they are divided into Writes, in one frame and when

@@ -35,13 +35,6 @@ import (
 // event may be in the Log, and [ErrReadOnly] if the Log takes no events. With Config.OwnIDs,
 // the ID is the event's key too.
 func (h *Hub) Publish(ctx context.Context, topic string, e sse.Event) (Position, error) {
-	if h.follower != nil {
-		positions, err := h.PublishAll(ctx, []Publication{{Topic: topic, Event: e}})
-		if err != nil {
-			return Position{}, err
-		}
-		return positions[0], nil
-	}
 	if err := ctx.Err(); err != nil {
 		return Position{}, fmt.Errorf("hub: publish: %w", err)
 	}
@@ -49,7 +42,7 @@ func (h *Hub) Publish(ctx context.Context, topic string, e sse.Event) (Position,
 	if err != nil {
 		return Position{}, fmt.Errorf("hub: publish: %w", err)
 	}
-	pos, err := h.appendEvent(topic, e, f)
+	pos, err := h.appendEvent(ctx, topic, e, f)
 	if err != nil {
 		return Position{}, fmt.Errorf("hub: publish: %w", err)
 	}
@@ -69,7 +62,8 @@ type Publication struct {
 
 // PublishAll publishes several events, in their order and without others between them. It
 // returns their positions, or an error as [Hub.Publish] does, and then none of the events is
-// in the log. A Log needs about as long for many events as for one.
+// in the log. If an event is refused for what it is by itself, the error wraps an
+// [*sse.IndexError]. A Log needs about as long for many events as for one.
 func (h *Hub) PublishAll(ctx context.Context, ps []Publication) ([]Position, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("hub: publish: %w", err)
@@ -78,7 +72,7 @@ func (h *Hub) PublishAll(ctx context.Context, ps []Publication) ([]Position, err
 	for i, p := range ps {
 		f, err := h.encode(p.Topic, p.Event)
 		if err != nil {
-			return nil, fmt.Errorf("hub: publish: %w", err)
+			return nil, fmt.Errorf("hub: publish: %w", &sse.IndexError{Index: i, Err: err})
 		}
 		frames[i] = f
 	}
@@ -89,7 +83,7 @@ func (h *Hub) PublishAll(ctx context.Context, ps []Publication) ([]Position, err
 	return positions, nil
 }
 
-// appendAll appends what encode has encoded.
+// appendAll appends what encode has encoded. With a Log it needs no frames.
 func (h *Hub) appendAll(ctx context.Context, ps []Publication, frames []frame) ([]Position, error) {
 	switch {
 	case len(ps) == 0:
@@ -190,8 +184,15 @@ func (h *Hub) checkSize(f frame, err error) error {
 }
 
 // appendEvent appends an event that encode has encoded. It returns sse.ErrShutdown if the hub
-// is closed, or a *DuplicateIDError.
-func (h *Hub) appendEvent(topic string, e sse.Event, f frame) (Position, error) {
+// is closed, a *DuplicateIDError, or an error of the Log.
+func (h *Hub) appendEvent(ctx context.Context, topic string, e sse.Event, f frame) (Position, error) {
+	if h.follower != nil {
+		positions, err := h.appendAll(ctx, []Publication{{Topic: topic, Event: e}}, nil)
+		if err != nil {
+			return Position{}, err
+		}
+		return positions[0], nil
+	}
 	ent := &entry{Message: Message{Topic: topic, Event: e, Time: time.Now()}}
 	h.mu.Lock()
 	defer h.mu.Unlock()

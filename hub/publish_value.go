@@ -89,13 +89,9 @@ func (h *Hub) appendText(buf *scratch.Buffer, v any) (err error) {
 	return err
 }
 
-// publishText publishes e with text as its Data. The caller goes on using text. In memory, the
-// log keeps the text only once, within the frame.
+// publishText publishes e with text as its Data. The caller goes on using text. The hub's memory
+// holds it only once, within the frame.
 func (h *Hub) publishText(ctx context.Context, topic string, e sse.Event, text []byte) (Position, error) {
-	if h.follower != nil {
-		e.Data = string(text)
-		return h.Publish(ctx, topic, e)
-	}
 	if err := ctx.Err(); err != nil {
 		return Position{}, fmt.Errorf("hub: publish: %w", err)
 	}
@@ -105,7 +101,7 @@ func (h *Hub) publishText(ctx context.Context, topic string, e sse.Event, text [
 		return Position{}, fmt.Errorf("hub: publish: %w", err)
 	}
 	e.Data = f.keep(e)
-	pos, err := h.appendEvent(topic, e, f)
+	pos, err := h.appendEvent(ctx, topic, e, f)
 	if err != nil {
 		return Position{}, fmt.Errorf("hub: publish: %w", err)
 	}
