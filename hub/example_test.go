@@ -111,7 +111,8 @@ func ExampleHub_Members() {
 	joined := make(chan struct{}, 2)
 	h, err := hub.New(hub.Config{
 		OnJoin: func(m *hub.Member, topic string) {
-			fmt.Println(m.Info(), "joins", topic)
+			user, _ := hub.InfoOf[string](m)
+			fmt.Println(user, "joins", topic)
 			joined <- struct{}{}
 		},
 	})

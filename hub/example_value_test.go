@@ -96,3 +96,36 @@ func ExampleHub_EventOf() {
 	// closed {"symbol":"ACME","bid":42}
 	// <nil>
 }
+
+// What the handler knows of a client is at hand in the hooks, with its type.
+func ExampleInfoOf() {
+	type user struct{ Name string }
+	left := make(chan struct{})
+	h, err := hub.New(hub.Config{
+		OnLeave: func(m *hub.Member, topic string, _ error) {
+			if u, ok := hub.InfoOf[*user](m); ok {
+				fmt.Println(u.Name, "leaves", topic)
+			}
+			close(left)
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	r := sse.Install(chi.NewRouter(), sse.Config{})
+	r.SSE("/rooms/{room}", func(s *sse.ServerSession) error {
+		return h.Serve(s, hub.Subscription{
+			Topics: []string{"room/" + chi.URLParam(s.Call(), "room")},
+			Info:   &user{Name: s.Call().URL.Query().Get("name")},
+		})
+	})
+	srv := httptest.NewServer(r)
+	defer srv.Close()
+
+	get(srv.URL+"/rooms/7?name=Ada", "", "id: ") // the client leaves as soon as it has an id
+	<-left
+
+	_ = h.Shutdown(context.Background())
+	// Output:
+	// Ada leaves room/7
+}

@@ -69,8 +69,15 @@ func newMember(h *Hub, s engine.Session, sub Subscription) *Member {
 	return m
 }
 
-// Info returns the Subscription's Info.
+// Info returns the Subscription's Info. See [InfoOf] for its own type.
 func (m *Member) Info() any { return m.info }
+
+// InfoOf returns the Info of m's Subscription as a T, and whether it is one. T must be the type
+// of the value, or an interface that it implements. Without an Info, InfoOf reports false.
+func InfoOf[T any](m *Member) (info T, ok bool) {
+	info, ok = m.info.(T)
+	return info, ok
+}
 
 // Session returns the member's session.
 func (m *Member) Session() *sse.ServerSession { return m.server }

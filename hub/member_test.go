@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
@@ -320,4 +322,40 @@ func receiveMember(t testing.TB, a *app, topic string) *hub.Member {
 		return m
 	}
 	panic("unreachable")
+}
+
+func TestInfoOf(t *testing.T) {
+	t.Parallel()
+	type user struct{ name string }
+	ann := &user{"ann"}
+	for _, tt := range []struct {
+		info              any
+		user, text, error bool
+	}{
+		{info: ann, user: true},
+		{info: *ann},
+		{info: (*user)(nil), user: true},
+		{info: "ann", text: true},
+		{info: io.EOF, error: true},
+		{info: nil},
+	} {
+		a := http1.start(t, plan{
+			sub: hub.Subscription{Info: tt.info},
+			hub: hub.Config{OnJoin: func(m *hub.Member, _ string) {
+				u, ok := hub.InfoOf[*user](m)
+				assert.Equal(t, tt.user, ok)
+				if ok {
+					assert.Equal(t, tt.info, u)
+				}
+				text, ok := hub.InfoOf[string](m)
+				assert.Equal(t, tt.text, ok)
+				assert.Equal(t, ok, text == "ann")
+				err, ok := hub.InfoOf[error](m)
+				assert.Equal(t, tt.error, ok)
+				assert.Equal(t, ok, err != nil)
+			}},
+		})
+		a.connect("/").leave()
+		a.end()
+	}
 }

@@ -66,7 +66,7 @@ type Subscription struct {
 	// handler, must refuse it then. Default: the session has no such end.
 	Until time.Time
 
-	// Info is the application's own data about the member. The hub keeps it for
+	// Info is the application's own data about the member. The hub keeps it for [InfoOf] and
 	// [Member.Info].
 	Info any
 }

@@ -44,7 +44,7 @@ func (m *mode) move(r *rand.Rand, quiet <-chan struct{}) {
 	for !closedAfter(exponential(r, 60*time.Millisecond), quiet) {
 		h := m.era.Load().hub
 		for member := range h.Members(m.randomTopic(r).String()) {
-			if cn := member.Info().(*conn); r.IntN(2) == 0 {
+			if cn, _ := hub.InfoOf[*conn](member); r.IntN(2) == 0 {
 				cn.add(h, member, m.randomTopic(r))
 			} else {
 				cn.remove(h, member, r)

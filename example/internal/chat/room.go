@@ -17,7 +17,6 @@ package chat
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -174,7 +173,7 @@ func (r *Room) joined(m *hub.Member, joined string) {
 		return
 	}
 	l := Live{Node: r.node}
-	if p, ok := m.Info().(*Person); ok {
+	if p, ok := hub.InfoOf[*Person](m); ok {
 		l.You, l.Key = p.ID, p.key
 		_, err := r.publish("joined", p, "joined/"+p.ID)
 		p.joined = err == nil || errors.Is(err, hub.ErrUnknown)
@@ -185,7 +184,7 @@ func (r *Room) joined(m *hub.Member, joined string) {
 // left removes a client from the room. The hub calls it once for each call of joined, for
 // any reason that a session may end for.
 func (r *Room) left(m *hub.Member, left string, _ error) {
-	p, ok := m.Info().(*Person)
+	p, ok := hub.InfoOf[*Person](m)
 	if left != topic || !ok || !p.joined {
 		return
 	}
@@ -208,7 +207,7 @@ func (r *Room) leave(p *Person) error {
 // the key has been published before, it returns the position of that one. It logs its error,
 // unless that is the hub's shutdown.
 func (r *Room) publish(name string, data any, key string) (hub.Position, error) {
-	text, err := json.Marshal(data)
+	e, err := r.hub.EventOf(sse.TypedEvent{Name: name, Data: data})
 	if err != nil {
 		return hub.Position{}, err
 	}
@@ -216,7 +215,7 @@ func (r *Room) publish(name string, data any, key string) (hub.Position, error) 
 		r.appending.Lock()
 		defer r.appending.Unlock()
 	}
-	p := []hub.Publication{{Topic: topic, Event: sse.Event{Name: name, Data: string(text)}, Key: key}}
+	p := []hub.Publication{{Topic: topic, Event: e, Key: key}}
 	positions, err := r.hub.PublishAll(context.Background(), p)
 	if errors.Is(err, hub.ErrUnknown) { // with the key, publishing it again does not publish it twice
 		positions, err = r.hub.PublishAll(context.Background(), p)
@@ -230,7 +229,7 @@ func (r *Room) publish(name string, data any, key string) (hub.Position, error) 
 	if !r.kept {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.state.apply(positions[0], p[0].Event)
+		r.state.apply(positions[0], e)
 	}
 	return positions[0], nil
 }
