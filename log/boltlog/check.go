@@ -42,7 +42,7 @@ func checkFile(f *os.File, path string) (found contents, err error) {
 		if _, err := f.ReadAt(all, 0); err != nil {
 			return found, fmt.Errorf("boltlog: open: %w", err)
 		}
-		if len(bytes.Trim(all, "\x00")) == 0 {
+		if len(bytes.TrimLeft(all, "\x00")) == 0 {
 			return contents{fresh: true, blank: true}, nil
 		}
 	}

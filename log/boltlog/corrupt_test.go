@@ -143,7 +143,9 @@ func readDamaged(t *testing.T, path string, epoch uint64, want map[uint64]hub.Re
 			return
 		}
 		if w, ok := want[got.Offset]; ok {
-			require.Equal(t, w, got, round)
+			if w != got { // require.Equal takes much longer
+				require.Equal(t, w, got, round)
+			}
 			return
 		}
 		require.NotEqual(t, epoch, now, "%s: offset %d was never used, or was dropped", round, got.Offset)

@@ -1,6 +1,7 @@
 package boltlog
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -50,7 +51,7 @@ func (d *damagedFile) try(t testing.TB, b []byte, what string) (refused bool) {
 		require.True(t, ok, "%s: %v", what, err)
 		after, err := os.ReadFile(d.path)
 		require.NoError(t, err)
-		require.True(t, slices.Equal(b, after), "%s: a file that is refused is not changed", what)
+		require.True(t, bytes.Equal(b, after), "%s: a file that is refused is not changed", what)
 		return true
 	}
 	defer l.Close()
@@ -62,7 +63,9 @@ func (d *damagedFile) try(t testing.TB, b []byte, what string) (refused bool) {
 			r = d.want[i]
 			r.Offset = got[i].Offset
 		}
-		require.Equal(t, d.want[i], r, what)
+		if r != d.want[i] { // require.Equal takes much longer
+			require.Equal(t, d.want[i], r, what)
+		}
 	}
 	return false
 }
@@ -150,11 +153,12 @@ func TestDamagedPages(t *testing.T) {
 			places = places[id%8:][:every]
 		}
 		for _, at := range places {
-			b := slices.Clone(d.whole)
-			b[id*size+at] ^= []byte{1, 0x80, 0xFF}[(id+at)%3]
-			if d.try(t, b, fmt.Sprintf("%s page %d, byte %d", kind, id, at)) {
+			damage := []byte{1, 0x80, 0xFF}[(id+at)%3]
+			d.whole[id*size+at] ^= damage
+			if d.try(t, d.whole, fmt.Sprintf("%s page %d, byte %d", kind, id, at)) {
 				refused[kind]++
 			}
+			d.whole[id*size+at] ^= damage
 		}
 		b := slices.Clone(d.whole)
 		clear(b[id*size:][:size])
