@@ -141,7 +141,8 @@ type Config struct {
 	// error or panicked. Default: slog.Default().
 	Logger *slog.Logger
 
-	// RenderError answers a request whose session did not open. It must write a complete
+	// RenderError answers a request whose session did not open, and any request that
+	// middleware.SameOrigin refuses. It must write a complete
 	// response. err is never nil. It matches *StatusError, unless the handler returned an
 	// error of another kind: that calls for a 500, and should not be shown to the client.
 	// Default: the function RenderError, which uses chi/render.
@@ -155,8 +156,9 @@ type Config struct {
 
 	// OnRefuse is called for each request that gets no session, before it is answered. The
 	// error matches ErrTooManySessions, ErrShutdown, ErrUnsupported or ErrAbandoned. One that
-	// matches ErrTooManySessions is a *LimitError, which names the limit. No other hook is
-	// called for such a request.
+	// matches ErrTooManySessions is a *LimitError, which names the limit. That of
+	// middleware.SameOrigin matches *middleware.CrossOriginError. No other hook is called for
+	// such a request.
 	OnRefuse func(*http.Request, error)
 
 	// OnClose is called once for each session, after its handler has returned and the

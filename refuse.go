@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/chi-sse/sse/internal/engine"
 )
 
 // Answers to requests that get no stream: the plugin refuses the session, or it ends before
@@ -40,6 +42,26 @@ func (s *ServerSession) refuse(x *httpWire, why error) {
 	default:
 		s.sendAway(x, why)
 	}
+}
+
+func init() { engine.Refuse = refuseRequest }
+
+// refuseRequest answers a request that a middleware has refused with err, so that no session was
+// made. Where the plugin is not installed, RenderError answers it.
+func refuseRequest(w http.ResponseWriter, r *http.Request, err error) {
+	g := guardFrom(r.Context())
+	if g == nil {
+		RenderError(w, r, err)
+		return
+	}
+	cfg := &g.plugin.cfg
+	if IsStream(r) {
+		cfg.Logger.Warn("sse: session refused", "path", r.URL.Path, "remote", r.RemoteAddr, "error", err)
+		if cfg.OnRefuse != nil {
+			cfg.OnRefuse(r, err)
+		}
+	}
+	cfg.RenderError(w, r.WithContext(r.Context()), err) // a copy, because chi/render changes it
 }
 
 // answerUnopened answers a request whose session has ended before it opened.

@@ -2,6 +2,7 @@ package middleware_test
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 
@@ -48,4 +49,23 @@ func ExampleLastEventIDFromQuery() {
 	fmt.Print(w.Body)
 	// Output:
 	// data: you had event 41
+}
+
+// The stream makes its user present, so no page of another site may open it.
+func ExampleSameOrigin() {
+	r := sse.Install(chi.NewRouter(), sse.Config{Logger: slog.New(slog.DiscardHandler)})
+	own := sse.From(r.With(middleware.SameOrigin("https://app.example.com")))
+	own.SSE("/events", func(s *sse.ServerSession) error { return s.SendData("hello") })
+
+	for _, origin := range []string{"https://app.example.com", "https://evil.example"} {
+		req := httptest.NewRequest(http.MethodGet, "https://api.example.com/events", nil)
+		req.Header.Set("Origin", origin)
+		req.Header.Set("Sec-Fetch-Site", "cross-site")
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, req)
+		fmt.Println(origin, w.Code)
+	}
+	// Output:
+	// https://app.example.com 200
+	// https://evil.example 403
 }

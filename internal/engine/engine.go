@@ -6,6 +6,7 @@ package engine
 
 import (
 	"errors"
+	"net/http"
 	"time"
 )
 
@@ -21,6 +22,9 @@ var Of func(session any) Session
 // AppendValue appends the text of v, as an sse.ServerSession would send it with the serializer,
 // which must be an sse.Serializer. Package sse sets it.
 var AppendValue func(dst []byte, v, serializer any) ([]byte, error)
+// Refuse answers a request that a middleware does not let pass, as the plugin answers one that
+// gets no session. err is what its Config.RenderError gets. Package sse sets it.
+var Refuse func(w http.ResponseWriter, r *http.Request, err error)
 
 // Session is a session as a hub sees it. Its methods are safe for concurrent use.
 type Session interface {
