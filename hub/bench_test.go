@@ -89,11 +89,20 @@ func benchTopics(n int) []string {
 	return names
 }
 
-// BenchmarkPublish publishes to topics that nobody follows.
+// BenchmarkPublish publishes to topics that nobody follows. The last row is with Config.IDKey.
 func BenchmarkPublish(b *testing.B) {
-	for _, n := range []int{1, 100_000} {
-		b.Run("topics="+itoa(n), func(b *testing.B) {
-			h, topics := benchHub(b), benchTopics(n)
+	for _, n := range []int{1, 100_000, 0} {
+		name := "topics=" + itoa(n)
+		if n == 0 {
+			name = "topics=1,opaque"
+		}
+		b.Run(name, func(b *testing.B) {
+			h := benchHub(b)
+			if n == 0 {
+				n = 1
+				h.idKey, _ = newIDKey(&Config{IDKey: testIDKey})
+			}
+			topics := benchTopics(n)
 			for i := range 2 * DefaultLogEvents { // until the log is full
 				h.benchPublish(topics[i%n])
 			}

@@ -40,8 +40,8 @@
 //
 //   - A member is a session that a hub serves. See [Member].
 //   - A position is a place in the log: the place of an event, or the one just after it. It
-//     consists of the log's epoch and an offset. It is the event's id, unless the
-//     application gives the ids (Config.OwnIDs). See [Position].
+//     consists of the log's epoch and an offset. It is the event's id, perhaps encrypted
+//     (Config.IDKey), unless the application gives the ids (Config.OwnIDs). See [Position].
 //   - A span is a stretch of the hub's offsets with one epoch. Only a Log ([Config].Log)
 //     can have more than one.
 //   - A hole is an entry that stands for events that the Log could not give the hub.

@@ -12,8 +12,8 @@ import (
 
 const (
 	// GapEvent is the name of the event that tells a client of a gap. Its data is a [Gap]
-	// as JSON. Its id is the position after which the stream continues. If a snapshot
-	// follows, the gap event has no id, and the position comes after the snapshot. With
+	// as JSON. Its id is that of the position after which the stream continues. If a snapshot
+	// follows, the gap event has no id, and that id comes after the snapshot. With
 	// Config.OwnIDs neither has an id: a client that reconnects before its next event is
 	// told of the gap again.
 	GapEvent = "gap"
@@ -32,13 +32,13 @@ const (
 	GapExpired GapReason = "expired"
 
 	// GapEpoch: the client's position has another epoch. It is from another hub, or from
-	// this one before its process restarted.
+	// this one before its process restarted, or from before a change of Config.IDKey.
 	GapEpoch GapReason = "epoch"
 
 	// GapAhead: the client's position is after the hub's newest event.
 	GapAhead GapReason = "ahead"
 
-	// GapMalformed: the client's last event id is not a position, or has more than 4 KiB. With Config.OwnIDs it is
+	// GapMalformed: the client's last event id has not the form of the hub's, or has more than 4 KiB. With Config.OwnIDs it is
 	// not the id of an event that the client's topics have in the log; its event may have
 	// left the log.
 	GapMalformed GapReason = "malformed"
@@ -61,8 +61,8 @@ var gapReasons = [...]GapReason{GapExpired, GapEpoch, GapAhead, GapMalformed, Ga
 // unless a snapshot follows.
 type Gap struct {
 	Reason      GapReason `json:"reason"`
-	LastEventID string    `json:"lastEventId"`       // the id that the client came with, unless it has more than 4 KiB, or the position that it had reached; no position with Config.OwnIDs
-	Position    Position  `json:"position,omitzero"` // the stream continues after this one; absent with Config.OwnIDs
+	LastEventID string    `json:"lastEventId"`       // the id that the client came with, unless it has more than 4 KiB, or that of the position that it had reached; not the latter with Config.OwnIDs
+	Position    Position  `json:"position,omitzero"` // the stream continues after this one; absent with Config.OwnIDs or Config.IDKey
 	Snapshot    bool      `json:"snapshot"`          // whether a snapshot follows
 }
 
@@ -81,7 +81,7 @@ func (g Gap) event() (event.Event, error) {
 // is one; the cursor then moves to the head first, since a snapshot is of the present. If the
 // gap follows a snapshot that was old, it is not sent again. The caller has claimed m.
 func (m *Member) resumeAfterGap(r *reader, reason GapReason, offset uint64) error {
-	gap := Gap{Reason: reason, LastEventID: m.hub.clientID(m.position()), Snapshot: m.snapshot != nil}
+	gap := Gap{Reason: reason, LastEventID: m.hub.ID(m.position()), Snapshot: m.snapshot != nil}
 	if m.logged != nil && m.logged.old {
 		gap.Snapshot, m.logged.old = false, false
 	}
@@ -121,8 +121,8 @@ func (m *Member) sendGap(r *reader, gap Gap) error {
 	if len(gap.LastEventID) > lasteventid.Max {
 		gap.LastEventID = "" // the client would be sent several times what it has sent
 	}
-	offset := m.cursor.Load()
-	if m.hub.cfg.OwnIDs {
+	offset, id := m.cursor.Load(), m.hub.ID(gap.Position)
+	if m.hub.cfg.OwnIDs || m.hub.idKey != nil {
 		gap.Position = Position{}
 	}
 	ev, err := gap.event()
@@ -131,8 +131,8 @@ func (m *Member) sendGap(r *reader, gap Gap) error {
 		return err
 	case gap.Snapshot:
 		offset = m.lastID.Load()
-	case !m.hub.cfg.OwnIDs:
-		ev.ID = gap.Position.String()
+	default:
+		ev.ID = id
 	}
 	return m.sendEvent(r, ev, offset)
 }
@@ -151,7 +151,7 @@ func idForLog(id string) string {
 // claimed m.
 func (m *Member) sendPosition(r *reader) error {
 	cursor := m.cursor.Load()
-	return m.sendEvent(r, event.Event{ID: m.hub.spans.position(cursor).String()}, cursor)
+	return m.sendEvent(r, event.Event{ID: m.hub.ID(m.hub.spans.position(cursor))}, cursor)
 }
 
 // sendEvent sends an event that is not in the log, and waits for the client if it must.

@@ -63,9 +63,9 @@ func (m *Member) skipOtherTopics() {
 // sendsIDOnly reports whether the hub sends events that have only an id.
 func (h *Hub) sendsIDOnly() bool { return !h.cfg.OwnIDs && !h.cfg.NoIDOnly }
 
-// appendPosition appends an event that has only an id, the position at offset.
+// appendPosition appends an event that has only an id, that of the position at offset.
 func (h *Hub) appendPosition(dst []byte, offset uint64) []byte {
 	dst = append(dst, "id: "...)
-	dst, _ = h.spans.position(offset).AppendText(dst) // its error is always nil
+	dst = h.appendID(dst, h.spans.position(offset))
 	return append(dst, "\n\n"...)
 }

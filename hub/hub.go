@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"crypto/cipher"
 	"errors"
 	"log/slog"
 	"runtime"
@@ -70,6 +71,15 @@ type Config struct {
 	// their route has sse.WithSerializer. Default: sse.JSON.
 	Serializer sse.Serializer
 
+	// IDKey encrypts the ids that the hub makes, with AES. By default an id is a [Position],
+	// which tells a client how many events the hub has published, over all topics. With a key
+	// of 16, 24 or 32 random bytes, it is 22 characters that tell nothing. Gaps are then told
+	// without a position. All hubs of one Log need the same key, also after a restart: to a
+	// hub with another key, or with none, an id is a gap. So a new key is a gap for every
+	// client once. It cannot be used with OwnIDs. See [Hub.ID]. Default: nil, ids are
+	// positions.
+	IDKey []byte
+
 	// NoIDOnly means that the hub sends no event that has only an ID. By default it sends
 	// one to a client that has no id yet, after a Snapshot, and as the heartbeat of a quiet
 	// topic. EventSource shows nothing of it, as the specification says, but
@@ -120,6 +130,7 @@ type Config struct {
 // Hub distributes events to sessions. Use [New] to make one.
 type Hub struct {
 	cfg        Config
+	idKey      cipher.Block // of Config.IDKey, or nil
 	spans      spans
 	shards     []*shard      // one for each processor
 	next       atomic.Uint32 // counts new members, to spread them over the shards
@@ -143,8 +154,8 @@ type Hub struct {
 }
 
 // New returns a hub with an empty log in memory and a new epoch. It returns an error if
-// cfg.LogEvents, cfg.LogSize, cfg.MaxTopics or cfg.MaxReplay is negative, or if cfg.Log is
-// set: see [Open].
+// cfg.LogEvents, cfg.LogSize, cfg.MaxTopics or cfg.MaxReplay is negative, if cfg.IDKey has
+// another length than AES allows, or if cfg.Log is set: see [Open].
 func New(cfg Config) (*Hub, error) {
 	if cfg.Log != nil {
 		return nil, errors.New("hub: Config.Log must be nil for New; a hub of a Log is made by Open")
@@ -159,6 +170,11 @@ func newHub(cfg Config) (*Hub, error) {
 	if cfg.MaxTopics < 0 {
 		return nil, errors.New("hub: Config.MaxTopics must be positive, or zero for its default")
 	}
+	idKey, err := newIDKey(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	cfg.IDKey = nil // the caller may use the bytes again
 	setDefault(&cfg.MaxTopics, DefaultMaxTopics)
 	setDefault(&cfg.LogEvents, DefaultLogEvents)
 	setDefault(&cfg.LogSize, DefaultLogSize)
@@ -175,6 +191,7 @@ func newHub(cfg Config) (*Hub, error) {
 	}
 	h := &Hub{
 		cfg:    cfg,
+		idKey:  idKey,
 		topics: make(map[string]*topic),
 		log:    eventLog{maxEvents: cfg.LogEvents, maxSize: cfg.LogSize, maxAge: cfg.LogAge},
 		gone:   make(chan struct{}),

@@ -128,14 +128,12 @@ func (s *modelSession) accept(item modelItem, evicted uint64) {
 		s.sent, s.owed = s.pos, false
 		s.old, s.gap, s.mustGap = true, GapExpired, len(s.wanted(s.pos, s.model.before.evicted)) > 0
 		s.mustGap = s.mustGap || !s.begun && s.isOver(s.pos, s.wasHead)
-		if s.id = item.pos.String(); s.model.ownIDs {
-			s.id = ""
-		}
+		s.id = s.model.h.ID(item.pos)
 	default:
 		if s.model.ownIDs {
 			s.failf("is sent an id of the hub's: %+v", item)
 		}
-		p, _ := ParsePosition(item.id)
+		p, _ := s.model.h.ParseID(item.id)
 		if p.Epoch != s.model.h.spans.last().epoch || p.Offset < s.sent || p.Offset > s.model.head() {
 			s.failf("is sent the id %q", item.id)
 		}
@@ -189,12 +187,18 @@ func (s *modelSession) acceptGap(item modelItem, evicted uint64) {
 	}
 	m.totals.Gaps[g.Reason]++
 	to := g.Position.Offset
+	if m.opaque {
+		if !g.Position.IsZero() {
+			s.failf("is told of a gap %s, with a position", item.data)
+		}
+		g.Position, to = item.pos, item.pos.Offset
+	}
 	if m.ownIDs {
 		if item.id != "" || !g.Position.IsZero() {
 			s.failf("is told of a gap %s, with id %q", item.data, item.id)
 		}
 		to = item.pos.Offset
-		g.Position, item.id = item.pos, item.pos.String()
+		g.Position, item.id = item.pos, m.idOf(item.pos)
 		if g.Snapshot {
 			item.id = ""
 		}
@@ -202,7 +206,7 @@ func (s *modelSession) acceptGap(item modelItem, evicted uint64) {
 			s.old, s.gap, s.mustGap = false, "", false
 		}
 	}
-	if g.Position.Epoch != m.h.spans.last().epoch || g.Position.String() != item.id && (item.id != "" || !g.Snapshot) || to > head {
+	if g.Position.Epoch != m.h.spans.last().epoch || m.idOf(g.Position) != item.id && (item.id != "" || !g.Snapshot) || to > head {
 		s.failf("is told of a gap up to %v, with id %s", g.Position, item.id)
 	}
 	if g.Snapshot != (s.client.snapshot && !s.old) {
@@ -278,7 +282,7 @@ func (s *modelSession) acceptSlow(g Gap, evicted uint64, late bool) {
 	case to <= s.pos, !g.Snapshot && (!late || s.client.slow == SlowLatest) && to > evicted:
 		s.failf("is told of the gap %+v", g)
 	}
-	if p, err := ParsePosition(g.LastEventID); s.model.ownIDs && g.LastEventID != "" || !s.model.ownIDs && (err != nil || p.Epoch != s.model.h.spans.last().epoch || p.Offset < s.sent || p.Offset >= to) {
+	if p, err := s.model.h.ParseID(g.LastEventID); s.model.ownIDs && g.LastEventID != "" || !s.model.ownIDs && (err != nil || p.Epoch != s.model.h.spans.last().epoch || p.Offset < s.sent || p.Offset >= to) {
 		s.failf("is told of the gap %+v", g)
 	}
 	s.follows(to)

@@ -90,7 +90,7 @@ func (m *model) join(alone bool) {
 		case 0, 1:
 			s.id = "" // it starts as a new client
 		case 2:
-			s.id = []string{"what", "own-0", Position{m.h.spans.last().epoch, s.wasHead + 1}.String(), Position{m.h.spans.last().epoch + 1, 1}.String()}[m.src.intn(4)]
+			s.id = []string{"what", "own-0", m.idOf(Position{m.h.spans.last().epoch, s.wasHead + 1}), m.idOf(Position{m.h.spans.last().epoch + 1, 1})}[m.src.intn(4)]
 		}
 		if m.src.intn(8) == 0 {
 			c.topics = m.someTopics()

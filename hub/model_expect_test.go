@@ -3,16 +3,14 @@ package hub
 // expect sets where the session should start, and whether with a gap.
 func (m *model) expect(s *modelSession, start Start) {
 	evicted, head := m.before.evicted, s.wasHead
-	pos, err := ParsePosition(s.id)
+	pos, err := m.h.ParseID(s.id)
 	switch {
 	case s.id == "" && (start.kind != atPosition || s.sub.Snapshot != nil):
 		s.snapshot = s.sub.Snapshot != nil
 		m.expectStart(s, start, evicted)
 		return
 	case s.id == "":
-		if pos, err = start.after, nil; !m.ownIDs {
-			s.id = start.after.String()
-		}
+		pos, err, s.id = start.after, nil, m.h.ID(start.after)
 	case m.ownIDs:
 		pos = Position{m.h.spans.last().epoch, m.find(s.id, s.follow, evicted)}
 		if err = nil; pos.Offset == 0 {

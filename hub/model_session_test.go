@@ -69,7 +69,7 @@ type modelItem struct {
 	kind     modelKind
 	id, data string
 	key      string
-	pos      Position // of a snapshot; with OwnIDs also of a gap
+	pos      Position // of a snapshot; with OwnIDs or IDKey also of a gap
 	late     bool     // it was sent after the session was opened
 }
 
@@ -193,7 +193,7 @@ func (s *modelSession) forward(f *engine.Frames) error {
 
 // record records what the hub sends.
 func (s *modelSession) record(f *engine.Frames) {
-	items := modelParse(f.Bytes())
+	items := modelParse(s.model.h, f.Bytes())
 	if len(items) != f.Events {
 		s.model.fault("%s: a write has %d events, but Frames.Events is %d", s, len(items), f.Events)
 	}
@@ -201,7 +201,7 @@ func (s *modelSession) record(f *engine.Frames) {
 	defer s.mu.Unlock()
 	for _, item := range items {
 		item.late = s.opened
-		if item.kind == modelIsGap && s.model.ownIDs { // the client is not told of it
+		if item.kind == modelIsGap && (s.model.ownIDs || s.model.opaque) { // the client is not told of it
 			item.pos = s.member.Load().position()
 		}
 		s.items = append(s.items, item)
@@ -230,7 +230,7 @@ func (o *modelOwner) BeginHeartbeat(dst []byte) ([]byte, bool) {
 		}
 		o.s.mu.Lock()
 		defer o.s.mu.Unlock()
-		for _, item := range modelParse(frame) {
+		for _, item := range modelParse(o.s.model.h, frame) {
 			item.kind = modelIsBeat
 			o.s.items = append(o.s.items, item)
 			o.s.model.addTo(&o.s.model.totals.Beats)
@@ -250,8 +250,8 @@ func (m *model) addTo(n *int) {
 	*n++
 }
 
-// modelParse parses frames as the hub writes them.
-func modelParse(frames []byte) (items []modelItem) {
+// modelParse parses frames as h writes them.
+func modelParse(h *Hub, frames []byte) (items []modelItem) {
 	for block := range strings.SplitSeq(strings.TrimSuffix(string(frames), "\n\n"), "\n\n") {
 		item := modelItem{kind: modelIsPosition}
 		for line := range strings.SplitSeq(block, "\n") {
@@ -259,7 +259,7 @@ func modelParse(frames []byte) (items []modelItem) {
 			switch name {
 			case "id":
 				item.id = value
-				if _, err := ParsePosition(value); err == nil {
+				if _, err := h.ParseID(value); err == nil {
 					continue
 				}
 			case "event":

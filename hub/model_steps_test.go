@@ -126,7 +126,7 @@ func (m *model) publish(c modelChoice) {
 	}
 	e.id = ev.ID
 	if e.id == "" {
-		e.id = pos.String()
+		e.id = m.idOf(pos)
 	}
 	ev.ID = e.id
 	frame, err := ev.AppendText(nil)

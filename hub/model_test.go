@@ -140,6 +140,7 @@ type model struct {
 	beat      time.Duration
 	beaten    bool // heartbeats have been sent in this step, and nothing was published after them
 	ownIDs    bool
+	opaque    bool // the hub has an IDKey
 	maxReplay int64
 	bySize    bool // the log is also bounded by size; the model then takes Stats.Evicted from the hub
 
@@ -210,6 +211,9 @@ func newModel(t *testing.T, src modelSource, name string) *model {
 	m.ownIDs = src.intn(3) == 0
 	m.maxReplay = []int64{0, 0, 150, 3000}[src.intn(4)]
 	cfg.OwnIDs, cfg.MaxReplay = m.ownIDs, m.maxReplay
+	if m.opaque = !m.ownIDs && src.intn(2) == 0; m.opaque {
+		cfg.IDKey = []byte("sixteen byte key")
+	}
 	if m.bySize = src.intn(4) == 0; m.bySize {
 		cfg.LogSize = 100_000
 	}
@@ -227,7 +231,7 @@ func newModel(t *testing.T, src modelSource, name string) *model {
 	for i := range 3 + src.intn(6) {
 		m.clients = append(m.clients, m.newClient(i))
 	}
-	m.tracef("log %d, %v, by size %t, shards %d, heartbeat %v, own ids %t, replay %d", m.logEvents, m.logAge, m.bySize, len(m.h.shards), m.beat, m.ownIDs, m.maxReplay)
+	m.tracef("log %d, %v, by size %t, shards %d, heartbeat %v, own ids %t, opaque %t, replay %d", m.logEvents, m.logAge, m.bySize, len(m.h.shards), m.beat, m.ownIDs, m.opaque, m.maxReplay)
 	return m
 }
 
@@ -268,6 +272,14 @@ func (m *model) tearDown() {
 func (m *model) quiesce() {
 	time.Sleep(5 * watchPeriod)
 	synctest.Wait()
+}
+
+// idOf returns the id that p has, or would have without OwnIDs.
+func (m *model) idOf(p Position) string {
+	if m.ownIDs {
+		return p.String()
+	}
+	return m.h.ID(p)
 }
 
 func (m *model) head() uint64 {

@@ -10,8 +10,8 @@ import (
 
 // Position is a place in a hub's log: the place of an event, or, for a reader that
 // continues from there, the place just after it. Its text form, such as "k3f9x2ab-1024", is
-// the id of each event, unless the hub has Config.OwnIDs. It is a valid value of an HTTP
-// header.
+// the id of each event, unless the hub has Config.IDKey or Config.OwnIDs. It is a valid value of
+// an HTTP header. [Hub.ID] returns the id in each case.
 //
 // Positions of one epoch are ordered by their offsets, over all topics. Each hub that is
 // made has a new epoch. So a hub can tell a position of an earlier process from its own,

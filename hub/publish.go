@@ -20,7 +20,7 @@ import (
 // event's position as soon as the event is in the log, however many followers there are and
 // however slow they are.
 //
-// The event's id is that position, and e must not have an ID. With Config.OwnIDs, e must
+// The event's id is that position (see [Hub.ID]), and e must not have an ID. With Config.OwnIDs, e must
 // have an ID, which must be no other event's of the topic. An event that has only a Retry or
 // a Comment is sent and moves the client's last event id, but no client shows it.
 //
@@ -129,7 +129,8 @@ func (h *Hub) appendAll(ctx context.Context, ps []Publication, frames []frame) (
 }
 
 // frame is the wire form of an event that is about to be appended. The event's offset
-// belongs between prefix and suffix. With Config.OwnIDs, prefix is the whole frame.
+// belongs between prefix and suffix, or with Config.IDKey its id. With Config.OwnIDs, prefix is
+// the whole frame.
 type frame struct {
 	prefix, suffix []byte
 }
@@ -153,6 +154,9 @@ func (h *Hub) encode(topic string, e sse.Event) (f frame, err error) {
 	if !h.cfg.OwnIDs {
 		lead.Retry, lead.Comment = 0, ""
 		lead.ID = h.spans.last().prefix
+		if h.idKey != nil {
+			lead.ID = idPlace
+		}
 	}
 	if e == (sse.Event{}) { // it has empty data; with only an id, clients would not show it
 		f.prefix, err = event.AppendWith(f.prefix, lead, func(frame []byte) ([]byte, error) { return frame, nil })
@@ -163,6 +167,9 @@ func (h *Hub) encode(topic string, e sse.Event) (f frame, err error) {
 		return f, h.checkSize(f, err)
 	}
 	f.prefix = f.prefix[:len(f.prefix)-len("\n\n")]
+	if h.idKey != nil {
+		f.prefix = f.prefix[:len(f.prefix)-len(idPlace)]
+	}
 	f.suffix = lineAndBlock
 	if trail != (sse.Event{}) {
 		if f.suffix, err = trail.AppendText([]byte("\n")); err != nil {
@@ -171,6 +178,9 @@ func (h *Hub) encode(topic string, e sse.Event) (f frame, err error) {
 	}
 	return f, h.checkSize(f, nil)
 }
+
+// idPlace is the id of an event whose id is not known yet.
+const idPlace = "?"
 
 // lineAndBlock ends the line of the id, and the event.
 var lineAndBlock = []byte("\n\n")
@@ -229,6 +239,9 @@ func (h *Hub) appendEventLocked(ent *entry, f frame, fin *finish) Position {
 func (h *Hub) complete(f frame, pos Position) []byte {
 	if h.cfg.OwnIDs {
 		return f.prefix
+	}
+	if h.idKey != nil {
+		return append(h.appendID(f.prefix, pos), f.suffix...)
 	}
 	return append(strconv.AppendUint(f.prefix, pos.Offset, 10), f.suffix...)
 }

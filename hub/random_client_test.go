@@ -163,6 +163,12 @@ func (c *randomClient) take(cn *randomConn, e event.Event) bool {
 		if err := json.Unmarshal([]byte(e.Data), &item.gap); err != nil {
 			c.run.t.Errorf("%s: %v", c.name, err)
 		}
+		if c.run.tr.opaque {
+			if !item.gap.Position.IsZero() {
+				c.run.t.Errorf("%s: the gap has a position: %s", c.name, e.Data)
+			}
+			item.gap.Position = c.run.parse(e.ID)
+		}
 	}
 	cn.items = append(cn.items, item)
 	end, known := c.run.end(c.topics)
@@ -222,7 +228,7 @@ func (r *randomReader) Read(p []byte) (int, error) {
 
 // liveByClient is live with package client, which reconnects by itself.
 func (c *randomClient) liveByClient(ctx context.Context) {
-	cn := &randomConn{run: c.run, ownIDs: c.run.tr.ownIDs, who: c.name, topics: c.topics, odd: c.odd, skip: c.skip, exact: true, from: c.at.Position().String()}
+	cn := &randomConn{run: c.run, ownIDs: c.run.tr.ownIDs, who: c.name, topics: c.topics, odd: c.odd, skip: c.skip, exact: true, from: c.at.ID(c.at.Position())}
 	if c.run.tr.ownIDs {
 		cn.from = "first " + c.topics[0]
 	}

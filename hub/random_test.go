@@ -49,20 +49,23 @@ type randomTransport struct {
 	transport
 	ownIDs bool
 	log    bool // two hubs of one Log that keeps all
+	opaque bool // the hubs have an IDKey
 }
 
 var randomTransports = []randomTransport{
-	{http1, false, false},
-	{http2, false, false},
-	{h2c, false, false},
-	{detached, false, false},
-	{detachedTLS, false, false},
-	{http1, true, false},
-	{detached, true, false},
-	{http1, false, true},
-	{h2c, false, true},
-	{detached, false, true},
-	{detached, true, true},
+	{http1, false, false, false},
+	{http2, false, false, false},
+	{h2c, false, false, false},
+	{detached, false, false, false},
+	{detachedTLS, false, false, false},
+	{http1, true, false, false},
+	{detached, true, false, false},
+	{http1, false, true, false},
+	{h2c, false, true, false},
+	{detached, false, true, false},
+	{detached, true, true, false},
+	{http1, false, false, true},
+	{detached, false, true, true},
 }
 
 // String returns the name of tr for its test.
@@ -73,6 +76,9 @@ func (tr randomTransport) String() string {
 	}
 	if tr.log {
 		name += "-log"
+	}
+	if tr.opaque {
+		name += "-opaque"
 	}
 	return name
 }
@@ -122,6 +128,9 @@ func newRandomRun(t *testing.T, tr randomTransport) *randomRun {
 	t.Helper()
 	run := &randomRun{t: t, tr: tr, stop: make(chan struct{}), ends: make(map[string]uint64), offsets: make(map[string]uint64)}
 	cfg := hub.Config{LogEvents: randomLog, Detached: tr.detached, OwnIDs: tr.ownIDs, Logger: slog.New(slog.DiscardHandler)}
+	if tr.opaque {
+		cfg.IDKey = []byte("a key that has thirty-two bytes.")
+	}
 	if tr.log {
 		run.log = logtest.NewMemory(3)
 		cfg.Log, cfg.LogEvents = run.log, randomTail
@@ -308,7 +317,7 @@ func (run *randomRun) send(topic string, e *sse.Event) hub.Position {
 }
 
 func (run *randomRun) note(pos hub.Position, topic string, e sse.Event) {
-	id := cmp.Or(e.ID, pos.String())
+	id := cmp.Or(e.ID, run.idOf(pos))
 	run.events = append(run.events, randomEvent{pos.Offset, topic, id, e.Data, randomOdd(e.Data)})
 	run.offsets[id] = pos.Offset
 }
@@ -366,6 +375,14 @@ func (run *randomRun) offsetOf(id string) uint64 {
 	if offset, ok := run.offsets[id]; ok {
 		return offset
 	}
-	p, _ := hub.ParsePosition(id)
-	return p.Offset
+	return run.parse(id).Offset
+}
+
+// idOf returns the id of pos for the hubs, which have one key.
+func (run *randomRun) idOf(pos hub.Position) string { return run.hubs[0].ID(pos) }
+
+// parse returns the position with the id, or zero if the id is none.
+func (run *randomRun) parse(id string) hub.Position {
+	pos, _ := run.hubs[0].ParseID(id)
+	return pos
 }

@@ -29,7 +29,7 @@ func (m *Member) placeCursor(id string, start Start) *Gap {
 		m.seekStart(start, head)
 		return nil
 	case id == "":
-		pos, gap.LastEventID = start.after, h.clientID(start.after)
+		pos, gap.LastEventID = start.after, h.ID(start.after)
 	case !known:
 		gap.Reason = GapMalformed
 	}
@@ -184,7 +184,7 @@ func (h *Hub) beforeOldest() uint64 {
 }
 
 // resolveID returns the position of the event with id. With OwnIDs it looks for the event in
-// m's topics. Otherwise the id is itself a position.
+// m's topics. Otherwise the id is itself a position, which may be encrypted.
 func (m *Member) resolveID(id string) (pos Position, known bool) {
 	if m.hub.cfg.OwnIDs {
 		offset, ok := m.findID(id)
@@ -193,14 +193,6 @@ func (m *Member) resolveID(id string) (pos Position, known bool) {
 		}
 		return m.hub.spans.position(offset), ok
 	}
-	pos, err := ParsePosition(id)
+	pos, err := m.hub.ParseID(id)
 	return pos, err == nil
-}
-
-// clientID returns pos as the id that a client may be told of, which is "" with OwnIDs.
-func (h *Hub) clientID(pos Position) string {
-	if h.cfg.OwnIDs {
-		return ""
-	}
-	return pos.String()
 }

@@ -36,7 +36,7 @@ func (m *Member) sendSnapshot(r *reader) error {
 		return &SnapshotError{pos}
 	}
 	if reason := m.seekReplay(span.offset(pos)); reason != "" { // the state was old
-		return m.sendGap(r, Gap{Reason: reason, LastEventID: m.hub.clientID(pos), Position: m.position()})
+		return m.sendGap(r, Gap{Reason: reason, LastEventID: m.hub.ID(pos), Position: m.position()})
 	}
 	if m.logged != nil {
 		m.logged.old = m.logged.cold

@@ -22,6 +22,7 @@ var Of func(session any) Session
 // AppendValue appends the text of v, as an sse.ServerSession would send it with the serializer,
 // which must be an sse.Serializer. Package sse sets it.
 var AppendValue func(dst []byte, v, serializer any) ([]byte, error)
+
 // Refuse answers a request that a middleware does not let pass, as the plugin answers one that
 // gets no session. err is what its Config.RenderError gets. Package sse sets it.
 var Refuse func(w http.ResponseWriter, r *http.Request, err error)
