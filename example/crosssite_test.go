@@ -56,7 +56,7 @@ func TestOwnPagesOnly(t *testing.T) {
 					assert.Equal(t, request.want, resp.StatusCode, request.path)
 				} else {
 					if assert.Equal(t, http.StatusForbidden, resp.StatusCode, request.path) && request.method != "HEAD" {
-						assert.Contains(t, readAll(t, resp.Body), "a page of another site sent this request")
+						assert.Contains(t, readAll(t, resp.Body), "a page of another origin has sent this request")
 					}
 					assert.Equal(t, before, c.Hub().Position(), "nobody may have joined or posted")
 				}

@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/go-chi/chi/v5/middleware"
+	chimiddleware "github.com/go-chi/chi/v5/middleware"
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/example/internal/chat"
 	"github.com/chi-sse/sse/example/internal/guard"
 	"github.com/chi-sse/sse/example/internal/page"
+	"github.com/chi-sse/sse/middleware"
 )
 
 // retry is how long a client waits before it reconnects.
@@ -30,12 +31,12 @@ func routes(log *logFile, vitals *monitor, room *chat.Room, hosts *guard.Hosts, 
 	// The plugin is installed before the middleware, so the streams can pass through
 	// the compressor and the timeout and neither affects them.
 	r.Use(
-		middleware.RequestID,
+		chimiddleware.RequestID,
 		accessLog(log, logger),
 		hosts.Middleware,
-		middleware.Recoverer,
-		middleware.Compress(5),
-		middleware.Timeout(30*time.Second),
+		chimiddleware.Recoverer,
+		chimiddleware.Compress(5),
+		chimiddleware.Timeout(30*time.Second),
 	)
 
 	page.Routes(r, map[string]string{"/": "index.html", "/chat": "chat.html"}, page.Data{LogPath: log.path(), Kept: room.Kept()})
@@ -43,8 +44,9 @@ func routes(log *logFile, vitals *monitor, room *chat.Room, hosts *guard.Hosts, 
 	r.SSE("/log", log.tail)
 	r.Get("/hello", hello)
 
-	// These change something.
-	own := sse.From(r.With(guard.OwnPagesOnly))
+	// These change something, so only this server's own pages may use them. A page of another site
+	// could otherwise make its visitors join the chat.
+	own := sse.From(r.With(middleware.SameOrigin()))
 	room.Routes(own)
 	own.Post("/drop", drop(r.Plugin()))
 	return r

@@ -20,10 +20,10 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/example/internal/chat"
-	"github.com/chi-sse/sse/example/internal/guard"
 	"github.com/chi-sse/sse/example/internal/page"
 	"github.com/chi-sse/sse/log/natslog"
 	"github.com/chi-sse/sse/log/natslog/embedded"
+	"github.com/chi-sse/sse/middleware"
 )
 
 const (
@@ -111,7 +111,7 @@ func serveNode(ctx context.Context, name string, cfg nodeConfig, out io.Writer) 
 	r := sse.Install(chi.NewRouter(), sse.Config{Logger: logger, Retry: retry, ShutdownSpread: -1})
 	page.Routes(r, map[string]string{"/chat": "chat.html"}, page.Data{Kept: true, Nodes: true})
 	r.Get("/", http.RedirectHandler("/chat", http.StatusFound).ServeHTTP)
-	room.Routes(sse.From(r.With(guard.OwnPagesOnly)))
+	room.Routes(sse.From(r.With(middleware.SameOrigin())))
 	srv := &http.Server{Handler: r, ReadHeaderTimeout: 5 * time.Second}
 	r.Plugin().Attach(srv)
 	if err := os.Remove(cfg.Socket); err != nil && !errors.Is(err, os.ErrNotExist) { // of a node that was killed
