@@ -202,13 +202,13 @@ func keyedHub(t *testing.T, key string) *Hub {
 
 // With the key, a publication allocates as much as without.
 func TestIDKeyAllocatesNothing(t *testing.T) {
-	allocs := func(cfg Config) float64 {
+	allocs := func(cfg Config) int {
 		h := quietHub(t, cfg)
 		e := sse.Event{Name: "name", Data: "data", Comment: "comment"}
 		for range 100 {
 			publishTo(t, h, "a")
 		}
-		return testing.AllocsPerRun(200, func() { _, _ = h.Publish(context.Background(), "a", e) })
+		return int(testing.AllocsPerRun(200, func() { _, _ = h.Publish(context.Background(), "a", e) }))
 	}
 	require.Equal(t, allocs(Config{LogEvents: 10}), allocs(Config{LogEvents: 10, IDKey: testIDKey}))
 	h := keyedHub(t, string(testIDKey))

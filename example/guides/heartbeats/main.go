@@ -31,7 +31,7 @@ func main() {
 	period := flag.Duration("period", 5*time.Second, "send a heartbeat each `time`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal kills the program
 	if err := run(ctx, *addr, *period); err != nil {
 		fmt.Fprintln(os.Stderr, "heartbeats:", err)
 		os.Exit(1)

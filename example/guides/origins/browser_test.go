@@ -48,8 +48,8 @@ func start(t *testing.T, build func(h *hub.Hub, allowed ...string) *sse.Router) 
 	s.plugin = r.Plugin()
 	s.api.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		s.mu.Lock()
-		s.seen = append(s.seen, strings.Join([]string{req.Method, req.URL.Path, req.Header.Get("Sec-Fetch-Site"),
-			"origin:" + fmt.Sprint(req.Header.Get("Origin") != ""), "id:" + fmt.Sprint(req.Header.Get("Last-Event-ID") != "")}, " "))
+		s.seen = append(s.seen, fmt.Sprintf("%s %s %s origin:%t id:%t", req.Method, req.URL.Path, req.Header.Get("Sec-Fetch-Site"),
+			req.Header.Get("Origin") != "", req.Header.Get("Last-Event-ID") != ""))
 		s.mu.Unlock()
 		r.ServeHTTP(w, req)
 	})

@@ -29,7 +29,7 @@ func main() {
 	api := flag.String("api", "localhost:8081", "serve the stream at this `address`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal kills the program
 	if err := run(ctx, *site, *api); err != nil {
 		fmt.Fprintln(os.Stderr, "origins:", err)
 		os.Exit(1)
