@@ -152,16 +152,12 @@ func appendDataWith(dst []byte, appendData func(frame []byte) ([]byte, error)) (
 // it comes back line by line: where it is written is never beyond where it is read.
 func splitLines(buf []byte, start int) []byte {
 	text := buf[start:]
-	lf, cr := bytes.Count(text, []byte{'\n'}), bytes.Count(text, []byte{'\r'})
-	if lf+cr == 0 {
+	const prefix = "\ndata: "
+	breaks := bytes.Count(text, []byte{'\n'}) + bytes.Count(text, []byte{'\r'}) // or fewer: a CRLF is one
+	if breaks == 0 {
 		return buf
 	}
-	breaks := lf + cr
-	if cr > 0 {
-		breaks -= bytes.Count(text, []byte("\r\n"))
-	}
-	const prefix = "\ndata: "
-	grow := breaks*len(prefix) - lf - cr
+	grow := breaks * (len(prefix) - 1)
 	buf = slices.Grow(buf, grow)[:len(buf)+grow]
 	text = buf[start+grow:]
 	copy(text, buf[start:])
