@@ -246,8 +246,9 @@ func bufferModel(t testing.TB, policy client.BufferPolicy, events int, stream []
 	d := event.NewDecoder(r)
 	ends := []int{0}
 	for range events {
-		_, err := d.DecodeRaw()
-		require.NoError(t, err)
+		if _, err := d.DecodeRaw(); err != nil { // require.NoError takes longer than the event
+			require.NoError(t, err)
+		}
 		ends = append(ends, int(d.InputOffset()))
 	}
 	end := ends[len(ends)-1]
@@ -434,7 +435,9 @@ func TestBufferMemoryIsBounded(t *testing.T) {
 			var after uint64
 			n := 0
 			for _, err := range s.Incoming() {
-				require.NoError(t, err)
+				if err != nil { // require.NoError takes longer than the event
+					require.NoError(t, err)
+				}
 				if n++; n == 800_000 {
 					after = heapInUse()
 					break
@@ -467,13 +470,15 @@ func (m *bufferMeter) Read(p []byte) (int, error) {
 
 // The buffer is bounded while a huge event arrives, and after it.
 func TestBufferMemoryIsBoundedWithHugeEvents(t *testing.T) {
-	const huge = 20 << 20
+	const huge = 10 << 20
 	stream := []byte("data: " + strings.Repeat("x", huge) + "\n\n" + strings.Repeat("data: "+strings.Repeat("y", 100)+"\n\n", 20_000))
 	used := func(policy client.BufferPolicy, at int) int64 {
 		meter := &bufferMeter{Reader: bufferPackets{bytes.NewReader(stream)}, left: at}
 		s := client.Read(context.Background(), meter, client.WithConfig(func(cfg *client.Config) { cfg.BufferPolicy = policy }))
 		for _, err := range s.Incoming() {
-			require.NoError(t, err)
+			if err != nil {
+				require.NoError(t, err)
+			}
 		}
 		return meter.heap
 	}

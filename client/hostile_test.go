@@ -158,7 +158,9 @@ func TestGzipBombOfSmallEventsIsNotHeldInMemory(t *testing.T) {
 	before := heapInUse()
 	n := 0
 	for _, err := range s.Incoming() {
-		require.NoError(t, err)
+		if err != nil { // require.NoError takes longer than the event
+			require.NoError(t, err)
+		}
 		if n++; n == 300_000 {
 			require.Less(t, int64(heapInUse())-int64(before), int64(2<<20))
 			break

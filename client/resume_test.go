@@ -35,7 +35,7 @@ type resumeLog struct {
 func newResumeLog() *resumeLog {
 	l := &resumeLog{after: map[string]int{"": 0}}
 	var b bytes.Buffer
-	for i := range 200 {
+	for i := range 100 {
 		ev := client.Event{ID: strconv.Itoa(i), Data: strconv.Itoa(i)}
 		eol := "\n"
 		switch i % 8 {
