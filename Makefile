@@ -25,7 +25,8 @@ TIDYFLAGS   ?=
 # $(call each,command) runs command in every module. It fails if one of them failed.
 each = @status=0; for m in $(MODULES); do (cd $$m && $(1)) || status=1; done; exit $$status
 
-# The tests of each module are a target, so that make -j2 -Otarget runs two at a time.
+# The tests of each module are a target, so that make -j2 -Otarget runs two at a time. A module with
+# a file testfirst names in it the packages whose tests take longest, so that they do not start last.
 TESTS := $(MODULES:%=test-in-%)
 
 MAKEFLAGS += --keep-going
@@ -52,7 +53,7 @@ chromium:
 		echo 'To run them, install Chromium, for example with: apt-get install chromium'; } >&2
 
 $(TESTS): test-in-%:
-	@cd $* && go test $$([ -e norace ] || echo $(RACE)) -timeout $(TIMEOUT) $(GOTESTFLAGS) ./...
+	@cd $* && go test $$([ -e norace ] || echo $(RACE)) -timeout $(TIMEOUT) $(GOTESTFLAGS) $$(cat testfirst 2>/dev/null) ./...
 
 test-over-a-log: # the hub's tests once more
 	@SSE_HUB_LOG=memory go test -parallel 4 -timeout $(TIMEOUT) $(GOTESTFLAGS) ./hub
