@@ -208,6 +208,7 @@ func TestNothingIsLeft(t *testing.T) {
 				sub:   hub.Subscription{Start: hub.Beginning, Slow: hub.SlowSkip},
 			})
 			var clients sync.WaitGroup
+			var failed atomic.Int64 // requests
 			stop := make(chan struct{})
 			for i := range 12 {
 				clients.Go(func() {
@@ -217,8 +218,9 @@ func TestNothingIsLeft(t *testing.T) {
 					}
 					for n := range 10 {
 						s, err := a.try(c, fmt.Sprintf("/?topic=a&topic=t%d", i%3))
-						if !testkit.NoError(t, err) {
-							return
+						if err != nil { // on a busy machine, the head can take longer than the WriteTimeout
+							failed.Add(1)
+							continue
 						}
 						for range n * i {
 							if _, err := s.tryBlock(); err != nil {
@@ -259,6 +261,14 @@ func TestNothingIsLeft(t *testing.T) {
 			close(done)
 			publisher.Wait()
 			require.NoError(t, a.Shutdown(t.Context()))
+			testkit.Eventually(t, func() bool { return a.plugin.Len() == 0 }, "the end of all sessions")
+			late := int64(0)
+			for range len(a.ends) {
+				if e := a.end(); e.Reason == sse.EndWriteTimeout {
+					late++
+				}
+			}
+			require.LessOrEqual(t, failed.Load(), late, "a request failed for another reason")
 		})
 		testkit.GoroutinesBackTo(t, before)
 	}
