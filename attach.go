@@ -62,7 +62,7 @@ func (p *Plugin) Attach(srv *http.Server) {
 		if connContext != nil {
 			ctx = connContext(server, conn)
 		}
-		return context.WithValue(ctx, connectionKey{}, &connection{conn: conn, server: server})
+		return context.WithValue(ctx, connectionKey{}, &connection{conn: conn, server: server, plugin: p})
 	}
 }
 
@@ -72,9 +72,13 @@ func (p *Plugin) warnNotAttached(ctx context.Context) {
 	if ctx.Value(http.ServerContextKey) == nil || !p.warnedNotAttached.CompareAndSwap(false, true) {
 		return
 	}
-	p.cfg.Logger.Warn("sse: the server is not attached; call Plugin.Attach before it starts. Now neither its Shutdown "+
-		"nor the end of its base context shuts the plugin down, and only a detached session notices soon that its client "+
-		"has vanished, and limits the memory for a client that does not read", "server", ctx.Value(http.LocalAddrContextKey))
+	missing := "neither its Shutdown nor the end of its base context shuts the plugin down"
+	if p.root == nil { // see serverPlugins
+		missing = "the end of its base context does not shut the plugin down"
+	}
+	p.cfg.Logger.Warn("sse: the server is not attached; serve it by sse.ListenAndServe, or call Plugin.Attach before it starts. "+
+		"Now "+missing+", and only a detached session notices soon that its client has vanished, "+
+		"and limits the memory for a client that does not read", "server", ctx.Value(http.LocalAddrContextKey))
 }
 
 // fromAfar reports whether a request with the context ctx came over a network, as far as one
@@ -89,6 +93,7 @@ func fromAfar(ctx context.Context) bool {
 type connection struct {
 	conn   net.Conn
 	server context.Context // done when the server's base context is
+	plugin *Plugin         // that the server is attached to
 
 	mu       sync.Mutex
 	limited  bool          // the kernel limits unsent bytes

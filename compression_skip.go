@@ -35,11 +35,12 @@ type guard struct {
 	header              http.Header // of ResponseWriter, if the response is going to be a stream
 	base                context.Context
 	plugin              *Plugin
-	encodings           []string // Accept-Encoding, if the guard has removed it
-	depth               int32    // number of patterns that chi had matched before the guard
-	accepts             bool     // the guard was called with Accept-Encoding
-	stream              bool     // chi's tree says that the response is going to be a stream
-	wrapped             bool     // something outside the guard may compress the response; set with active
+	nested              atomic.Pointer[Plugin] // the innermost of the plugins inside through which the request has come, or nil
+	encodings           []string               // Accept-Encoding, if the guard has removed it
+	depth               int32                  // number of patterns that chi had matched before the guard
+	accepts             bool                   // the guard was called with Accept-Encoding
+	stream              bool                   // chi's tree says that the response is going to be a stream
+	wrapped             bool                   // something outside the guard may compress the response; set with active
 	http1               bool
 
 	// mu is held while anything of a stream passes. It guards sealed and aborted.
@@ -92,7 +93,9 @@ func IsStream(r *http.Request) bool {
 // guard is the middleware that makes a guard for each request.
 func (p *Plugin) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if guardFrom(r.Context()) != nil { // the request has come through another plugin, on which this one is mounted
+		if g := guardFrom(r.Context()); g != nil { // the request has come through another plugin, on which this one is mounted
+			outer := g.nested.Swap(p)
+			defer g.nested.Store(outer)
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -41,7 +41,7 @@ func (s *ServerSession) finishServed(x *httpWire, err error, panicked any) {
 	if broken {
 		defer x.breakConnection()()
 	}
-	if opened {
+	if opened && (broken || !x.packed) { // a compressor has still something to write
 		x.guard.seal(broken) // if broken, the guard aborts the connection, outside all middleware
 	}
 	for _, step := range s.afterwards(end, sent) {

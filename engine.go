@@ -122,10 +122,11 @@ func (s *ServerSession) detach() bool {
 //
 // If the head has told the client that the connection can be used again, it stays with
 // net/http, which goes on with it after the stream. The session would have to close it, perhaps
-// at the moment in which the client sends its next request.
+// at the moment in which the client sends its next request. It also stays if a middleware
+// compresses what is written.
 func (s *ServerSession) takeConnection(rest []byte) (taken bool, err error) {
 	x, ok := s.wire().(*httpWire)
-	if ok && (x.major != 1 || x.keeping != nil || x.reused) {
+	if ok && (x.major != 1 || x.keeping != nil || x.reused || x.packed) {
 		return false, s.writeIfAny(rest)
 	}
 	var kept []byte

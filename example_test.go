@@ -124,6 +124,30 @@ func ExampleHandle() {
 	// 200 data: welcome to room red
 }
 
+// A handler of http.ServeMux reads the request, and then either refuses it or streams.
+func ExampleServe() {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /rooms/{room}", func(w http.ResponseWriter, r *http.Request) {
+		question, err := io.ReadAll(r.Body)
+		if err != nil || len(question) == 0 {
+			http.Error(w, "ask something", http.StatusBadRequest)
+			return
+		}
+		sse.Serve(w, r, func(s *sse.ServerSession) error {
+			return s.SendData(fmt.Sprintf("%s asks: %s", r.PathValue("room"), question))
+		})
+	})
+
+	for _, question := range []string{"", "who is there?"} {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/rooms/blue", strings.NewReader(question)))
+		fmt.Println(w.Code, strings.TrimSpace(w.Body.String()))
+	}
+	// Output:
+	// 400 ask something
+	// 200 data: blue asks: who is there?
+}
+
 // chi passes a plain chi.Router to the functions of nested routers. From returns it as a
 // Router of the plugin.
 func ExampleFrom() {

@@ -63,7 +63,10 @@ func WithSessionLimit(n int) RouteOption {
 	if n < 1 {
 		panic("sse: WithSessionLimit needs a limit of at least 1; leave the option out for none")
 	}
-	return func(rt *route) { rt.limit = n }
+	return func(rt *route) {
+		rt.mustLast("WithSessionLimit")
+		rt.limit = n
+	}
 }
 
 // WithSessionLimitBy bounds the sessions at one time that have the same key: those of a user, an
@@ -99,6 +102,7 @@ func withKeyLimit(name string, n int, key func(*http.Request) string, endsOldest
 	}
 	shared := new(byte) // its address tells this option from equal ones
 	return func(rt *route) {
+		rt.mustLast(name)
 		p := rt.plugin
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -121,7 +125,10 @@ func WithOpenRate(n int, per time.Duration) RouteOption {
 	if n < 1 || per <= 0 {
 		panic(fmt.Sprintf("sse: WithOpenRate(%d, %v): n must be at least 1, and the time positive; leave the option out for no limit", n, per))
 	}
-	return func(rt *route) { rt.rate = &openRate{n: n, per: per, full: math.MinInt64} }
+	return func(rt *route) {
+		rt.mustLast("WithOpenRate")
+		rt.rate = &openRate{n: n, per: per, full: math.MinInt64}
+	}
 }
 
 // keyLimit is a limit by key. Plugin.mu guards sessions.

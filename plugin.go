@@ -61,6 +61,7 @@
 package sse
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -169,8 +170,9 @@ type Config struct {
 // Plugin holds the sessions of an installed plugin, and ends them. Get it from
 // [Router.Plugin].
 type Plugin struct {
-	cfg  Config
-	root chi.Router
+	cfg   Config
+	root  chi.Router
+	plain *route // of sessions that Serve serves without options
 
 	routes atomic.Pointer[routeTable]
 
@@ -203,9 +205,19 @@ func Install(r chi.Router, cfg Config) *Router {
 	if len(r.Routes()) > 0 {
 		panic("sse: Install after routes were added; call sse.Install(chi.NewRouter(), ...) first")
 	}
+	p := newPlugin(r, cfg)
+	r.Use(p.guard)
+	if mux, ok := r.(*chi.Mux); ok {
+		knownMuxes.add(mux, p, true)
+	}
+	return &Router{Router: r, plugin: p}
+}
+
+// newPlugin returns a plugin for root, which is nil if the plugin is on no router.
+func newPlugin(root chi.Router, cfg Config) *Plugin {
 	p := &Plugin{
 		cfg:       cfg.withDefaults(),
-		root:      r,
+		root:      root,
 		wheels:    wheel.NewSet((*ServerSession).onWheel),
 		sessions:  make(map[*ServerSession]struct{}),
 		keyLimits: make(map[*byte]*keyLimit),
@@ -215,11 +227,8 @@ func Install(r chi.Router, cfg Config) *Router {
 	}
 	p.expiries = alarm.New(func(s *ServerSession) *alarm.Place { return &s.alarm }, p.expireDue)
 	p.rechecks = wheel.NewSet((*recheck).onWheel)
-	r.Use(p.guard)
-	if mux, ok := r.(*chi.Mux); ok {
-		knownMuxes.add(mux, p, true)
-	}
-	return &Router{Router: r, plugin: p}
+	p.plain = p.newPlain()
+	return p
 }
 
 func (c Config) withDefaults() Config {
@@ -277,5 +286,7 @@ func (p *Plugin) snapshot() []*ServerSession {
 
 // logger returns the plugin's logger with what tells s from other sessions.
 func (s *ServerSession) logger() *slog.Logger {
-	return s.route.plugin.cfg.Logger.With("pattern", chi.RouteContext(s.ctx).RoutePattern(), "remote", s.Call().RemoteAddr)
+	r := s.Call()
+	pattern := cmp.Or(chi.RouteContext(s.ctx).RoutePattern(), r.Pattern) // http.ServeMux sets the latter only
+	return s.route.plugin.cfg.Logger.With("pattern", pattern, "remote", r.RemoteAddr)
 }

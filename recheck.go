@@ -38,7 +38,10 @@ func WithRecheck(every time.Duration, check func(*ServerSession) error) RouteOpt
 	if check == nil {
 		panic("sse: WithRecheck without a check")
 	}
-	return func(rt *route) { rt.rechecks = &rechecks{every: every, check: check} }
+	return func(rt *route) {
+		rt.mustLast("WithRecheck")
+		rt.rechecks = &rechecks{every: every, check: check}
+	}
 }
 
 // recheck is a session that is checked. It waits on the wheel, is queued, or its check is running.

@@ -133,7 +133,10 @@ func WithMethods(methods ...string) RouteOption {
 		}
 	}
 	methods = slices.Clone(methods)
-	return func(rt *route) { rt.methods = methods }
+	return func(rt *route) {
+		rt.mustLast("WithMethods")
+		rt.methods = methods
+	}
 }
 
 // WithHeartbeat replaces Config.Heartbeat for the route. A zero Period means the Period of
@@ -180,6 +183,7 @@ func WithWriteTimeout(d time.Duration) RouteOption {
 type route struct {
 	plugin  *Plugin
 	handler Handler
+	passing bool // it is for one session, or for those that Serve serves without options
 
 	methods      []string   // nil for an SSEHandler, which is mounted for some
 	serializer   Serializer // of WithSerializer; nil: none

@@ -15,7 +15,10 @@ import (
 
 // ServeHTTP runs a session of the route. HEAD gets the header alone, and OPTIONS, TRACE and
 // CONNECT get no stream.
-func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) { rt.serve(w, r, rt.handler) }
+
+// serve is ServeHTTP with the handler h.
+func (rt *route) serve(w http.ResponseWriter, r *http.Request, h Handler) {
 	if !opensSessions(r.Method) {
 		rt.serveOther(w, r)
 		return
@@ -45,7 +48,7 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for _, old := range replaced {
 		old.expel(ErrReplaced)
 	}
-	s.runHandler(x)
+	s.runHandler(x, h)
 }
 
 func (rt *route) newSession(x *httpWire, r *http.Request) *ServerSession {
@@ -62,9 +65,9 @@ func (rt *route) newSession(x *httpWire, r *http.Request) *ServerSession {
 	return s
 }
 
-// runHandler runs the handler, and finishes the session when it returns. If the session has
+// runHandler runs h, the handler, and finishes the session when it returns. If the session has
 // detached, the handler leaves it to itself.
-func (s *ServerSession) runHandler(x *httpWire) {
+func (s *ServerSession) runHandler(x *httpWire, h Handler) {
 	stopBase := context.AfterFunc(x.base, func() { s.onBaseDone(x.base) })
 	var stopInner func() bool
 	if x.inner.Done() != x.base.Done() {
@@ -100,7 +103,7 @@ func (s *ServerSession) runHandler(x *httpWire) {
 		}
 		s.finishServed(x, err, panicked)
 	}()
-	err = s.route.handler(s)
+	err = h(s)
 	returned = true
 }
 

@@ -37,6 +37,7 @@ type httpWire struct {
 	last    bool                    // the head says, or is going to say, that the connection is not used again
 	detach  bool                    // a hub is going to take the connection once the session is open
 	reused  bool                    // the head has said that the connection can be used again: nobody may take it
+	packed  bool                    // a middleware compresses the stream, although the head asked it not to
 
 	rearmAt     time.Duration // HTTP/1.x: when to set the write deadline anew
 	watchdog    *time.Timer   // HTTP/2: sets the deadline when it is over
@@ -123,7 +124,14 @@ func (x *httpWire) openHere(r *http.Request, first []byte, began, timeout time.D
 	if x.guard.heldBack() {
 		return fmt.Errorf("%w: a middleware holds back what is flushed (the handler writes to a %T)", ErrUnsupported, x.w)
 	}
+	x.packed = isCompressed(x.w.Header())
 	return nil
+}
+
+// isCompressed reports whether the head of a stream says that it is compressed.
+func isCompressed(h http.Header) bool {
+	v := h["Content-Encoding"]
+	return len(v) > 0 && v[0] != "" && v[0] != "identity"
 }
 
 // begin prepares the connection for a stream.
@@ -429,8 +437,12 @@ func (x *httpWire) canStream() error {
 	if x.guard != nil && canFlush(w) {
 		w = innermost(x.guard.ResponseWriter) // a writer outside the plugin, which x.w may not lead to
 	}
-	if encoding := x.w.Header().Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return fmt.Errorf("%w: a middleware has set Content-Encoding to %s beforehand; use it after sse.Install, or keep it off streams with middleware.Except", ErrUnsupported, encoding)
+	if h := x.w.Header(); isCompressed(h) {
+		advice := "use it after sse.Install, or keep it off streams with middleware.Except"
+		if x.guard == nil || !x.guard.stream { // Except does not know that it is a stream
+			advice = "keep it off the paths of streams"
+		}
+		return fmt.Errorf("%w: a middleware has set Content-Encoding to %s beforehand; %s", ErrUnsupported, h["Content-Encoding"][0], advice)
 	}
 	if canFlush(w) {
 		return nil
