@@ -106,7 +106,7 @@ func newAppending(records []hub.Record) (*appending, error) {
 		case rec.Event.ResetID:
 			return nil, &event.FieldError{Field: "ResetID", Offset: -1, Reason: "must be false in a record: a log cannot hold it"}
 		}
-		rec.Time = time.Unix(0, 0) // the id has it
+		rec.Time = time.Unix(0, 0)                                                                                                                                    // the id has it
 		data, _ := rec.AppendBinary(make([]byte, 0, 64+len(rec.Topic)+len(rec.Key)+len(rec.Event.ID)+len(rec.Event.Name)+len(rec.Event.Comment)+len(rec.Event.Data))) // its error is always nil
 		a.bytes += len(data)
 		if a.bytes > maxBytes {

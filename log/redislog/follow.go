@@ -25,6 +25,7 @@ func (l *Log) Follow(ctx context.Context, after hub.Position, apply func(hub.Bat
 	}
 	f := &follow{l: l, at: after, apply: apply}
 	err := f.run(ctx)
+	l.node.reset(ctx, nil, err)
 	switch {
 	case f.applied != nil:
 		return f.applied
@@ -57,7 +58,6 @@ func (f *follow) run(ctx context.Context) error {
 	}()
 	v, err := f.l.lookWith(ctx, c)
 	if err != nil {
-		f.l.node.reset(ctx, nil, err)
 		return err
 	}
 	f.reading = reading{l: f.l, key: f.l.keys[keyEvents], base: v.base, size: v.size}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -126,6 +127,14 @@ func (s *server) do(args ...any) any {
 		require.NoError(s.t, err, "%v", args)
 	}
 	return answer
+}
+
+// info returns a number in the server's INFO.
+func (s *server) info(field string) float64 {
+	s.t.Helper()
+	n, err := strconv.ParseFloat(parseInfo(fmt.Sprint(s.do("INFO", "everything")))[field], 64)
+	require.NoError(s.t, err, field)
+	return n
 }
 
 // openLog opens a Log that the end of the test closes.

@@ -125,5 +125,3 @@ func (p *proxy) copy(to, from net.Conn, direction int) {
 		}
 	}
 }
-
-

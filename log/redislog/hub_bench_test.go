@@ -1,0 +1,112 @@
+package redislog
+
+import (
+	"testing"
+	"time"
+
+	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/sinks"
+)
+
+// These benchmarks compare a hub of a stream with a hub without a Log, and with the bare stream, in
+// turn. The server is another process of the machine. The clients are in memory, so that the hub is
+// most of the work.
+
+// A hub of a stream delivers nearly as much to 1,000 clients as one without.
+func BenchmarkHubDeliver(b *testing.B) {
+	const clients, events = 1000, 20_000
+	for _, place := range places[:2] {
+		b.Run(place.name, func(b *testing.B) {
+			var rates [2][]float64
+			l := benchLog(b, place.args...)
+			for b.Loop() {
+				for i, log := range []hub.Log{nil, l} {
+					h := sinks.New(b, hub.Config{}, log)
+					h.Join(clients, events)
+					began := time.Now()
+					h.Publish(events, 1000)
+					h.Await()
+					rates[i] = append(rates[i], clients*events/time.Since(began).Seconds())
+					h.Close() // otherwise it goes on following the stream
+				}
+			}
+			b.ReportMetric(sinks.Median(rates[0]), "memory-deliveries/s")
+			b.ReportMetric(sinks.Median(rates[1]), "stream-deliveries/s")
+			b.ReportMetric(sinks.Median(rates[1])/sinks.Median(rates[0]), "stream/memory")
+		})
+	}
+}
+
+// At 100 events a second, a client has an event soon after Publish has returned.
+func BenchmarkHubReceive(b *testing.B) {
+	for _, place := range places {
+		b.Run(place.name, func(b *testing.B) {
+			var appends, receives []float64
+			h := sinks.New(b, hub.Config{}, benchLog(b, place.args...))
+			s := h.Join(1, 1<<62)[0]
+			for b.Loop() {
+				next := time.Now().Add(10 * time.Millisecond)
+				had := s.Events()
+				began := time.Now()
+				h.Publish(1, 1)
+				appends = append(appends, time.Since(began).Seconds())
+				for s.Events() == had {
+					time.Sleep(20 * time.Microsecond)
+				}
+				receives = append(receives, float64(s.Last()-began.UnixNano())/1e9)
+				time.Sleep(time.Until(next))
+			}
+			b.ReportMetric(1000*sinks.Median(appends), "append-p50-ms")
+			b.ReportMetric(1000*sinks.Median(receives), "receive-p50-ms")
+		})
+	}
+}
+
+// A client catches up on cold events at least half as fast as the bare client reads them.
+func BenchmarkHubCold(b *testing.B) {
+	const events = 100_000 // more pages than a hub keeps
+	for _, place := range places[:2] {
+		b.Run(place.name, func(b *testing.B) {
+			log := benchLog(b, place.args...)
+			h := sinks.New(b, hub.Config{LogEvents: 10}, log)
+			first := h.Publish(events+1, 1000)
+			var bare, cold []float64
+			for b.Loop() {
+				began := time.Now()
+				readBare(b, log)
+				bare = append(bare, events/time.Since(began).Seconds())
+				began = time.Now()
+				h.Connect(1, first.String(), events)
+				h.Await()
+				cold = append(cold, events/time.Since(began).Seconds())
+			}
+			b.ReportMetric(sinks.Median(bare), "bare-events/s")
+			b.ReportMetric(sinks.Median(cold), "hub-events/s")
+			b.ReportMetric(sinks.Median(cold)/sinks.Median(bare), "hub/bare")
+		})
+	}
+}
+
+// A thousand clients that come back at once to the same cold place read each page once.
+func BenchmarkHubReturn(b *testing.B) {
+	const clients, events = 1000, 20_000
+	for _, place := range places[:2] {
+		b.Run(place.name, func(b *testing.B) {
+			log := &sinks.CountingLog{Log: benchLog(b, place.args...)}
+			var rates, reads []float64
+			for b.Loop() {
+				h := sinks.New(b, hub.Config{LogEvents: 10}, log)
+				first := h.Publish(events+1, 1000)
+				log.Reset()
+				began := time.Now()
+				h.Connect(clients, first.String(), events)
+				h.Await()
+				rates = append(rates, clients*events/time.Since(began).Seconds())
+				reads = append(reads, float64(log.Reads()))
+				h.Close()
+			}
+			b.ReportMetric(sinks.Median(rates), "deliveries/s")
+			b.ReportMetric(sinks.Median(reads), "pages-read")
+		})
+	}
+}
