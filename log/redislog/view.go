@@ -21,6 +21,7 @@ type view struct {
 	gone    uint64 // everything up to this offset may have been dropped
 	deleted uint64 // the newest offset that was deleted out of the middle, or 0
 	size    uint64 // about how many bytes a record has
+	foreign bool   // somebody else has dropped or deleted some, and settle has not noted it
 }
 
 // errUnsettled reports that settle has to look at the epoch first.
@@ -72,7 +73,7 @@ func parseView(cmd *redis.Cmd) (v view, err error) {
 		v.first = 0
 	}
 	v.size = number(9) / max(added, 1)
-	if length+goneAdded < added { // somebody else has dropped or deleted some
+	if v.foreign = length+goneAdded < added; v.foreign {
 		if v.gone = max(v.gone, v.first-min(v.first, 1)); length == 0 {
 			v.gone = v.last
 		}
@@ -140,7 +141,7 @@ func (l *Log) settled(ctx context.Context, c *redis.Client, f func() (view, erro
 	for n := 0; ; n++ {
 		v, err := f()
 		switch {
-		case errors.Is(err, errUnsettled), err == nil && l.rewound(v):
+		case err == nil && v.foreign && !l.cfg.ReadOnly && n == 0, errors.Is(err, errUnsettled), err == nil && l.rewound(v):
 			if err = l.settle(ctx, c); err != nil {
 				return err
 			}

@@ -50,11 +50,23 @@ elseif meta[1] == ARGV[2] then
     why = 'the stream does not have all that this hub has seen'
   end
 end
+-- dropped returns the newest id that may have been dropped, and how many were dropped or deleted.
+local function dropped()
+  if has['length'] == 0 then return has['last-generated-id'], has['entries-added'] end
+  local ms, seq = parts(has['recorded-first-entry-id'])
+  if seq == 0 then ms, seq = ms - 1, 1048576 end
+  return string.format('%.0f-%.0f', ms, seq - 1), has['entries-added'] - has['length']
+end
+
 if why == '' then
   if meta[3] ~= replid then redis.call('HSET', KEYS[2], 'replid', replid) end
+  if has['length'] + meta[5] < has['entries-added'] then -- somebody else has dropped some
+    local gone, gonen = dropped()
+    redis.call('HSET', KEYS[2], 'gone', gone, 'gone-n', gonen, 'n', has['entries-added'])
+  end
   return {meta[1], ''}
 end
-if ARGV[5] ~= '1' and not has then return {} end
+if not has and ARGV[5] ~= '1' then return {} end
 
 local base, gone, n, gonen, bytes
 if not has then
@@ -65,24 +77,12 @@ if not has then
   redis.call('XTRIM', KEYS[1], 'MAXLEN', '0')
   n, gonen, bytes = 1, 1, 0
 else
-  local edge = has['last-generated-id']
-  local ms = parts(edge)
-  if has['length'] > 0 then
-    edge = has['recorded-first-entry-id']
-    ms = parts(edge) - 1
-  end
+  local ms = parts(has['last-generated-id'])
+  if has['length'] > 0 then ms = parts(has['recorded-first-entry-id']) - 1 end
   base = string.format('%.0f', ms)
-  n = has['entries-added']
-  gone, gonen, bytes = meta[4], meta[5], meta[6] or 0
-  if not meta[1] then -- what was dropped is not known exactly; the look finds the rest
-    gone, gonen = base .. '-0', n - has['length']
-    if gonen > 0 then
-      local seq
-      ms, seq = parts(edge)
-      if has['length'] > 0 and seq > 0 then edge = string.format('%.0f-%.0f', ms, seq - 1) end
-      if has['length'] > 0 and seq == 0 then edge = string.format('%.0f-%.0f', ms - 1, 1048575) end
-      gone = edge
-    end
+  n, gone, gonen, bytes = has['entries-added'], meta[4], meta[5], meta[6] or 0
+  if not meta[1] then
+    gone, gonen = dropped()
     redis.call('DEL', KEYS[5])
   end
 end
