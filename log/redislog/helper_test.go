@@ -92,7 +92,7 @@ func (s *server) start() {
 		default:
 		}
 		err := c.Ping(context.Background()).Err()
-		return err == nil || strings.HasPrefix(err.Error(), "NOAUTH")
+		return err == nil || strings.HasPrefix(err.Error(), "NOAUTH") || strings.HasPrefix(err.Error(), "LOADING")
 	}, "a server to start")
 }
 
