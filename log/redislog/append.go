@@ -208,14 +208,14 @@ func (l *Log) sendGroup(group []*appending) error {
 		return err
 	case hasCode(err, "OOM"):
 		return &MemoryError{err}
-	case hasCode(err, "NOPERM"):
+	case denied(err):
 		return fmt.Errorf("%w: %w", hub.ErrReadOnly, err)
-	case hasCode(err, "NOAUTH", "WRONGPASS", "MISCONF"), errors.Is(err, redis.ErrClosed):
-		return err
 	case hasCode(err, refusals...), unsent(err):
 		return fmt.Errorf("%w: %w", errTryAgain, err)
-	default:
+	case isNetwork(err), hasCode(err, "PARTLY"), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%w: %w", hub.ErrUnknown, err)
+	default:
+		return err
 	}
 	return l.place(group, answer)
 }

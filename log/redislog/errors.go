@@ -3,6 +3,7 @@ package redislog
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -63,16 +64,16 @@ func (e *ReplicasError) Error() string {
 // Unwrap returns [hub.ErrUnknown].
 func (e *ReplicasError) Unwrap() error { return hub.ErrUnknown }
 
-// UnsettledError reports that the server was restarted, or that another one has taken its place, so
-// that another epoch must begin, but that the user of this Log may not write that down. The Log can
-// be used again when a hub that may has found it out too.
+// UnsettledError reports that another epoch must begin, because the server was restarted, another one
+// has taken its place, or the log is missing, but that the user of this Log may not write that down.
+// The Log can be used when a hub that may has found it out too.
 type UnsettledError struct {
 	Name string
 	Err  error // of the server
 }
 
 func (e *UnsettledError) Error() string {
-	return fmt.Sprintf("the log %s must begin another epoch, because its server is not the one that it was; this user may not write to {%s}:meta, and no hub that may has done it yet: %v", e.Name, e.Name, e.Err)
+	return fmt.Sprintf("the log %s is missing, or must begin another epoch because its server is not the one that it was; this user may not write to {%s}:meta, and no hub that may has done it yet: %v", e.Name, e.Name, e.Err)
 }
 
 // Unwrap returns the error of the server.
@@ -90,7 +91,12 @@ func epochError(pos hub.Position, epoch uint64) error {
 	return fmt.Errorf("the position %v is not of the epoch %s: %w", pos, hub.Position{Epoch: epoch}, hub.ErrEpoch)
 }
 
-// isPrefix reports whether err is an error of the server that begins with one of the codes.
+// denied reports whether err says that the user may not do it. Redis 7.0 has no code for it in scripts.
+func denied(err error) bool {
+	return hasCode(err, "NOPERM") || err != nil && (strings.Contains(err.Error(), "The user executing the script can't") || strings.Contains(err.Error(), "ACL failure in script"))
+}
+
+// hasCode reports whether err is an error of the server that begins with one of the codes.
 func hasCode(err error, codes ...string) bool {
 	for _, code := range codes {
 		if redis.HasErrorPrefix(err, code+" ") {

@@ -97,7 +97,7 @@ func (f *follow) wait(ctx context.Context, c *redis.Client) (more bool, err erro
 		var looked *redis.Cmd
 		_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
 			entries = p.Do(ctx, "XREAD", "COUNT", followBatch, "BLOCK", followBlock.Milliseconds(), "STREAMS", f.reading.key, from)
-			looked = look.EvalSha(ctx, p, f.l.keys[:2]) // the server looks when it has got them
+			looked = look.EvalShaRO(ctx, p, f.l.keys[:2]) // the server looks when it has got them
 			return nil
 		})
 		if entries.Err() != nil && !errors.Is(entries.Err(), redis.Nil) {

@@ -73,7 +73,11 @@ func freeAddress(t testing.TB) string {
 func (s *server) start() {
 	s.t.Helper()
 	_, port, _ := net.SplitHostPort(s.addr)
-	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--loglevel", "notice", "--logfile", filepath.Join(s.dir, "log"), "--repl-diskless-sync-delay", "0"}, s.args...)
+	s.startWith(append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--loglevel", "notice", "--logfile", filepath.Join(s.dir, "log"), "--repl-diskless-sync-delay", "0"}, s.args...)...)
+}
+
+func (s *server) startWith(args ...string) {
+	s.t.Helper()
 	s.cmd = exec.Command(s.program, args...)
 	s.cmd.SysProcAttr = dieWithParent()
 	require.NoError(s.t, s.cmd.Start())

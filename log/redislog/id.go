@@ -12,6 +12,10 @@ func (i id) String() string {
 	return strconv.FormatUint(i.ms, 10) + "-" + strconv.FormatUint(i.seq, 10)
 }
 
+func (i id) less(other id) bool {
+	return i.ms < other.ms || i.ms == other.ms && i.seq < other.seq
+}
+
 // parseID parses an id of the server.
 func parseID(text string) (id, bool) {
 	ms, seq, ok := strings.Cut(text, "-")

@@ -114,7 +114,7 @@ func (r *reading) page(ctx context.Context, c *redis.Client, after hub.Position,
 	if err := r.l.settled(ctx, c, func() (view, error) {
 		var looked *redis.Cmd
 		_, err := c.TxPipelined(ctx, func(p redis.Pipeliner) error {
-			looked = look.EvalSha(ctx, p, r.l.keys[:2])
+			looked = look.EvalShaRO(ctx, p, r.l.keys[:2])
 			entries = p.Do(ctx, "XRANGE", r.key, "("+idOf(after.Offset, r.base).String(), idOf(upTo, r.base).String(), "COUNT", count)
 			return nil
 		})

@@ -127,7 +127,7 @@ func (l *Log) look(ctx context.Context) (view, error) {
 
 func (l *Log) lookWith(ctx context.Context, c *redis.Client) (v view, err error) {
 	err = l.settled(ctx, c, func() (view, error) {
-		v, err = parseView(look.EvalSha(ctx, c, l.keys[:2]))
+		v, err = parseView(look.EvalShaRO(ctx, c, l.keys[:2]))
 		return v, err
 	})
 	return v, err
@@ -139,17 +139,17 @@ const maxSettles = 5
 // settled calls f, which looks at the log, and if necessary, begins another epoch and calls f again.
 func (l *Log) settled(ctx context.Context, c *redis.Client, f func() (view, error)) error {
 	for n := 0; ; n++ {
+		epoch, seen := l.newest() // before the look, since others append meanwhile
 		v, err := f()
+		rewound := v.epoch == epoch && idOf(v.last, v.base).less(seen)
 		switch {
-		case err == nil && v.foreign && !l.cfg.ReadOnly && n == 0, errors.Is(err, errUnsettled), err == nil && l.rewound(v):
+		case err == nil && v.foreign && !l.cfg.ReadOnly && n == 0, errors.Is(err, errUnsettled), err == nil && rewound:
 			if err = l.settle(ctx, c); err != nil {
 				return err
 			}
 		case hasCode(err, "NOSCRIPT"):
-			for _, script := range []*redis.Script{look, appendTo} {
-				if err = script.Load(ctx, c).Err(); err != nil {
-					return err
-				}
+			if err = look.Load(ctx, c).Err(); err != nil {
+				return err
 			}
 		default:
 			if err == nil {
@@ -164,13 +164,6 @@ func (l *Log) settled(ctx context.Context, c *redis.Client, f func() (view, erro
 	}
 }
 
-// rewound reports whether v lacks what was seen before in its epoch.
-func (l *Log) rewound(v view) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return v.epoch == l.epoch && v.last < l.seen
-}
-
 // settle begins another epoch if the server does not have, or need not have, all that it had in the
 // epoch so far. It creates the log if there is none.
 func (l *Log) settle(ctx context.Context, c *redis.Client) error {
@@ -180,9 +173,17 @@ func (l *Log) settle(ctx context.Context, c *redis.Client) error {
 		create = 0
 	}
 	next := minEpoch + rand.Uint64N(35*minEpoch)
-	answer, err := settle.Run(ctx, c, l.keys, next, epoch, seen.ms, seen.seq, create).Slice()
+	call := func() ([]any, error) {
+		return settle.EvalSha(ctx, c, l.keys, next, epoch, seen.ms, seen.seq, create).Slice()
+	}
+	answer, err := call()
+	if hasCode(err, "NOSCRIPT") {
+		if err = settle.Load(ctx, c).Err(); err == nil {
+			answer, err = call()
+		}
+	}
 	switch {
-	case hasCode(err, "NOPERM"):
+	case denied(err):
 		return &UnsettledError{l.cfg.Name, err}
 	case err != nil:
 		return err

@@ -7,7 +7,7 @@
 -- topic "", and has a k and the key if it has one.
 --
 -- The answer is the epoch, its base, and the ids of the records; or empty if settle.lua has to look
--- at the epoch first.
+-- at the epoch first. After an error that does not begin with PARTLY, nothing is appended.
 local info = redis.call('INFO', 'replication')
 if string.find(info, 'role:slave', 1, true) then
   return redis.error_reply('READONLY the server is a replica')
@@ -45,66 +45,82 @@ if seq + #ARGV >= limit and now <= ms then first = text(ms + 1) .. '-0' end
 
 local answer = {meta[1], meta[2]}
 local n, bytes = tonumber(meta[5]), tonumber(meta[6])
-local rotated, known = false, {KEYS[3], KEYS[4]}
 local last = false
-for i = 9, #ARGV, 2 do
-  local what, id = ARGV[i], false
-  local key = string.match(what, '^o?k(.*)$')
-  if key then
-    if not rotated then
+
+-- rotate forgets keys that are old, or too many.
+local function rotate()
+  local age, window = now - tonumber(meta[10] or 0), tonumber(ARGV[7])
+  if age >= 0 and age < window and redis.call('HLEN', KEYS[3]) < tonumber(ARGV[8]) then return end
+  redis.call('UNLINK', KEYS[4])
+  if age >= 2 * window then
+    redis.call('UNLINK', KEYS[3])
+  elseif redis.call('EXISTS', KEYS[3]) == 1 then
+    redis.call('RENAME', KEYS[3], KEYS[4])
+  end
+  redis.call('HSET', KEYS[2], 'rotated', text(now))
+end
+
+-- add appends the records. It returns false if there is no stream.
+local function add()
+  local rotated = false
+  for i = 9, #ARGV, 2 do
+    local what, id = ARGV[i], false
+    local key = string.match(what, '^o?k(.*)$')
+    if key then
+      if not rotated then rotate() end
       rotated = true
-      local age, window = now - tonumber(meta[10] or 0), tonumber(ARGV[7])
-      if age >= window or age < 0 or redis.call('HLEN', KEYS[3]) >= tonumber(ARGV[8]) then
-        redis.call('UNLINK', KEYS[4])
-        if age >= 2 * window then
-          redis.call('UNLINK', KEYS[3])
-        elseif redis.call('EXISTS', KEYS[3]) == 1 then
-          redis.call('RENAME', KEYS[3], KEYS[4])
-        end
-        redis.call('HSET', KEYS[2], 'rotated', text(now))
-      end
+      id = redis.call('HGET', KEYS[3], key) or redis.call('HGET', KEYS[4], key)
     end
-    id = redis.call('HGET', KEYS[3], key) or redis.call('HGET', KEYS[4], key)
+    if not id then
+      id = redis.call('XADD', KEYS[1], 'NOMKSTREAM', last and '*' or first, 'e', ARGV[i + 1])
+      if not id then return false end
+      last = id
+      n, bytes = n + 1, bytes + #ARGV[i + 1]
+      if key then redis.call('HSET', KEYS[3], key, id) end
+      if string.sub(what, 1, 1) == 'o' then redis.call('XADD', KEYS[6], id, 'e', ARGV[i + 1]) end
+    end
+    answer[#answer + 1] = id
   end
-  if not id then
-    id = redis.call('XADD', KEYS[1], 'NOMKSTREAM', last and '*' or first, 'e', ARGV[i + 1])
-    if not id then return {} end -- the first one, so nothing is written
-    last = id
-    n, bytes = n + 1, bytes + #ARGV[i + 1]
-    if key then redis.call('HSET', KEYS[3], key, id) end
-    if string.sub(what, 1, 1) == 'o' then redis.call('XADD', KEYS[6], id, 'e', ARGV[i + 1]) end
-  end
-  answer[#answer + 1] = id
+  -- This is written even if all keys were known, so that WAIT waits for the earlier records too.
+  redis.call('HSET', KEYS[2], 'last', last or meta[4] or '0-0', 'n', text(n), 'bytes', text(bytes))
+  return true
 end
 
--- This is written even if all keys were known, so that WAIT waits for the earlier records too.
-redis.call('HSET', KEYS[2], 'last', last or meta[4] or '0-0', 'n', text(n), 'bytes', text(bytes))
-if not last then return answer end
+-- trim drops the oldest records beyond the bounds. Marks are places in the stream where it can be cut.
+-- There are some for each of its bounds.
+local function trim()
+  local ms = parts(last)
+  local maxn, maxbytes, maxage = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+  if n - tonumber(meta[7] or 0) < maxn / 50 and bytes - tonumber(meta[8] or 0) < maxbytes / 50 and ms - tonumber(meta[9] or 0) < maxage / 50 then
+    return
+  end
+  redis.call('RPUSH', KEYS[5], text(n) .. ' ' .. text(bytes) .. ' ' .. last)
+  redis.call('HSET', KEYS[2], 'mark-n', text(n), 'mark-bytes', text(bytes), 'mark-ms', text(ms))
+  local gone, gonen
+  while true do
+    local mark = redis.call('LINDEX', KEYS[5], 0)
+    if not mark then break end
+    local markn, markbytes, id = string.match(mark, '^(%d+) (%d+) (.*)$')
+    local markms = parts(id)
+    if n - markn < maxn and bytes - markbytes < maxbytes and ms - markms < maxage then break end
+    if id == last then break end -- the newest record stays
+    redis.call('LPOP', KEYS[5])
+    gone, gonen = id, markn
+  end
+  if gone then
+    local gonems, goneseq = parts(gone)
+    local next = text(gonems) .. '-' .. text(goneseq + 1)
+    redis.call('XTRIM', KEYS[1], 'MINID', '=', next)
+    redis.call('XTRIM', KEYS[6], 'MINID', '=', next)
+    redis.call('HSET', KEYS[2], 'gone', gone, 'gone-n', gonen)
+  end
+end
 
--- Marks are places in the stream where it can be cut. There are some for each of its bounds.
-ms = parts(last)
-local maxn, maxbytes, maxage = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-if n - tonumber(meta[7] or 0) < maxn / 50 and bytes - tonumber(meta[8] or 0) < maxbytes / 50 and ms - tonumber(meta[9] or 0) < maxage / 50 then
-  return answer
-end
-redis.call('RPUSH', KEYS[5], text(n) .. ' ' .. text(bytes) .. ' ' .. last)
-redis.call('HSET', KEYS[2], 'mark-n', text(n), 'mark-bytes', text(bytes), 'mark-ms', text(ms))
-local gone, gonen
-while true do
-  local mark = redis.call('LINDEX', KEYS[5], 0)
-  if not mark then break end
-  local markn, markbytes, id = string.match(mark, '^(%d+) (%d+) (.*)$')
-  local markms = parts(id)
-  if n - markn < maxn and bytes - markbytes < maxbytes and ms - markms < maxage then break end
-  if id == last then break end -- the newest record stays
-  redis.call('LPOP', KEYS[5])
-  gone, gonen = id, markn
-end
-if gone then
-  local gonems, goneseq = parts(gone)
-  local next = text(gonems) .. '-' .. text(goneseq + 1)
-  redis.call('XTRIM', KEYS[1], 'MINID', '=', next)
-  redis.call('XTRIM', KEYS[6], 'MINID', '=', next)
-  redis.call('HSET', KEYS[2], 'gone', gone, 'gone-n', gonen)
-end
-return answer
+local ok, err = pcall(function()
+  if not add() then answer = {} end
+  if last then trim() end
+end)
+if ok then return answer end
+err = type(err) == 'table' and err.err or tostring(err)
+if last then err = 'PARTLY ' .. err end
+return redis.error_reply(err)
