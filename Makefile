@@ -32,7 +32,7 @@ TESTS := $(MODULES:%=test-in-%)
 MAKEFLAGS += --keep-going
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-cluster test chromium $(TESTS) test-over-a-log cover bench bench-full bench-growth microbench fuzz soak soak-race soak-log soak-follow lint gofmt vet golangci fmt tidy
+.PHONY: help run run-cluster test chromium redis $(TESTS) test-over-a-log cover bench bench-full bench-growth microbench fuzz soak soak-race soak-log soak-follow lint gofmt vet golangci fmt tidy
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,12 +45,17 @@ run-cluster: ## build and start the chat on three nodes, to be killed (RUNFLAGS=
 	@echo 'Building the cluster. The first build takes a minute or two.'
 	@cd example/cluster && go run . $(RUNFLAGS)
 
-test: chromium $(TESTS) test-over-a-log ## run the tests of all modules (GOTESTFLAGS='-run Name -v' adds flags)
+test: chromium redis $(TESTS) test-over-a-log ## run the tests of all modules (GOTESTFLAGS='-run Name -v' adds flags)
 
 chromium:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
 		echo 'Chromium is not on the PATH, so the browser tests of example/ will be skipped.'; \
 		echo 'To run them, install Chromium, for example with: apt-get install chromium'; } >&2
+
+redis:
+	@command -v redis-server >/dev/null || { \
+		echo 'redis-server is not on the PATH, so most tests of log/redislog/ will be skipped.'; \
+		echo 'To run them, install it, for example with: apt-get install redis-server'; } >&2
 
 $(TESTS): test-in-%:
 	@cd $* && go test $$([ -e norace ] || echo $(RACE)) -timeout $(TIMEOUT) $(GOTESTFLAGS) $$(cat testfirst 2>/dev/null) ./...
@@ -98,6 +103,8 @@ soak-log: ## test the logs: a million events; kill a server (KILLS=1000); kill a
 	@cd log/boltlog && SSE_LOG_MILLION=1 go test -run '^TestConformance$$/^Many$$' -v -count 1 -timeout 0 .
 	@cd log/boltlog && SSE_BOLTLOG_SOAK=$(KILLS) go test -run '^TestSoak$$' -v -count 1 -timeout 0 .
 	@cd log/natslog && SSE_NATSLOG_SOAK=$(SOAK) SSE_NATSLOG_SOAK_SEED=$(SOAKSEED) go test -run '^TestSoak$$' -v -count 1 -timeout 0 ./internal/soak
+	@cd log/redislog && SSE_LOG_MILLION=1 go test -run '^TestConformance$$/^Many$$' -v -count 1 -timeout 0 .
+	@cd log/redislog && SSE_REDISLOG_SOAK=$(SOAK) SSE_REDISLOG_SOAK_SEED=$(SOAKSEED) go test -run '^TestSoak$$' -v -count 1 -timeout 0 .
 
 soak-follow: ## follow a stream over 100 restarts of both sides, in about a minute
 	@cd example && SSE_FOLLOW=full go test -run Once -v -count 1 ./guides/follow

@@ -69,8 +69,20 @@ func freeAddress(t testing.TB) string {
 	return ""
 }
 
-// start starts the server, or starts it again.
+// start starts the server, or starts it again, and waits until it has its data.
 func (s *server) start() {
+	s.t.Helper()
+	s.launch()
+	c := redis.NewClient(&redis.Options{Addr: s.addr})
+	defer c.Close()
+	testkit.Eventually(s.t, func() bool {
+		err := c.Ping(context.Background()).Err()
+		return err == nil || !strings.HasPrefix(err.Error(), "LOADING")
+	}, "a server to load its data")
+}
+
+// launch is start without waiting for the data.
+func (s *server) launch() {
 	s.t.Helper()
 	_, port, _ := net.SplitHostPort(s.addr)
 	s.startWith(append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--loglevel", "notice", "--logfile", filepath.Join(s.dir, "log"), "--repl-diskless-sync-delay", "0"}, s.args...)...)
@@ -86,7 +98,7 @@ func (s *server) startWith(args ...string) {
 		_ = cmd.Wait()
 		close(exited)
 	}(s.cmd, s.exited)
-	c := redis.NewClient(&redis.Options{Addr: s.addr, Username: "default"})
+	c := redis.NewClient(&redis.Options{Addr: s.addr})
 	defer c.Close()
 	testkit.Eventually(s.t, func() bool {
 		select {

@@ -146,11 +146,16 @@ func (l *Log) Bounds(ctx context.Context) (hub.Bounds, error) {
 
 // patiently calls f again and again while its error is one that may pass.
 func (l *Log) patiently(ctx context.Context, patience time.Duration, f func(context.Context) error) error {
+	var last error
 	for began := time.Now(); ; {
 		err := f(ctx)
+		if ctx.Err() != nil && err != nil && last != nil {
+			return fmt.Errorf("%w: %w", ctx.Err(), last)
+		}
 		if err == nil || ctx.Err() != nil || !temporary(err) || time.Since(began) > patience {
 			return err
 		}
+		last = err
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", ctx.Err(), err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -150,4 +151,14 @@ func loseAnswer(t testing.TB, s *server, l *Log) {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	runSuite(t, startServer(t))
+}
+
+// Valkey is not in every Debian, so its absence is not reported as a missing tool.
+func TestConformanceWithValkey(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("valkey-server"); err != nil {
+		t.Log("valkey-server is not on the PATH; to run the suite over it too, install it, for example with: apt-get install valkey-server")
+		return
+	}
+	runSuite(t, startProgram(t, "valkey-server"))
 }
