@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
+	"github.com/go-chi/render"
 
 	"github.com/chi-sse/sse"
 )
@@ -146,6 +147,43 @@ func ExampleServe() {
 	// Output:
 	// 400 ask something
 	// 200 data: blue asks: who is there?
+}
+
+// A POST that is answered at once, or with a stream, as the client prefers.
+func ExampleNegotiate() {
+	ask := func(w http.ResponseWriter, r *http.Request) {
+		var question struct{ Text string }
+		if err := json.NewDecoder(r.Body).Decode(&question); err != nil {
+			http.Error(w, "not JSON", http.StatusBadRequest)
+			return
+		}
+		words := strings.Fields(question.Text)
+		if sse.Negotiate(w, r, "application/json", "text/event-stream") != "text/event-stream" {
+			render.JSON(w, r, words)
+			return
+		}
+		sse.Serve(w, r, func(s *sse.ServerSession) error {
+			for _, word := range words {
+				if err := s.SendData(word); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+
+	for _, accept := range []string{"*/*", "text/event-stream, application/json;q=0.5"} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPost, "/ask", strings.NewReader(`{"Text": "who is"}`))
+		r.Header.Set("Accept", accept)
+		ask(w, r)
+		fmt.Println(strings.TrimSpace(w.Body.String()))
+	}
+	// Output:
+	// ["who","is"]
+	// data: who
+	//
+	// data: is
 }
 
 // chi passes a plain chi.Router to the functions of nested routers. From returns it as a

@@ -124,6 +124,7 @@ func watch(*sse.ServerSession) error         { return nil }
 func feed(*sse.ServerSession) error          { return nil }
 func printChunks(*client.Session) error      { return nil }
 func load() string                           { return "" }
+func respond(http.ResponseWriter, string)     {}
 func answer(*sse.ServerSession, string) error { return nil }
 func userOf(*http.Request) string            { return "" }
 func auth(next http.Handler) http.Handler    { return next }
