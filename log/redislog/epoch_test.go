@@ -116,7 +116,7 @@ func TestFailoverThatLosesRecords(t *testing.T) {
 				require.ErrorIs(t, err, hub.ErrEpoch)
 			}
 			b := bounds(t, l)
-			require.Equal(t, again[2], hub.Position{Epoch: b.Epoch, Offset: b.Last})
+			require.Equal(t, hub.Position{Epoch: b.Epoch, Offset: b.Last}, again[2])
 			batch, err := l.Read(t.Context(), nil, hub.Position{Epoch: b.Epoch, Offset: b.First - 1}, again[2], 100)
 			require.NoError(t, err)
 			require.Equal(t, []string{"1", "2", "3", "4", "5", "11", "12", "13", "14", "15", "16"}, texts(batch.Records))
@@ -158,11 +158,11 @@ func TestEpochs(t *testing.T) {
 		"restart without files": {nil, func(_ *testing.T, s *server, _ *Log) { s.kill(); s.start() }, false, false},
 		"restart with a file":   {aof, func(_ *testing.T, s *server, _ *Log) { s.shutdown(); s.start() }, false, true},
 		"kill with a file":      {aof, func(_ *testing.T, s *server, _ *Log) { s.kill(); s.start() }, false, true},
-		"a first replica comes": {nil, func(t *testing.T, s *server, _ *Log) { attach(t, s) }, true, true},
-		"the server was a replica for a moment": {nil, func(t *testing.T, s *server, _ *Log) {
-			other := startServer(t)
+		"a first replica comes": {nil, func(_ *testing.T, s *server, _ *Log) { attach(s) }, true, true},
+		"the server was a replica for a moment": {nil, func(_ *testing.T, s *server, _ *Log) {
+			other := startServer(s.t)
 			s.do("REPLICAOF", "127.0.0.1", port(other))
-			testkit.Eventually(t, func() bool {
+			testkit.Eventually(s.t, func() bool {
 				return parseInfo(s.do("INFO", "replication").(string))["master_link_status"] == "up"
 			}, "the server to be a replica")
 			s.do("REPLICAOF", "NO", "ONE")
@@ -233,14 +233,14 @@ func port(s *server) string {
 }
 
 // attach starts a replica of s.
-func attach(t *testing.T, s *server) {
-	t.Helper()
+func attach(s *server) {
+	s.t.Helper()
 	before := parseInfo(s.do("INFO", "replication").(string))["master_replid"]
-	startServer(t, "--replicaof", "127.0.0.1 "+port(s))
-	testkit.Eventually(t, func() bool {
+	startServer(s.t, "--replicaof", "127.0.0.1 "+port(s))
+	testkit.Eventually(s.t, func() bool {
 		return parseInfo(s.do("INFO", "replication").(string))["connected_slaves"] == "1"
 	}, "the replica to come")
-	require.NotEqual(t, before, parseInfo(s.do("INFO", "replication").(string))["master_replid"], "otherwise this test shows nothing")
+	require.NotEqual(s.t, before, parseInfo(s.do("INFO", "replication").(string))["master_replid"], "otherwise this test shows nothing")
 }
 
 // An epoch that has begun with records of the one before numbers them anew, and says which are gone.

@@ -16,13 +16,14 @@ func Example() {
 	ctx := context.Background()
 	client := redis.NewClient(&redis.Options{Addr: "localhost:6379"})
 	defer client.Close()
+	var logs [2]*redislog.Log
 	var hubs [2]*hub.Hub
 	for i := range hubs { // as two nodes would
 		events, err := redislog.Open(ctx, client, redislog.Config{Name: "chat"})
 		if err != nil {
 			panic(err)
 		}
-		defer events.Close()
+		logs[i] = events
 		if hubs[i], err = hub.Open(ctx, hub.Config{Log: events}); err != nil {
 			panic(err)
 		}
@@ -37,9 +38,10 @@ func Example() {
 		}
 	}
 	fmt.Println("on both:", hubs[0].Position() == hubs[1].Position())
-	for _, h := range hubs {
+	for i, h := range hubs {
 		if err := h.Shutdown(ctx); err != nil {
 			panic(err)
 		}
+		_ = logs[i].Close()
 	}
 }

@@ -136,10 +136,10 @@ func (s *server) client(f func(*redis.Options)) *redis.Client {
 // do sends a command to the server.
 func (s *server) do(args ...any) any {
 	s.t.Helper()
-	c := redis.NewClient(&redis.Options{Addr: s.addr, Protocol: 2})
+	c := redis.NewClient(&redis.Options{Addr: s.addr, Protocol: 2, DialTimeout: testkit.Patience, ReadTimeout: testkit.Patience})
 	defer c.Close()
 	answer, err := c.Do(context.Background(), args...).Result()
-	if err != redis.Nil { //nolint:errorlint // it is not wrapped
+	if err != redis.Nil {
 		require.NoError(s.t, err, "%v", args)
 	}
 	return answer

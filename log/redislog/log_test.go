@@ -97,7 +97,7 @@ func truncate(t testing.TB, s *server, l *Log, first uint64) {
 			redis.call('HINCRBY', KEYS[2], 'gone-n', dropped)
 		end`)
 	err := script.Run(t.Context(), s.client(nil), l.keys[:2], at.String()).Err()
-	if err != redis.Nil { //nolint:errorlint // it is not wrapped
+	if err != redis.Nil {
 		require.NoError(t, err)
 	}
 }

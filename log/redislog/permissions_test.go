@@ -61,7 +61,7 @@ func TestPermissions(t *testing.T) {
 	tlsAddr := "127.0.0.1:" + s.args[1]
 	for _, line := range []string{publisherACL, readerACL, observerACL} {
 		var args []any
-		for _, word := range strings.Fields(line) {
+		for word := range strings.FieldsSeq(line) {
 			args = append(args, word)
 		}
 		s.do(args...)

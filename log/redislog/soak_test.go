@@ -190,11 +190,10 @@ func (s *soak) failover(split bool) {
 	s.ledger.mayLose(time.Now(), func() {
 		s.links[old].hold(toClient, true)
 		s.wait(400 * time.Millisecond)
-		moved := 0
 		if split {
 			s.replica.do("REPLICAOF", "NO", "ONE")
-			for moved = range 1 + s.rng.IntN(soakNodes-1) {
-				s.nodes[moved].proxy.moveTo(s.replica)
+			for i := range 1 + s.rng.IntN(soakNodes-1) {
+				s.nodes[i].proxy.moveTo(s.replica)
 			}
 			s.wait(600 * time.Millisecond)
 		}

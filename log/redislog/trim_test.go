@@ -80,7 +80,7 @@ func TestBounds(t *testing.T) {
 						require.NoError(t, err)
 						want := 0
 						for k := i + 1; k < len(all); k++ {
-							if order := k%10 == 0; topics == nil || order == (topics[0] == "") {
+							if order := k%10 == 0; len(topics) == 0 || order == (topics[0] == "") {
 								want++
 							}
 						}

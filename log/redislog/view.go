@@ -144,11 +144,11 @@ func (l *Log) settled(ctx context.Context, c *redis.Client, f func() (view, erro
 		rewound := v.epoch == epoch && idOf(v.last, v.base).less(seen)
 		switch {
 		case err == nil && v.foreign && !l.cfg.ReadOnly && n == 0, errors.Is(err, errUnsettled), err == nil && rewound:
-			if err = l.settle(ctx, c); err != nil {
+			if err := l.settle(ctx, c); err != nil {
 				return err
 			}
 		case hasCode(err, "NOSCRIPT"):
-			if err = look.Load(ctx, c).Err(); err != nil {
+			if err := look.Load(ctx, c).Err(); err != nil {
 				return err
 			}
 		default:
