@@ -87,7 +87,7 @@ func TestSendFuncFails(t *testing.T) {
 			got := sentBy(t, func(s *sse.ServerSession) error {
 				err := s.SendFunc(tt.event, tt.write)
 				if tt.is != nil {
-					assert.ErrorIs(t, err, tt.is)
+					testkit.ErrorIs(t, err, tt.is)
 				} else {
 					var fault *event.FieldError
 					if assert.ErrorAs(t, err, &fault) {
@@ -95,7 +95,7 @@ func TestSendFuncFails(t *testing.T) {
 					}
 				}
 				if tt.text != "" {
-					assert.EqualError(t, err, tt.text)
+					assert.Equal(t, tt.text, fmt.Sprint(err))
 				}
 				return s.Send(sse.Event{Data: "next"})
 			})
@@ -141,7 +141,7 @@ func TestSendFuncAfterTheEnd(t *testing.T) {
 	sentBy(t, func(s *sse.ServerSession) error {
 		testkit.NoError(t, s.Send(sse.Event{Data: "x"}))
 		_ = s.Close()
-		assert.ErrorIs(t, s.SendFunc(sse.Event{}, writing("x")), sse.ErrClosed)
+		testkit.ErrorIs(t, s.SendFunc(sse.Event{}, writing("x")), sse.ErrClosed)
 		return nil
 	})
 }

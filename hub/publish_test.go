@@ -116,25 +116,28 @@ func TestPublishWithACanceledContextThatIsLate(t *testing.T) {
 
 // The error of a batch says which event is refused, and none of the batch is in the log.
 func TestPublishAllRefuses(t *testing.T) {
-	inMemoryAndLog(t, func(t *testing.T, cfg hub.Config) {
-		h := newHub(t, cfg)
-		for _, tt := range []struct {
-			second hub.Publication
-			text   string
-		}{
-			{hub.Publication{Topic: "a", Event: sse.Event{Data: "\xff"}}, "event: Data is not valid UTF-8 at byte 0"},
-			{hub.Publication{Event: sse.Event{Data: "x"}}, "the topic must not be empty"},
-		} {
-			_, err := h.PublishAll(t.Context(), []hub.Publication{{Topic: "a"}, tt.second})
-			var index *sse.IndexError
-			require.ErrorAs(t, err, &index)
-			require.Equal(t, 1, index.Index)
-			require.EqualError(t, err, "hub: publish: event at index 1: "+tt.text)
-		}
-		_, err := h.Publish(t.Context(), "", sse.Event{})
-		require.EqualError(t, err, "hub: publish: the topic must not be empty", "one event has no index")
-		pos, err := h.Publish(t.Context(), "a", sse.Event{})
-		require.NoError(t, err)
-		require.EqualValues(t, 1, pos.Offset)
-	})
+	t.Parallel()
+	for name, cfg := range memoryAndLog() {
+		t.Run(name, func(t *testing.T) {
+			h := newHub(t, cfg)
+			for _, tt := range []struct {
+				second hub.Publication
+				text   string
+			}{
+				{hub.Publication{Topic: "a", Event: sse.Event{Data: "\xff"}}, "event: Data is not valid UTF-8 at byte 0"},
+				{hub.Publication{Event: sse.Event{Data: "x"}}, "the topic must not be empty"},
+			} {
+				_, err := h.PublishAll(t.Context(), []hub.Publication{{Topic: "a"}, tt.second})
+				var index *sse.IndexError
+				require.ErrorAs(t, err, &index)
+				require.Equal(t, 1, index.Index)
+				require.EqualError(t, err, "hub: publish: event at index 1: "+tt.text)
+			}
+			_, err := h.Publish(t.Context(), "", sse.Event{})
+			require.EqualError(t, err, "hub: publish: the topic must not be empty", "one event has no index")
+			pos, err := h.Publish(t.Context(), "a", sse.Event{})
+			require.NoError(t, err)
+			require.EqualValues(t, 1, pos.Offset)
+		})
+	}
 }

@@ -44,8 +44,7 @@ func publishes(t *testing.T, cfg hub.Config, publish func(h *hub.Hub) error) (fr
 		},
 	})
 	require.NoError(t, publish(a.Hub))
-	_, err := a.Publish(t.Context(), "a", sse.Event{ID: ownID(cfg, "end"), Data: "end"})
-	require.NoError(t, err)
+	a.publish("a", sse.Event{ID: ownID(cfg, "end"), Data: "end"}) // and waits until the hub has applied all of it
 	text := get(a.srv.URL+"/", "", "data: end")
 	for line := range strings.Lines(text) {
 		switch {
@@ -66,12 +65,10 @@ func ownID(cfg hub.Config, id string) string {
 	return ""
 }
 
-// inMemoryAndLog runs f over a hub's memory and over a Log.
-func inMemoryAndLog(t *testing.T, f func(t *testing.T, cfg hub.Config)) {
-	t.Helper()
-	t.Parallel()
-	t.Run("memory", func(t *testing.T) { f(t, hub.Config{}) })
-	t.Run("log", func(t *testing.T) { f(t, hub.Config{Log: logtest.NewMemory(1)}) })
+// memoryAndLog returns the configurations of a hub whose events are in its memory, and of one of a
+// Log.
+func memoryAndLog() map[string]hub.Config {
+	return map[string]hub.Config{"memory": {}, "log": {Log: logtest.NewMemory(1)}}
 }
 
 func TestPublishTyped(t *testing.T) {
@@ -97,67 +94,72 @@ func TestPublishTyped(t *testing.T) {
 		{"large", hub.Config{}, sse.TypedEvent{Data: strings.Repeat("x", 50_000)}, "data: " + strings.Repeat("x", 50_000) + "\n", strings.Repeat("x", 50_000)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inMemoryAndLog(t, func(t *testing.T, cfg hub.Config) {
-				tt.cfg.Log = cfg.Log
-				want := sse.Event{ID: tt.event.ID, Name: tt.event.Name, Data: tt.data, Comment: tt.event.Comment, Retry: tt.event.Retry}
-				frame, e := publishes(t, tt.cfg, func(h *hub.Hub) error {
-					_, err := h.PublishTyped(t.Context(), "a", tt.event)
-					for i := range 10 { // what the log keeps must not be in a buffer that is used again
-						e := sse.TypedEvent{ID: ownID(tt.cfg, strconv.Itoa(i)), Data: strings.Repeat("other", 100)}
-						_, other := h.PublishTyped(t.Context(), "other", e)
-						require.NoError(t, other)
-					}
-					return err
+			for name, cfg := range memoryAndLog() {
+				t.Run(name, func(t *testing.T) {
+					tt.cfg.Log = cfg.Log
+					want := sse.Event{ID: tt.event.ID, Name: tt.event.Name, Data: tt.data, Comment: tt.event.Comment, Retry: tt.event.Retry}
+					frame, e := publishes(t, tt.cfg, func(h *hub.Hub) error {
+						_, err := h.PublishTyped(t.Context(), "a", tt.event)
+						for i := range 10 { // what the log keeps must not be in a buffer that is used again
+							e := sse.TypedEvent{ID: ownID(tt.cfg, strconv.Itoa(i)), Data: strings.Repeat("other", 100)}
+							_, other := h.PublishTyped(t.Context(), "other", e)
+							require.NoError(t, other)
+						}
+						return err
+					})
+					require.Equal(t, tt.frame, frame)
+					require.Equal(t, want, e)
 				})
-				require.Equal(t, tt.frame, frame)
-				require.Equal(t, want, e)
-			})
+			}
 		})
 	}
 }
 
 func TestPublishTypedRefuses(t *testing.T) {
-	inMemoryAndLog(t, func(t *testing.T, cfg hub.Config) {
-		cfg.LogSize = 1000
-		h := newHub(t, cfg)
-		before, err := h.PublishTyped(t.Context(), "a", sse.TypedEvent{Data: 1})
-		require.NoError(t, err)
+	t.Parallel()
+	for name, cfg := range memoryAndLog() {
+		t.Run(name, func(t *testing.T) {
+			cfg.LogSize = 1000
+			h := newHub(t, cfg)
+			before, err := h.PublishTyped(t.Context(), "a", sse.TypedEvent{Data: 1})
+			require.NoError(t, err)
 
-		for _, v := range []any{make(chan int), func() {}, &struct{ C chan int }{}} {
-			_, err = h.PublishTyped(t.Context(), "a", sse.TypedEvent{Data: v})
-			var encode *sse.EncodeError
-			require.ErrorAs(t, err, &encode)
-			require.Equal(t, fmt.Sprintf("%T", v), encode.Type.String())
-			require.ErrorContains(t, err, fmt.Sprintf("hub: publish: serialize %T: json: unsupported type", v))
-			var unsupported *json.UnsupportedTypeError
-			require.ErrorAs(t, err, &unsupported)
+			for _, v := range []any{make(chan int), func() {}, &struct{ C chan int }{}} {
+				_, err = h.PublishTyped(t.Context(), "a", sse.TypedEvent{Data: v})
+				var encode *sse.EncodeError
+				require.ErrorAs(t, err, &encode)
+				require.Equal(t, fmt.Sprintf("%T", v), encode.Type.String())
+				require.ErrorContains(t, err, fmt.Sprintf("hub: publish: serialize %T: json: unsupported type", v))
+				var unsupported *json.UnsupportedTypeError
+				require.ErrorAs(t, err, &unsupported)
 
-			_, err = h.EventOf(sse.TypedEvent{Data: v})
-			require.ErrorAs(t, err, &encode)
-			require.ErrorContains(t, err, fmt.Sprintf("hub: serialize %T: ", v))
-		}
-		var fault *event.FieldError
-		_, err = h.PublishTyped(t.Context(), "a", sse.TypedEvent{ID: "x", Data: 1})
-		require.ErrorAs(t, err, &fault)
-		_, err = h.PublishTyped(t.Context(), "a", sse.TypedEvent{Data: 1, ResetID: true})
-		require.ErrorAs(t, err, &fault)
-		_, err = h.PublishTyped(t.Context(), "a", sse.TypedEvent{Data: []byte("\xff")})
-		require.ErrorAs(t, err, &fault)
-		var tooLarge *event.TooLargeError
-		_, err = h.PublishTyped(t.Context(), "a", sse.TypedEvent{Data: strings.Repeat("x", 1000)})
-		require.ErrorAs(t, err, &tooLarge)
-		_, err = h.PublishTyped(t.Context(), "", sse.TypedEvent{Data: 1})
-		require.EqualError(t, err, "hub: publish: the topic must not be empty")
-		canceled, cancel := context.WithCancel(t.Context())
-		cancel()
-		_, err = h.PublishTyped(canceled, "a", sse.TypedEvent{Data: 1})
-		require.ErrorIs(t, err, context.Canceled)
-		require.Panics(t, func() { _, _ = h.PublishTyped(t.Context(), "a", sse.TypedEvent{Data: panicking{}}) })
+				_, err = h.EventOf(sse.TypedEvent{Data: v})
+				require.ErrorAs(t, err, &encode)
+				require.ErrorContains(t, err, fmt.Sprintf("hub: serialize %T: ", v))
+			}
+			var fault *event.FieldError
+			_, err = h.PublishTyped(t.Context(), "a", sse.TypedEvent{ID: "x", Data: 1})
+			require.ErrorAs(t, err, &fault)
+			_, err = h.PublishTyped(t.Context(), "a", sse.TypedEvent{Data: 1, ResetID: true})
+			require.ErrorAs(t, err, &fault)
+			_, err = h.PublishTyped(t.Context(), "a", sse.TypedEvent{Data: []byte("\xff")})
+			require.ErrorAs(t, err, &fault)
+			var tooLarge *event.TooLargeError
+			_, err = h.PublishTyped(t.Context(), "a", sse.TypedEvent{Data: strings.Repeat("x", 1000)})
+			require.ErrorAs(t, err, &tooLarge)
+			_, err = h.PublishTyped(t.Context(), "", sse.TypedEvent{Data: 1})
+			require.EqualError(t, err, "hub: publish: the topic must not be empty")
+			canceled, cancel := context.WithCancel(t.Context())
+			cancel()
+			_, err = h.PublishTyped(canceled, "a", sse.TypedEvent{Data: 1})
+			require.ErrorIs(t, err, context.Canceled)
+			require.Panics(t, func() { _, _ = h.PublishTyped(t.Context(), "a", sse.TypedEvent{Data: panicking{}}) })
 
-		after, err := h.PublishTyped(t.Context(), "a", sse.TypedEvent{Data: 2})
-		require.NoError(t, err)
-		require.Equal(t, before.Offset+1, after.Offset, "nothing else is in the log")
-	})
+			after, err := h.PublishTyped(t.Context(), "a", sse.TypedEvent{Data: 2})
+			require.NoError(t, err)
+			require.Equal(t, before.Offset+1, after.Offset, "nothing else is in the log")
+		})
+	}
 }
 
 type panicking struct{}
@@ -166,24 +168,27 @@ func (panicking) MarshalJSON() ([]byte, error) { panic("in MarshalJSON") }
 
 // With EventOf, a value can also be published in a batch, with a key, and be the last one.
 func TestEventOf(t *testing.T) {
-	inMemoryAndLog(t, func(t *testing.T, cfg hub.Config) {
-		cfg.Serializer = sse.Text
-		h := newHub(t, cfg)
-		e, err := h.EventOf(sse.TypedEvent{Name: "took", Data: time.Second, Comment: "c"})
-		require.NoError(t, err)
-		require.Equal(t, sse.Event{Name: "took", Data: "1s", Comment: "c"}, e)
-		batch := []hub.Publication{{Topic: "a", Event: e, Key: "1"}}
-		first, err := h.PublishAll(t.Context(), batch)
-		require.NoError(t, err)
-		again, err := h.PublishAll(t.Context(), batch)
-		require.NoError(t, err)
-		require.Equal(t, first, again)
-		last, err := h.Finish(t.Context(), "a", e)
-		require.NoError(t, err)
-		require.NoError(t, h.Wait(t.Context(), last))
-		_, err = h.PublishTyped(t.Context(), "a", sse.TypedEvent{Data: "late"})
-		require.ErrorIs(t, err, hub.ErrFinished)
-	})
+	t.Parallel()
+	for name, cfg := range memoryAndLog() {
+		t.Run(name, func(t *testing.T) {
+			cfg.Serializer = sse.Text
+			h := newHub(t, cfg)
+			e, err := h.EventOf(sse.TypedEvent{Name: "took", Data: time.Second, Comment: "c"})
+			require.NoError(t, err)
+			require.Equal(t, sse.Event{Name: "took", Data: "1s", Comment: "c"}, e)
+			batch := []hub.Publication{{Topic: "a", Event: e, Key: "1"}}
+			first, err := h.PublishAll(t.Context(), batch)
+			require.NoError(t, err)
+			again, err := h.PublishAll(t.Context(), batch)
+			require.NoError(t, err)
+			require.Equal(t, first, again)
+			last, err := h.Finish(t.Context(), "a", e)
+			require.NoError(t, err)
+			require.NoError(t, h.Wait(t.Context(), last))
+			_, err = h.PublishTyped(t.Context(), "a", sse.TypedEvent{Data: "late"})
+			require.ErrorIs(t, err, hub.ErrFinished)
+		})
+	}
 }
 
 // write returns a function for PublishFunc that writes the pieces.
@@ -199,58 +204,64 @@ func write(pieces ...string) func(io.Writer) error {
 }
 
 func TestPublishFunc(t *testing.T) {
-	inMemoryAndLog(t, func(t *testing.T, cfg hub.Config) {
-		frame, e := publishes(t, cfg, func(h *hub.Hub) error {
-			_, err := h.PublishFunc(t.Context(), "a", sse.Event{Name: "n", Comment: "c"}, write("<p>\r", "\n\xe4\xb8", "\x96</p>"))
-			return err
+	t.Parallel()
+	for name, cfg := range memoryAndLog() {
+		t.Run(name, func(t *testing.T) {
+			frame, e := publishes(t, cfg, func(h *hub.Hub) error {
+				_, err := h.PublishFunc(t.Context(), "a", sse.Event{Name: "n", Comment: "c"}, write("<p>\r", "\n\xe4\xb8", "\x96</p>"))
+				return err
+			})
+			require.Equal(t, "event: n\ndata: <p>\ndata: 世</p>\n: c\n", frame)
+			require.Equal(t, sse.Event{Name: "n", Data: "<p>\r\n世</p>", Comment: "c"}, e)
 		})
-		require.Equal(t, "event: n\ndata: <p>\ndata: 世</p>\n: c\n", frame)
-		require.Equal(t, sse.Event{Name: "n", Data: "<p>\r\n世</p>", Comment: "c"}, e)
-	})
+	}
 }
 
 func TestPublishFuncRefuses(t *testing.T) {
-	inMemoryAndLog(t, func(t *testing.T, cfg hub.Config) {
-		cfg.LogSize = 1000
-		h := newHub(t, cfg)
-		before, err := h.PublishFunc(t.Context(), "a", sse.Event{}, func(w io.Writer) error {
-			_, err := h.Publish(t.Context(), "a", sse.Event{Data: "within"})
-			testkit.NoError(t, err)
-			return write("x")(w)
-		})
-		require.NoError(t, err)
-		require.EqualValues(t, 2, before.Offset)
+	t.Parallel()
+	for name, cfg := range memoryAndLog() {
+		t.Run(name, func(t *testing.T) {
+			cfg.LogSize = 1000
+			h := newHub(t, cfg)
+			before, err := h.PublishFunc(t.Context(), "a", sse.Event{}, func(w io.Writer) error {
+				_, err := h.Publish(t.Context(), "a", sse.Event{Data: "within"})
+				testkit.NoError(t, err)
+				return write("x")(w)
+			})
+			require.NoError(t, err)
+			require.EqualValues(t, 2, before.Offset)
 
-		errOwn := errors.New("an error of the function")
-		_, err = h.PublishFunc(t.Context(), "a", sse.Event{}, func(w io.Writer) error { return errors.Join(write("half")(w), errOwn) })
-		require.ErrorIs(t, err, errOwn)
-		_, err = h.PublishFunc(t.Context(), "a", sse.Event{Data: "x"}, write("y"))
-		require.EqualError(t, err, "hub: publish: event: Data must be empty in PublishFunc, whose function writes the data")
-		_, err = h.PublishFunc(t.Context(), "a", sse.Event{}, write("\xff"))
-		require.EqualError(t, err, "hub: publish: event: Data is not valid UTF-8 at byte 0")
-		var tooLarge *event.TooLargeError
-		writes := 0
-		_, err = h.PublishFunc(t.Context(), "a", sse.Event{}, func(w io.Writer) error {
-			for {
-				if err := write(strings.Repeat("x", 100))(w); err != nil {
-					return err
+			errOwn := errors.New("an error of the function")
+			_, err = h.PublishFunc(t.Context(), "a", sse.Event{}, func(w io.Writer) error { return errors.Join(write("half")(w), errOwn) })
+			require.ErrorIs(t, err, errOwn)
+			_, err = h.PublishFunc(t.Context(), "a", sse.Event{Data: "x"}, write("y"))
+			require.EqualError(t, err, "hub: publish: event: Data must be empty in PublishFunc, whose function writes the data")
+			_, err = h.PublishFunc(t.Context(), "a", sse.Event{}, write("\xff"))
+			require.EqualError(t, err, "hub: publish: event: Data is not valid UTF-8 at byte 0")
+			var tooLarge *event.TooLargeError
+			writes := 0
+			_, err = h.PublishFunc(t.Context(), "a", sse.Event{}, func(w io.Writer) error {
+				for {
+					if err := write(strings.Repeat("x", 100))(w); err != nil {
+						return err
+					}
+					writes++
 				}
-				writes++
-			}
-		})
-		require.ErrorAs(t, err, &tooLarge)
-		require.Equal(t, 1000, tooLarge.Limit)
-		require.Equal(t, 10, writes)
-		_, err = h.PublishFunc(t.Context(), "a", sse.Event{}, write(strings.Repeat("x", 999))) // the frame is larger
-		require.ErrorAs(t, err, &tooLarge)
-		require.PanicsWithValue(t, "stop", func() {
-			_, _ = h.PublishFunc(t.Context(), "a", sse.Event{}, func(io.Writer) error { panic("stop") })
-		})
+			})
+			require.ErrorAs(t, err, &tooLarge)
+			require.Equal(t, 1000, tooLarge.Limit)
+			require.Equal(t, 10, writes)
+			_, err = h.PublishFunc(t.Context(), "a", sse.Event{}, write(strings.Repeat("x", 999))) // the frame is larger
+			require.ErrorAs(t, err, &tooLarge)
+			require.PanicsWithValue(t, "stop", func() {
+				_, _ = h.PublishFunc(t.Context(), "a", sse.Event{}, func(io.Writer) error { panic("stop") })
+			})
 
-		after, err := h.PublishFunc(t.Context(), "a", sse.Event{}, write())
-		require.NoError(t, err)
-		require.Equal(t, before.Offset+1, after.Offset, "nothing else is in the log")
-	})
+			after, err := h.PublishFunc(t.Context(), "a", sse.Event{}, write())
+			require.NoError(t, err)
+			require.Equal(t, before.Offset+1, after.Offset, "nothing else is in the log")
+		})
+	}
 }
 
 // What a session sends by itself uses the most specific serializer that is set: of the route, of
