@@ -1,0 +1,304 @@
+-- The tables of a log, and the functions that change it. To use another schema than "sse", change
+-- its name in the next two statements, and nowhere else.
+CREATE SCHEMA IF NOT EXISTS sse;
+SET LOCAL search_path TO sse, pg_temp;
+
+CREATE TABLE version (
+	version int         PRIMARY KEY, -- that of a file with migrations
+	applied timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- What transactions have published and no number yet. A row is here from the moment when it is
+-- inserted until some time after its transaction has committed.
+CREATE TABLE inbox (
+	xid    xid8   NOT NULL DEFAULT pg_current_xact_id(),
+	id     bigint GENERATED ALWAYS AS IDENTITY (CACHE 1), -- the order within a transaction
+	topic  bytea  NOT NULL,
+	key    bytea,
+	record bytea  NOT NULL,
+	PRIMARY KEY (xid, id)
+);
+
+-- The records of the log. They are only inserted, and deleted from the lowest number on.
+CREATE TABLE log (
+	number bigint      PRIMARY KEY,
+	at     timestamptz NOT NULL, -- when it got its number
+	topic  bytea       NOT NULL,
+	key    bytea,
+	record bytea       NOT NULL
+);
+CREATE INDEX log_topic ON log (topic, number);
+CREATE UNIQUE INDEX log_key ON log (topic, key) WHERE key IS NOT NULL;
+
+-- The newest row is the state of the log. A row is never updated: while any transaction of the
+-- database stays open, the old versions of a row that is updated often could not be removed, and
+-- would make it slow to find.
+CREATE TABLE state (
+	n         bigint      PRIMARY KEY,
+	at        timestamptz NOT NULL,
+	epoch     bigint      NOT NULL,
+	first     bigint      NOT NULL, -- number of the first record, or last + 1
+	last      bigint      NOT NULL, -- number of the last record that there ever was, or 0
+	numbered  pg_snapshot NOT NULL, -- all transactions that it sees have numbers
+	system    bigint      NOT NULL, -- which cluster gave them
+	timeline  int         NOT NULL  -- in which of its histories
+);
+
+-- When transactions have last notified, in milliseconds. It is a sequence because that can be set
+-- and read without waiting for transactions, and without leaving versions of a row behind.
+CREATE SEQUENCE notified AS bigint MINVALUE 0 START 0;
+
+-- new_epoch returns an epoch that no other log is likely to have had.
+CREATE FUNCTION new_epoch() RETURNS bigint LANGUAGE sql VOLATILE AS
+$$ SELECT 78364164096 + ('x' || left(md5(gen_random_uuid()::text), 15))::bit(60)::bigint % (35 * 78364164096) $$;
+
+-- timeline returns in which history of the cluster the server is: a standby that is promoted, and
+-- a backup that is restored, begin another one.
+CREATE FUNCTION timeline() RETURNS int LANGUAGE sql VOLATILE AS
+$$ SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int $$;
+
+INSERT INTO state SELECT 1, clock_timestamp(), new_epoch(), 1, 0, pg_current_snapshot(), (SELECT system_identifier FROM pg_control_system()), timeline();
+
+-- locking waits until nobody else changes the log, or returns false if it need not wait. The lock
+-- is held until the end of the transaction.
+CREATE FUNCTION locking(wait boolean) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+	IF current_setting('transaction_isolation') <> 'read committed' OR pg_current_xact_id_if_assigned() IS NOT NULL THEN
+		RAISE 'the log must be changed in a transaction of its own, which must be read committed' USING ERRCODE = 'invalid_transaction_state';
+	END IF;
+	IF current_setting('synchronous_commit') = 'off' THEN -- nobody may see a number that a crash can take away
+		PERFORM set_config('synchronous_commit', 'on', true);
+	END IF;
+	IF NOT wait THEN
+		RETURN pg_try_advisory_xact_lock('state'::regclass::oid::bigint);
+	END IF;
+	PERFORM pg_advisory_xact_lock('state'::regclass::oid::bigint);
+	RETURN true;
+END $$;
+
+-- advance makes a row the newest state, and tells the hubs.
+CREATE FUNCTION advance(s state) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+	s.n := s.n + 1;
+	INSERT INTO state SELECT s.*;
+	IF s.n % 1000 = 0 THEN
+		DELETE FROM state WHERE n >= s.n - 2000 AND n < s.n - 1000;
+	END IF;
+	PERFORM pg_notify(current_schema(), s.last::text);
+END $$;
+
+-- newest returns the newest state. It begins another epoch if the server may lack what the
+-- server had that gave the last number.
+CREATE FUNCTION newest() RETURNS state LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+	s      state;
+	seen   pg_snapshot;
+	system bigint := (SELECT c.system_identifier FROM pg_control_system() c);
+BEGIN
+	SELECT * INTO STRICT s FROM state ORDER BY n DESC LIMIT 1;
+	SELECT pg_current_snapshot() INTO seen;
+	IF s.system = system AND s.timeline = timeline() AND pg_snapshot_xmax(s.numbered) <= pg_snapshot_xmax(seen) THEN
+		RETURN s;
+	END IF;
+	IF s.system <> system OR pg_snapshot_xmax(s.numbered) > pg_snapshot_xmax(seen) THEN -- the tables come from another cluster, so its transactions are not those of this one
+		UPDATE inbox SET xid = pg_current_xact_id();
+		s.numbered := seen;
+	END IF;
+	s.epoch := new_epoch();
+	s.system := system;
+	s.timeline := timeline();
+	PERFORM advance(s);
+	SELECT * INTO STRICT s FROM state ORDER BY n DESC LIMIT 1;
+	RETURN s;
+END $$;
+
+-- numbering numbers what the snapshot sees and has no number yet, the transactions in the order of
+-- their ids: about as many records as most says, and no transaction in part. It returns whether
+-- there are more.
+CREATE FUNCTION numbering(INOUT s state, seen pg_snapshot, most int, OUT more boolean) LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+	since xid8   := pg_snapshot_xmax(s.numbered);
+	until xid8   := pg_snapshot_xmax(seen);
+	late  xid8[] := ARRAY(SELECT x FROM pg_snapshot_xip(s.numbered) x WHERE pg_visible_in_snapshot(x, seen));
+	bound xid8;
+	count bigint;
+BEGIN
+	SELECT i.xid INTO bound FROM inbox i WHERE i.xid >= since AND i.xid < until ORDER BY i.xid OFFSET most LIMIT 1;
+	more := bound IS NOT NULL;
+	IF more THEN -- seen becomes what it is of the transactions up to the bound
+		until := (bound::text::bigint + 1)::text::xid8;
+		seen := format('%s:%s:%s', LEAST(pg_snapshot_xmin(seen), until), until,
+			(SELECT string_agg(x::text, ',' ORDER BY x) FROM pg_snapshot_xip(seen) x WHERE x < until))::pg_snapshot;
+	END IF;
+	s.at := GREATEST(s.at, clock_timestamp());
+	WITH taken AS (
+		DELETE FROM inbox i WHERE i.xid = ANY(late) OR i.xid >= since AND i.xid < until AND pg_visible_in_snapshot(i.xid, seen)
+		RETURNING i.*
+	), fresh AS (
+		SELECT * FROM taken WHERE key IS NULL
+		UNION ALL
+		(SELECT DISTINCT ON (t.topic, t.key) t.* FROM taken t
+			WHERE t.key IS NOT NULL AND NOT EXISTS (SELECT FROM log l WHERE l.topic = t.topic AND l.key = t.key)
+			ORDER BY t.topic, t.key, t.xid, t.id)
+	)
+	INSERT INTO log SELECT s.last + row_number() OVER (ORDER BY f.xid, f.id), s.at, f.topic, f.key, f.record FROM fresh f;
+	GET DIAGNOSTICS count = ROW_COUNT;
+	IF count > 0 OR more OR until > since AND s.at - (SELECT t.at FROM state t WHERE t.n = s.n) > interval '1 second' THEN
+		s.last := s.last + count;
+		s.numbered := seen;
+		PERFORM advance(s);
+		s.n := s.n + 1;
+	END IF;
+END $$;
+
+-- number numbers what has been committed, unless somebody else changes the log. It returns how many
+-- records that were, and whether there are more.
+CREATE FUNCTION number(most int, OUT free boolean, OUT count bigint, OUT more boolean) LANGUAGE plpgsql VOLATILE
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+	r    record;
+	s    state;
+	seen pg_snapshot;
+BEGIN
+	free := locking(false);
+	count := 0;
+	more := false;
+	IF free THEN
+		s := newest();
+		SELECT pg_current_snapshot() INTO seen;
+		SELECT * INTO r FROM numbering(s, seen, most);
+		count := (r.s).last - s.last;
+		more := r.more;
+	END IF;
+END $$;
+
+-- append numbers what has been committed, and appends records after it. It returns the number of
+-- each; that of the earlier record if one of the topic has its key. It returns no numbers if so much
+-- has been committed that append must be called again.
+CREATE FUNCTION append(topics bytea[], keys bytea[], records bytea[], most int, OUT epoch bigint, OUT numbers bigint[]) LANGUAGE plpgsql VOLATILE
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+	r      record;
+	s      state;
+	seen   pg_snapshot;
+	before bigint;
+	found  bigint;
+BEGIN
+	PERFORM locking(true);
+	s := newest();
+	epoch := s.epoch;
+	SELECT pg_current_snapshot() INTO seen;
+	SELECT * INTO r FROM numbering(s, seen, most);
+	IF r.more THEN
+		RETURN;
+	END IF;
+	s := r.s;
+	s.at := GREATEST(s.at, clock_timestamp());
+	before := s.last;
+	IF num_nonnulls(VARIADIC keys) = 0 THEN
+		INSERT INTO log SELECT before + i.ord, s.at, i.topic, NULL, i.record FROM unnest(topics, records) WITH ORDINALITY i(topic, record, ord);
+		s.last := before + cardinality(topics);
+		numbers := ARRAY(SELECT generate_series(before + 1, s.last));
+	ELSE
+		FOR r IN SELECT * FROM unnest(topics, keys, records) WITH ORDINALITY i(topic, key, record, ord) ORDER BY i.ord LOOP
+			SELECT l.number INTO found FROM log l WHERE l.topic = r.topic AND l.key = r.key;
+			IF found IS NULL THEN
+				s.last := s.last + 1;
+				found := s.last;
+				INSERT INTO log VALUES (found, s.at, r.topic, r.key, r.record);
+			END IF;
+			numbers := numbers || found;
+		END LOOP;
+	END IF;
+	IF s.last > before THEN
+		PERFORM advance(s);
+	END IF;
+END $$;
+
+-- hold keeps everybody else from changing the log until the end of the transaction, and returns
+-- the newest state.
+CREATE FUNCTION hold(OUT n bigint) LANGUAGE plpgsql VOLATILE
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+	PERFORM locking(true);
+	SELECT max(state.n) INTO STRICT n FROM state;
+END $$;
+
+-- number_seen numbers what a snapshot sees that was taken during a hold, and returns the last
+-- number.
+CREATE FUNCTION number_seen(seen text, most int, OUT epoch bigint, OUT last bigint) LANGUAGE plpgsql VOLATILE
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+	r record;
+	s state;
+BEGIN
+	PERFORM pg_advisory_xact_lock('state'::regclass::oid::bigint);
+	s := newest();
+	LOOP
+		SELECT * INTO r FROM numbering(s, seen::pg_snapshot, most);
+		s := r.s;
+		EXIT WHEN NOT r.more;
+	END LOOP;
+	epoch := s.epoch;
+	last := s.last;
+END $$;
+
+-- retain deletes some of the oldest records, if they are older than an age, or more than a number
+-- come after them. It returns how many, or NULL if somebody else changes the log.
+CREATE FUNCTION retain(age interval, keep bigint, most int) RETURNS bigint LANGUAGE plpgsql VOLATILE
+SECURITY DEFINER SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+DECLARE
+	s     state;
+	upto  bigint;
+	count bigint;
+BEGIN
+	IF NOT locking(false) THEN
+		RETURN NULL;
+	END IF;
+	s := newest();
+	SELECT max(x.number) INTO upto FROM (
+		SELECT l.number, l.at, sum(octet_length(l.record)) OVER (ORDER BY l.number ROWS UNBOUNDED PRECEDING) - octet_length(l.record) AS before
+		FROM (SELECT * FROM log WHERE log.number >= s.first ORDER BY log.number LIMIT most) l
+	) x WHERE x.before < 32 * 1024 * 1024 AND (x.number <= s.last - keep OR x.at < clock_timestamp() - age);
+	IF upto IS NULL THEN
+		RETURN 0;
+	END IF;
+	DELETE FROM log WHERE number >= s.first AND number <= upto;
+	GET DIAGNOSTICS count = ROW_COUNT;
+	s.first := upto + 1;
+	PERFORM advance(s);
+	RETURN count;
+END $$;
+
+-- renew begins another epoch after one in which numbers may come twice.
+CREATE FUNCTION renew(old bigint) RETURNS void LANGUAGE plpgsql VOLATILE
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+	s state;
+BEGIN
+	PERFORM locking(true);
+	s := newest();
+	IF s.epoch = old THEN
+		s.epoch := new_epoch();
+		PERFORM advance(s);
+	END IF;
+END $$;
+
+-- wake notifies the hubs that something was published, but not more than about 20 times a second:
+-- while a transaction that notifies commits, no other one that does can.
+CREATE FUNCTION wake() RETURNS trigger LANGUAGE plpgsql VOLATILE
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+	PERFORM setval('notified', (1000 * date_part('epoch', clock_timestamp()))::bigint), pg_notify(current_schema(), '');
+	RETURN NULL;
+END $$;
+DO $$ BEGIN PERFORM setval('notified', 0); END $$;
+CREATE TRIGGER wake AFTER INSERT ON inbox FOR EACH STATEMENT
+	WHEN (abs(1000 * date_part('epoch', clock_timestamp()) - pg_sequence_last_value('notified')) > 50) EXECUTE FUNCTION wake();
+
+-- Nobody may call the functions until it is granted. All may see when something was notified.
+REVOKE ALL ON FUNCTION new_epoch, timeline, locking, advance, newest, numbering, number, append, hold, number_seen, retain, renew, wake FROM PUBLIC;
+GRANT SELECT ON SEQUENCE notified TO PUBLIC;
+
+INSERT INTO version VALUES (1);
