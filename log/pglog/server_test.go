@@ -137,15 +137,27 @@ func newServer() (*server, error) {
 	if err = s.run("initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	s.port = l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil {
+	if s.port, err = newPort(); err != nil {
 		return nil, err
 	}
 	return s, s.start()
+}
+
+// newPort returns a port that is free.
+func newPort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}
+
+// freePort returns a port that is free.
+func freePort(t testing.TB) int {
+	t.Helper()
+	port, err := newPort()
+	require.NoError(t, err)
+	return port
 }
 
 // start starts the server, and waits until it answers.
@@ -247,7 +259,10 @@ func newDatabase(t testing.TB, s *server) string {
 // connect returns a pool of connections.
 func connect(t testing.TB, dsn string) *pgxpool.Pool {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), dsn)
+	cfg, err := pgxpool.ParseConfig(dsn)
+	require.NoError(t, err)
+	cfg.MaxConns = 20
+	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	return pool
