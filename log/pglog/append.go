@@ -18,7 +18,7 @@ const (
 	maxRecords  = 1000      // how many records an Append may have, and a statement
 	maxBytes    = 16 << 20  // how many bytes a statement has, unless it has one Append
 	maxAppend   = 256 << 20 // how many bytes an Append may have
-	numberBatch = 2000      // how many records are numbered at once
+	numberBatch = 20_000    // about how many records are numbered at once
 )
 
 // Append implements [hub.Log]. The records are appended in a transaction of their own, after all

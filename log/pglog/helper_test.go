@@ -143,3 +143,8 @@ func (r *reading) records() []hub.Record {
 	defer r.mu.Unlock()
 	return r.got[:len(r.got):len(r.got)]
 }
+
+// withTimeout returns a context for what the end of a test does.
+func withTimeout() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), 20*time.Second)
+}

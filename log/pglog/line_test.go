@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -37,7 +39,7 @@ func (l *line) dial(ctx context.Context, network, address string) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	lc := &lineConn{c, l}
+	lc := &lineConn{Conn: c, l: l}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open[lc] = true
@@ -74,24 +76,40 @@ func (l *line) cut() {
 // lineConn is a connection over a line.
 type lineConn struct {
 	net.Conn
-	l *line
+	l    *line
+	late bool // it has a deadline
 }
 
 func (c *lineConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.l.mu.Lock()
-	for c.l.held && c.l.open[c] {
+	for c.l.held && c.l.open[c] && !c.late {
 		changed := c.l.changed
 		c.l.mu.Unlock()
 		<-changed
 		c.l.mu.Lock()
 	}
-	alive := c.l.open[c]
+	alive, late := c.l.open[c], c.l.held && c.late
 	c.l.mu.Unlock()
-	if !alive {
+	switch {
+	case !alive:
 		return 0, net.ErrClosed
+	case late:
+		return 0, os.ErrDeadlineExceeded
 	}
 	return n, err
+}
+
+// SetDeadline sets the deadline. A connection of pgx has one only when its time is over.
+func (c *lineConn) SetDeadline(t time.Time) error {
+	c.l.set(func() { c.late = !t.IsZero() })
+	return c.Conn.SetDeadline(t)
+}
+
+// SetReadDeadline is SetDeadline for reading.
+func (c *lineConn) SetReadDeadline(t time.Time) error {
+	c.l.set(func() { c.late = !t.IsZero() })
+	return c.Conn.SetReadDeadline(t)
 }
 
 func (c *lineConn) Write(b []byte) (int, error) {

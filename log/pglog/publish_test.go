@@ -2,7 +2,10 @@ package pglog
 
 import (
 	"errors"
+	"math/rand/v2"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -200,4 +203,50 @@ func TestPublishMany(t *testing.T) {
 	require.Equal(t, texts(recs("a", 0, n)), texts(of))
 	require.Equal(t, uint64(n-1), of[n-1].Offset-of[0].Offset)
 	require.Equal(t, "after", got[len(got)-1].Event.Data, "what is appended comes after what was committed before")
+}
+
+// A transaction that has seen what another one has committed comes after it, although its id may be
+// lower: also if so much was committed that it is numbered in parts.
+func TestOrderOfWhatDepends(t *testing.T) {
+	t.Parallel()
+	l, pool := newLog(t)
+	ctx := t.Context()
+	execute(t, pool, "CREATE TABLE counter (n bigint NOT NULL); INSERT INTO counter VALUES (0)")
+	var all sync.WaitGroup
+	for who := range 8 {
+		all.Go(func() {
+			for i := range 50 {
+				err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+					if (who+i)%5 == 0 { // it has an id and has published for long
+						if err := Publish(ctx, tx, "other", sse.Event{Data: "early"}); err != nil {
+							return err
+						}
+						time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
+					}
+					var n int
+					if err := tx.QueryRow(ctx, "UPDATE counter SET n = n + 1 RETURNING n").Scan(&n); err != nil {
+						return err
+					}
+					return Publish(ctx, tx, "a", sse.Event{Data: strconv.Itoa(n)})
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	passes := 0
+	for more := true; more; passes++ {
+		var free bool
+		var count int
+		require.NoError(t, pool.QueryRow(ctx, l.queries.number, 7).Scan(&free, &count, &more))
+		require.True(t, free)
+		require.True(t, count > 0 || !more)
+	}
+	require.Greater(t, passes, 10)
+	b := boundsOf(t, l)
+	page, err := l.Read(ctx, []string{"a"}, hub.Position{Epoch: b.Epoch}, hub.Position{Epoch: b.Epoch, Offset: b.Last}, 1000)
+	require.NoError(t, err)
+	require.Equal(t, texts(recs("a", 1, 400)), texts(page.Records))
 }

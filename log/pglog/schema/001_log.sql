@@ -12,7 +12,7 @@ CREATE TABLE version (
 -- inserted until some time after its transaction has committed.
 CREATE TABLE inbox (
 	xid    xid8   NOT NULL DEFAULT pg_current_xact_id(),
-	id     bigint GENERATED ALWAYS AS IDENTITY (CACHE 1), -- the order within a transaction
+	id     bigint GENERATED ALWAYS AS IDENTITY (CACHE 1), -- the order in which they were published
 	topic  bytea  NOT NULL,
 	key    bytea,
 	record bytea  NOT NULL,
@@ -115,37 +115,63 @@ BEGIN
 	RETURN s;
 END $$;
 
--- numbering numbers what the snapshot sees and has no number yet, the transactions in the order of
--- their ids: about as many records as most says, and no transaction in part. It returns whether
--- there are more.
+-- without returns the snapshot of the transactions before a bound that another one sees, but for
+-- those that wait.
+CREATE FUNCTION without(seen pg_snapshot, bound xid8, waiting xid8[]) RETURNS pg_snapshot LANGUAGE sql VOLATILE AS $$
+	SELECT format('%s:%s:%s', coalesce(min(x::text::bigint), bound::text::bigint), bound, string_agg(x::text, ',' ORDER BY x))::pg_snapshot
+	FROM (SELECT pg_snapshot_xip(seen) UNION SELECT unnest(waiting)) xs(x) WHERE x < bound
+$$;
+
+-- numbering numbers what the snapshot sees and has no number yet. The transactions have the order
+-- in which they have published last: one that has seen what another has committed, and published
+-- then, comes after it. If there are more than about most records, only some are numbered, but no
+-- transaction in part, and none before one that it must come after. It returns whether there are
+-- more.
 CREATE FUNCTION numbering(INOUT s state, seen pg_snapshot, most int, OUT more boolean) LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-	since xid8   := pg_snapshot_xmax(s.numbered);
-	until xid8   := pg_snapshot_xmax(seen);
-	late  xid8[] := ARRAY(SELECT x FROM pg_snapshot_xip(s.numbered) x WHERE pg_visible_in_snapshot(x, seen));
-	bound xid8;
-	count bigint;
+	since   xid8   := pg_snapshot_xmax(s.numbered);
+	until   xid8   := pg_snapshot_xmax(seen);
+	late    xid8[] := ARRAY(SELECT x FROM pg_snapshot_xip(s.numbered) x WHERE pg_visible_in_snapshot(x, seen));
+	bound   xid8;
+	next    bigint;
+	waiting xid8[];
+	count   bigint;
 BEGIN
-	SELECT i.xid INTO bound FROM inbox i WHERE i.xid >= since AND i.xid < until ORDER BY i.xid OFFSET most LIMIT 1;
-	more := bound IS NOT NULL;
-	IF more THEN -- seen becomes what it is of the transactions up to the bound
-		until := (bound::text::bigint + 1)::text::xid8;
-		seen := format('%s:%s:%s', LEAST(pg_snapshot_xmin(seen), until), until,
-			(SELECT string_agg(x::text, ',' ORDER BY x) FROM pg_snapshot_xip(seen) x WHERE x < until))::pg_snapshot;
-	END IF;
+	LOOP
+		SELECT i.xid INTO bound FROM inbox i WHERE i.xid >= since AND i.xid < until ORDER BY i.xid OFFSET most LIMIT 1;
+		EXIT WHEN bound IS NULL;
+		bound := (bound::text::bigint + 1)::text::xid8;
+		SELECT min(i.id) INTO next FROM inbox i WHERE i.xid >= bound AND i.xid < until AND pg_visible_in_snapshot(i.xid, seen);
+		EXIT WHEN next IS NULL;
+		SELECT array_agg(t.xid) FILTER (WHERE t.id > next), count(*) FILTER (WHERE t.id < next) INTO waiting, count FROM (
+			SELECT i.xid, max(i.id) AS id FROM inbox i
+			WHERE i.xid = ANY(late) OR i.xid >= since AND i.xid < bound AND pg_visible_in_snapshot(i.xid, seen) GROUP BY i.xid
+		) t;
+		IF count > 0 THEN
+			more := true;
+			until := bound;
+			seen := without(seen, bound, waiting);
+			late := ARRAY(SELECT unnest(late) EXCEPT SELECT unnest(waiting));
+			EXIT;
+		END IF;
+		most := 4 * most;
+	END LOOP;
+	more := more IS TRUE;
 	s.at := GREATEST(s.at, clock_timestamp());
 	WITH taken AS (
 		DELETE FROM inbox i WHERE i.xid = ANY(late) OR i.xid >= since AND i.xid < until AND pg_visible_in_snapshot(i.xid, seen)
 		RETURNING i.*
+	), placed AS (
+		SELECT t.*, max(t.id) OVER (PARTITION BY t.xid) AS place FROM taken t
 	), fresh AS (
-		SELECT * FROM taken WHERE key IS NULL
+		SELECT * FROM placed WHERE key IS NULL
 		UNION ALL
-		(SELECT DISTINCT ON (t.topic, t.key) t.* FROM taken t
-			WHERE t.key IS NOT NULL AND NOT EXISTS (SELECT FROM log l WHERE l.topic = t.topic AND l.key = t.key)
-			ORDER BY t.topic, t.key, t.xid, t.id)
+		(SELECT DISTINCT ON (p.topic, p.key) p.* FROM placed p
+			WHERE p.key IS NOT NULL AND NOT EXISTS (SELECT FROM log l WHERE l.topic = p.topic AND l.key = p.key)
+			ORDER BY p.topic, p.key, p.place, p.id)
 	)
-	INSERT INTO log SELECT s.last + row_number() OVER (ORDER BY f.xid, f.id), s.at, f.topic, f.key, f.record FROM fresh f;
+	INSERT INTO log SELECT s.last + row_number() OVER (ORDER BY f.place, f.id), s.at, f.topic, f.key, f.record FROM fresh f;
 	GET DIAGNOSTICS count = ROW_COUNT;
 	IF count > 0 OR more OR until > since AND s.at - (SELECT t.at FROM state t WHERE t.n = s.n) > interval '1 second' THEN
 		s.last := s.last + count;
@@ -301,7 +327,7 @@ CREATE TRIGGER wake AFTER INSERT ON inbox FOR EACH STATEMENT
 	WHEN (abs(1000 * date_part('epoch', clock_timestamp()) - pg_sequence_last_value('notified')) > 50) EXECUTE FUNCTION wake();
 
 -- Nobody may call the functions until it is granted. All may see when something was notified.
-REVOKE ALL ON FUNCTION new_epoch, timeline, locking, advance, newest, numbering, number, append, hold, number_seen, retain, renew, wake FROM PUBLIC;
+REVOKE ALL ON FUNCTION new_epoch, timeline, locking, advance, newest, without, numbering, number, append, hold, number_seen, retain, renew, wake FROM PUBLIC;
 GRANT SELECT ON SEQUENCE notified TO PUBLIC;
 
 INSERT INTO version VALUES (1);
