@@ -32,7 +32,7 @@ TESTS := $(MODULES:%=test-in-%)
 MAKEFLAGS += --keep-going
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-cluster test chromium redis $(TESTS) test-over-a-log cover bench bench-full bench-growth microbench fuzz soak soak-race soak-log soak-follow lint gofmt vet golangci fmt tidy
+.PHONY: help run run-cluster test chromium nginx redis $(TESTS) test-over-a-log cover bench bench-full bench-growth microbench fuzz soak soak-race soak-log soak-follow lint gofmt vet golangci fmt tidy
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,12 +45,17 @@ run-cluster: ## build and start the chat on three nodes, to be killed (RUNFLAGS=
 	@echo 'Building the cluster. The first build takes a minute or two.'
 	@cd example/cluster && go run . $(RUNFLAGS)
 
-test: chromium redis $(TESTS) test-over-a-log ## run the tests of all modules (GOTESTFLAGS='-run Name -v' adds flags)
+test: chromium nginx redis $(TESTS) test-over-a-log ## run the tests of all modules (GOTESTFLAGS='-run Name -v' adds flags)
 
 chromium:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
 		echo 'Chromium is not on the PATH, so the browser tests of example/ will be skipped.'; \
 		echo 'To run them, install Chromium, for example with: apt-get install chromium'; } >&2
+
+nginx:
+	@PATH=$$PATH:/usr/sbin; command -v nginx >/dev/null || { \
+		echo 'nginx is not on the PATH, so the tests of example/ that need it will be skipped.'; \
+		echo 'To run them, install nginx, for example with: apt-get install nginx'; } >&2
 
 redis:
 	@command -v redis-server >/dev/null || { \
