@@ -201,7 +201,7 @@ func TestNginxHoldsBack(t *testing.T) {
 // events.js finds the same events as EventSource, wherever the stream is cut.
 func TestEventsLikeEventSource(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	lines := []string{"", "", "", "data", "data: x", "data:y", "data:  z", "data:", "event: a", "event:b", "event", ":", ": comment", "id: 7", "nothing: here", "data: é日🙂\u2028\u0085", "datax: y", " data: x", "\ufeff"}
+	lines := []string{"", "", "", "data", "data: x", "data:y", "data:  z", "data:", "event: a", "event:b", "event", ":", ": comment", "id: 7", "id:8", "id", "nothing: here", "data: é日🙂\u2028\u0085", "datax: y", " data: x", "\ufeff"}
 	breaks := []string{"\n", "\n", "\r", "\r\n"}
 	var streams []string
 	for range 60 {
@@ -233,10 +233,10 @@ func TestEventsLikeEventSource(t *testing.T) {
 		window.found = [];
 		for (let n = 0; n < %d; n++) {
 			const ours = [], theirs = [];
-			for await (const event of events((await fetch("/stream?n=" + n)).body)) ours.push([event.name, event.data]);
+			for await (const event of events((await fetch("/stream?n=" + n)).body)) if (event.name) ours.push([event.name, event.data, event.id]);
 			await new Promise(resolve => {
 				const source = new EventSource("/stream?n=" + n);
-				for (const name of ["message", "a", "b"]) source.addEventListener(name, e => theirs.push([e.type, e.data]));
+				for (const name of ["message", "a", "b"]) source.addEventListener(name, e => theirs.push([e.type, e.data, e.lastEventId]));
 				source.onerror = () => { source.close(); resolve(); };
 			});
 			found.push([JSON.stringify(ours), JSON.stringify(theirs)]);
