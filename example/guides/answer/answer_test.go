@@ -37,7 +37,7 @@ func TestStream(t *testing.T) {
 // A client that does not ask for a stream gets JSON.
 func TestJSON(t *testing.T) {
 	s := start(t, answers(role, token("Hi"), token(", you"), ended, done), testkit.Patience, sse.Config{})
-	for _, accept := range []string{atOnce, "*/*", ""} {
+	for _, accept := range []string{atOnce, "*/*", "", "text/event-stream;q=0.5, application/json"} {
 		resp := post(t, s.url, accept, hello)
 		text, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)

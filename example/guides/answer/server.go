@@ -30,26 +30,20 @@ func routes(m *model, cfg sse.Config) *sse.Router {
 	r.Get("/events.js", func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFileFS(w, r, files, "events.js")
 	})
-	stream := r.SSEHandler(func(s *sse.ServerSession) error {
-		return m.stream(s, s.Context().Value(promptKey{}).(string))
-	})
-	r.Post("/answers", func(w http.ResponseWriter, r *http.Request) { m.post(w, r, stream) })
+	r.Post("/answers", m.post)
 	return r
 }
 
-type promptKey struct{}
-
 // post answers a prompt with a stream, or with JSON if the client prefers that.
-func (m *model) post(w http.ResponseWriter, r *http.Request, stream http.Handler) {
+func (m *model) post(w http.ResponseWriter, r *http.Request) {
 	var question struct{ Prompt string }
 	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&question)
 	if err != nil || strings.TrimSpace(question.Prompt) == "" {
 		sse.RenderError(w, r, sse.Error(http.StatusBadRequest, errors.New("the body must be JSON with a prompt, of at most 64 KiB")))
 		return
 	}
-	w.Header().Add("Vary", "Accept")
-	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
-		stream.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), promptKey{}, question.Prompt)))
+	if sse.Negotiate(w, r, "application/json", "text/event-stream") == "text/event-stream" {
+		sse.Serve(w, r, func(s *sse.ServerSession) error { return m.stream(s, question.Prompt) })
 		return
 	}
 	var text strings.Builder
