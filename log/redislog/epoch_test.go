@@ -124,6 +124,28 @@ func TestFailoverThatLosesRecords(t *testing.T) {
 	}
 }
 
+// A master that was demoted has lost what its replica did not have. If it is promoted again before any
+// node has come to the other server, the same process serves the log.
+func TestDemotedAndPromotedAgain(t *testing.T) {
+	t.Parallel()
+	p := startPair(t)
+	l := openLog(t, p.master.client(nil), Config{})
+	before := add(t, l, recs("a", 1, 2)...)[1]
+	p.awaitOffset()
+	p.link.hold(toClient, true)
+	add(t, l, rec("a", "lost"))
+	require.NoError(t, l.Close())
+	p.promote()
+	p.master.do("REPLICAOF", "127.0.0.1", port(p.replica))
+	testkit.Eventually(t, func() bool {
+		return parseInfo(p.master.do("INFO", "replication").(string))["master_link_status"] == "up"
+	}, "the master to be demoted")
+	p.master.do("REPLICAOF", "NO", "ONE")
+	other := openLog(t, p.master.client(nil), Config{}) // which has seen nothing before
+	require.EqualValues(t, 2, p.master.do("XLEN", l.keys[keyEvents]))
+	require.NotEqual(t, before.Epoch, bounds(t, other).Epoch)
+}
+
 // A key that was replicated is known after a failover: the event is published once.
 func TestKeysAfterAFailover(t *testing.T) {
 	t.Parallel()

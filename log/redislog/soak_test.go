@@ -104,7 +104,7 @@ func TestSoak(t *testing.T) {
 // start starts everything.
 func (s *soak) start() {
 	for _, one := range []**server{&s.master, &s.replica} {
-		*one = startServer(s.t, "--appendonly", "yes", "--appendfsync", "everysec", "--repl-diskless-load", "swapdb")
+		*one = startServer(s.t, "--appendonly", "yes", "--appendfsync", "everysec")
 		s.links[*one] = newProxy(s.t, (*one).addr)
 	}
 	s.follow(s.replica, s.master)
@@ -122,6 +122,10 @@ func (s *soak) follow(replica, master *server) {
 	host, port, err := net.SplitHostPort(s.links[master].addr())
 	require.NoError(s.t, err)
 	replica.do("REPLICAOF", host, port)
+	s.awaitLink(replica)
+}
+
+func (s *soak) awaitLink(replica *server) {
 	testkit.Eventually(s.t, func() bool {
 		return parseInfo(replica.do("INFO", "replication").(string))["master_link_status"] == "up"
 	}, "the replica to have what the master has")
@@ -187,6 +191,7 @@ func (s *soak) fault() {
 // split, some nodes go to the new master while others still publish to the old one.
 func (s *soak) failover(split bool) {
 	old := s.master
+	s.awaitLink(s.replica) // after a restart of the master
 	s.ledger.mayLose(time.Now(), func() {
 		s.links[old].hold(toClient, true)
 		s.wait(400 * time.Millisecond)
@@ -217,7 +222,8 @@ func (s *soak) handover() {
 		return // the replica has just lost its connection
 	}
 	testkit.Eventually(s.t, func() bool {
-		return parseInfo(s.master.do("INFO", "replication").(string))["role"] == "slave"
+		old, next := parseInfo(s.master.do("INFO", "replication").(string)), parseInfo(s.replica.do("INFO", "replication").(string))
+		return old["role"] == "slave" && next["role"] == "master" && old["master_failover_state"] == "no-failover"
 	}, "the roles to be changed")
 	s.master, s.replica = s.replica, s.master
 	for _, n := range s.nodes {
