@@ -68,8 +68,8 @@
 //
 // When Append returns nil, the master has the records in its memory. Whether they survive the
 // master is up to its settings: with appendfsync always, they are on its disk; with everysec, a
-// power loss can lose about a second; replicas get them a moment later, unless Config.Replicas
-// makes Append wait for them. What the server loses, clients are told of as a gap, as the next
+// power loss, and even a kill -9, can lose the last two seconds; replicas get them a moment later,
+// unless Config.Replicas makes Append wait for them. What the server loses, clients are told of as a gap, as the next
 // section says.
 //
 // Several records are appended by one script, all or none. What is published at the same time

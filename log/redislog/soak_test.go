@@ -44,6 +44,8 @@ type soak struct {
 	readers []*soakReader
 	ledger  *soakLedger
 	faults  map[string]int
+	began   time.Time
+	trace   []string // of the faults
 }
 
 // TestSoak makes as much trouble as it can for the servers and the nodes of a log: they are killed,
@@ -67,7 +69,7 @@ func TestSoak(t *testing.T) {
 		require.NoError(t, err)
 	}
 	t.Logf("seed %d, for %v", seed, length)
-	s := &soak{t: t, rng: rand.New(rand.NewPCG(seed, 0)), links: make(map[*server]*proxy), ledger: newSoakLedger(), faults: make(map[string]int)}
+	s := &soak{t: t, began: time.Now(), rng: rand.New(rand.NewPCG(seed, 0)), links: make(map[*server]*proxy), ledger: newSoakLedger(), faults: make(map[string]int)}
 	s.start()
 	publishing, stop := context.WithCancel(t.Context())
 	var publishers sync.WaitGroup
@@ -99,6 +101,9 @@ func TestSoak(t *testing.T) {
 	readers.Wait()
 	s.ledger.check(s)
 	t.Log(s.report())
+	if t.Failed() {
+		t.Log(strings.Join(s.trace, ", "))
+	}
 }
 
 // start starts everything.
@@ -141,10 +146,12 @@ func (s *soak) fault() {
 	if s.faults[kind]++; kind == "flush" && s.faults[kind] > 1 && s.rng.IntN(4) > 0 {
 		return
 	}
+	s.trace = append(s.trace, fmt.Sprintf("%.1fs %s", time.Since(s.began).Seconds(), kind))
 	p := s.nodes[s.rng.IntN(soakNodes)].proxy
 	switch kind {
 	case "restart":
-		s.master.kill()
+		// The server does not write its file while it syncs it, for up to two seconds.
+		s.ledger.mayLose(time.Now().Add(-2*time.Second), s.master.kill)
 		s.wait(300 * time.Millisecond)
 		s.master.start()
 	case "failover", "split":
