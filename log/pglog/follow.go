@@ -144,13 +144,14 @@ func (f *follow) number(ctx context.Context) {
 	defer timer.Stop()
 	wait := minNumberWait
 	for {
+		began := time.Now()
 		found, err := f.numberOnce(ctx)
 		if err != nil {
 			f.fail(err)
 			return
 		}
-		if wait = min(wait*3/2, maxNumberWait, f.poll); found {
-			wait = minNumberWait
+		if wait = min(wait*3/2, maxNumberWait, f.poll); found { // not more than half of the time, so that others can go on
+			wait = min(max(minNumberWait, time.Since(began)), 5*minNumberWait)
 		}
 		timer.Reset(wait)
 		select {

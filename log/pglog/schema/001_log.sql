@@ -79,8 +79,8 @@ BEGIN
 	RETURN true;
 END $$;
 
--- advance makes a row the newest state, and tells the hubs.
-CREATE FUNCTION advance(s state) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+-- advanced makes a row the newest state, tells the hubs, and returns it.
+CREATE FUNCTION advanced(s state) RETURNS state LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
 	s.n := s.n + 1;
 	INSERT INTO state SELECT s.*;
@@ -88,31 +88,27 @@ BEGIN
 		DELETE FROM state WHERE n >= s.n - 2000 AND n < s.n - 1000;
 	END IF;
 	PERFORM pg_notify(current_schema(), s.last::text);
+	RETURN s;
 END $$;
 
--- newest returns the newest state. It begins another epoch if the server may lack what the
--- server had that gave the last number.
-CREATE FUNCTION newest() RETURNS state LANGUAGE plpgsql VOLATILE AS $$
+-- checked returns the newest state, which it gets. It begins another epoch if the server may lack
+-- what the server had that gave the last number.
+CREATE FUNCTION checked(s state) RETURNS state LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-	s      state;
-	seen   pg_snapshot;
-	system bigint := (SELECT c.system_identifier FROM pg_control_system() c);
+	system bigint  := (SELECT c.system_identifier FROM pg_control_system() c);
+	ahead  boolean := pg_snapshot_xmax(s.numbered) > pg_snapshot_xmax(pg_current_snapshot());
 BEGIN
-	SELECT * INTO STRICT s FROM state ORDER BY n DESC LIMIT 1;
-	SELECT pg_current_snapshot() INTO seen;
-	IF s.system = system AND s.timeline = timeline() AND pg_snapshot_xmax(s.numbered) <= pg_snapshot_xmax(seen) THEN
+	IF s.system = system AND s.timeline = timeline() AND NOT ahead THEN
 		RETURN s;
 	END IF;
-	IF s.system <> system OR pg_snapshot_xmax(s.numbered) > pg_snapshot_xmax(seen) THEN -- the tables come from another cluster, so its transactions are not those of this one
+	IF s.system <> system OR ahead THEN -- the tables come from another cluster, so its transactions are not those of this one
 		UPDATE inbox SET xid = '3'; -- which all snapshots see, but one
 		s.numbered := '3:3:';
 	END IF;
 	s.epoch := new_epoch();
 	s.system := system;
 	s.timeline := timeline();
-	PERFORM advance(s);
-	SELECT * INTO STRICT s FROM state ORDER BY n DESC LIMIT 1;
-	RETURN s;
+	RETURN advanced(s);
 END $$;
 
 -- without returns the snapshot of the transactions before a bound that another one sees, but for
@@ -125,30 +121,51 @@ $$;
 -- numbering numbers what the snapshot sees and has no number yet. The transactions have the order
 -- in which they have published last: one that has seen what another has committed, and published
 -- then, comes after it. If there are more than about most records, only some are numbered, but no
--- transaction in part, and none before one that it must come after. It returns whether there are
--- more.
-CREATE FUNCTION numbering(INOUT s state, seen pg_snapshot, most int, OUT more boolean) LANGUAGE plpgsql VOLATILE
+-- transaction in part, and none before one that it must come after. It returns the newest state, how
+-- many records that were, and whether there are more.
+CREATE FUNCTION numbering(seen pg_snapshot, most int, OUT s state, OUT count bigint, OUT more boolean) LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-	since   xid8   := pg_snapshot_xmax(s.numbered);
+	since   xid8;
 	until   xid8   := pg_snapshot_xmax(seen);
-	late    xid8[] := ARRAY(SELECT x FROM pg_snapshot_xip(s.numbered) x WHERE pg_visible_in_snapshot(x, seen));
+	late    xid8[];
+	many    bigint;
+	keys    bigint;
 	bound   xid8;
 	next    bigint;
 	waiting xid8[];
-	count   bigint;
 BEGIN
-	LOOP
+	SELECT * INTO STRICT s FROM state ORDER BY n DESC LIMIT 1;
+	count := 0;
+	more := false;
+	IF pg_snapshot_xmax(s.numbered) > until THEN
+		s := checked(s);
+	END IF;
+	since := pg_snapshot_xmax(s.numbered);
+	late := ARRAY(SELECT x FROM pg_snapshot_xip(s.numbered) x WHERE pg_visible_in_snapshot(x, seen));
+	SELECT count(*), count(i.key) INTO many, keys FROM inbox i
+		WHERE i.xid = ANY(late) OR i.xid >= since AND i.xid < until AND pg_visible_in_snapshot(i.xid, seen);
+	IF many = 0 THEN
+		IF until > since AND clock_timestamp() - s.at > interval '1 second' THEN -- what is still open, or rolled back, need not be looked at again
+			s.at := clock_timestamp();
+			s.numbered := seen;
+			s := advanced(s);
+		END IF;
+		RETURN;
+	END IF;
+	s := checked(s);
+	since := pg_snapshot_xmax(s.numbered);
+	WHILE many > most LOOP
 		SELECT i.xid INTO bound FROM inbox i WHERE i.xid >= since AND i.xid < until ORDER BY i.xid OFFSET most LIMIT 1;
 		EXIT WHEN bound IS NULL;
 		bound := (bound::text::bigint + 1)::text::xid8;
 		SELECT min(i.id) INTO next FROM inbox i WHERE i.xid >= bound AND i.xid < until AND pg_visible_in_snapshot(i.xid, seen);
 		EXIT WHEN next IS NULL;
-		SELECT array_agg(t.xid) FILTER (WHERE t.id > next), count(*) FILTER (WHERE t.id < next) INTO waiting, count FROM (
+		SELECT array_agg(t.xid) FILTER (WHERE t.id > next), count(*) FILTER (WHERE t.id < next) INTO waiting, many FROM (
 			SELECT i.xid, max(i.id) AS id FROM inbox i
 			WHERE i.xid = ANY(late) OR i.xid >= since AND i.xid < bound AND pg_visible_in_snapshot(i.xid, seen) GROUP BY i.xid
 		) t;
-		IF count > 0 THEN
+		IF many > 0 THEN
 			more := true;
 			until := bound;
 			seen := without(seen, bound, waiting);
@@ -156,29 +173,29 @@ BEGIN
 			EXIT;
 		END IF;
 		most := 4 * most;
+		many := most + 1;
 	END LOOP;
-	more := more IS TRUE;
+	IF keys > 0 THEN -- delete what is there already
+		WITH new AS (
+			SELECT i.xid, i.id, i.topic, i.key, max(i.id) OVER (PARTITION BY i.xid) AS place FROM inbox i
+			WHERE i.xid = ANY(late) OR i.xid >= since AND i.xid < until AND pg_visible_in_snapshot(i.xid, seen)
+		), again AS (
+			SELECT n.xid, n.id, n.topic, n.key, row_number() OVER (PARTITION BY n.topic, n.key ORDER BY n.place, n.id) > 1 AS here FROM new n WHERE n.key IS NOT NULL
+		)
+		DELETE FROM inbox i USING again a
+			WHERE i.xid = a.xid AND i.id = a.id AND (a.here OR EXISTS (SELECT FROM log l WHERE l.topic = a.topic AND l.key = a.key));
+	END IF;
 	s.at := GREATEST(s.at, clock_timestamp());
 	WITH taken AS (
 		DELETE FROM inbox i WHERE i.xid = ANY(late) OR i.xid >= since AND i.xid < until AND pg_visible_in_snapshot(i.xid, seen)
 		RETURNING i.*
-	), placed AS (
-		SELECT t.*, max(t.id) OVER (PARTITION BY t.xid) AS place FROM taken t
-	), fresh AS (
-		SELECT * FROM placed WHERE key IS NULL
-		UNION ALL
-		(SELECT DISTINCT ON (p.topic, p.key) p.* FROM placed p
-			WHERE p.key IS NOT NULL AND NOT EXISTS (SELECT FROM log l WHERE l.topic = p.topic AND l.key = p.key)
-			ORDER BY p.topic, p.key, p.place, p.id)
 	)
-	INSERT INTO log SELECT s.last + row_number() OVER (ORDER BY f.place, f.id), s.at, f.topic, f.key, f.record FROM fresh f;
+	INSERT INTO log SELECT s.last + row_number() OVER (ORDER BY t.place, t.id), s.at, t.topic, t.key, t.record
+		FROM (SELECT *, max(id) OVER (PARTITION BY xid) AS place FROM taken) t;
 	GET DIAGNOSTICS count = ROW_COUNT;
-	IF count > 0 OR more OR until > since AND s.at - (SELECT t.at FROM state t WHERE t.n = s.n) > interval '1 second' THEN
-		s.last := s.last + count;
-		s.numbered := seen;
-		PERFORM advance(s);
-		s.n := s.n + 1;
-	END IF;
+	s.last := s.last + count;
+	s.numbered := seen;
+	s := advanced(s);
 END $$;
 
 -- number numbers what has been committed, unless somebody else changes the log. It returns how many
@@ -186,19 +203,14 @@ END $$;
 CREATE FUNCTION number(most int, OUT free boolean, OUT count bigint, OUT more boolean) LANGUAGE plpgsql VOLATILE
 SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
-	r    record;
-	s    state;
 	seen pg_snapshot;
 BEGIN
 	free := locking(false);
 	count := 0;
 	more := false;
 	IF free THEN
-		s := newest();
 		SELECT pg_current_snapshot() INTO seen;
-		SELECT * INTO r FROM numbering(s, seen, most);
-		count := (r.s).last - s.last;
-		more := r.more;
+		SELECT r.count, r.more INTO count, more FROM numbering(seen, most) r;
 	END IF;
 END $$;
 
@@ -215,15 +227,14 @@ DECLARE
 	found  bigint;
 BEGIN
 	PERFORM locking(true);
-	s := newest();
-	epoch := s.epoch;
 	SELECT pg_current_snapshot() INTO seen;
-	SELECT * INTO r FROM numbering(s, seen, most);
+	SELECT * INTO r FROM numbering(seen, most);
 	IF r.more THEN
 		RETURN;
 	END IF;
-	s := r.s;
+	s := checked(r.s);
 	s.at := GREATEST(s.at, clock_timestamp());
+	epoch := s.epoch;
 	before := s.last;
 	IF num_nonnulls(VARIADIC keys) = 0 THEN
 		INSERT INTO log SELECT before + i.ord, s.at, i.topic, NULL, i.record FROM unnest(topics, records) WITH ORDINALITY i(topic, record, ord);
@@ -241,7 +252,7 @@ BEGIN
 		END LOOP;
 	END IF;
 	IF s.last > before THEN
-		PERFORM advance(s);
+		PERFORM advanced(s);
 	END IF;
 END $$;
 
@@ -263,12 +274,11 @@ DECLARE
 	s state;
 BEGIN
 	PERFORM pg_advisory_xact_lock('state'::regclass::oid::bigint);
-	s := newest();
 	LOOP
-		SELECT * INTO r FROM numbering(s, seen::pg_snapshot, most);
-		s := r.s;
+		SELECT * INTO r FROM numbering(seen::pg_snapshot, most);
 		EXIT WHEN NOT r.more;
 	END LOOP;
+	s := checked(r.s);
 	epoch := s.epoch;
 	last := s.last;
 END $$;
@@ -285,7 +295,7 @@ BEGIN
 	IF NOT locking(false) THEN
 		RETURN NULL;
 	END IF;
-	s := newest();
+	SELECT * INTO STRICT s FROM state ORDER BY n DESC LIMIT 1;
 	SELECT max(x.number) INTO upto FROM (
 		SELECT l.number, l.at, sum(octet_length(l.record)) OVER (ORDER BY l.number ROWS UNBOUNDED PRECEDING) - octet_length(l.record) AS before
 		FROM (SELECT * FROM log WHERE log.number >= s.first ORDER BY log.number LIMIT most) l
@@ -296,7 +306,7 @@ BEGIN
 	DELETE FROM log WHERE number >= s.first AND number <= upto;
 	GET DIAGNOSTICS count = ROW_COUNT;
 	s.first := upto + 1;
-	PERFORM advance(s);
+	PERFORM advanced(s);
 	RETURN count;
 END $$;
 
@@ -307,10 +317,10 @@ DECLARE
 	s state;
 BEGIN
 	PERFORM locking(true);
-	s := newest();
+	SELECT * INTO STRICT s FROM state ORDER BY n DESC LIMIT 1;
 	IF s.epoch = old THEN
 		s.epoch := new_epoch();
-		PERFORM advance(s);
+		PERFORM advanced(s);
 	END IF;
 END $$;
 
@@ -327,7 +337,7 @@ CREATE TRIGGER wake AFTER INSERT ON inbox FOR EACH STATEMENT
 	WHEN (abs(1000 * date_part('epoch', clock_timestamp()) - pg_sequence_last_value('notified')) > 50) EXECUTE FUNCTION wake();
 
 -- Nobody may call the functions until it is granted. All may see when something was notified.
-REVOKE ALL ON FUNCTION new_epoch, timeline, locking, advance, newest, without, numbering, number, append, hold, number_seen, retain, renew, wake FROM PUBLIC;
+REVOKE ALL ON FUNCTION new_epoch, timeline, locking, advanced, checked, without, numbering, number, append, hold, number_seen, retain, renew, wake FROM PUBLIC;
 GRANT SELECT ON SEQUENCE notified TO PUBLIC;
 
 INSERT INTO version VALUES (1);
