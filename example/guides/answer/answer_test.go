@@ -17,9 +17,6 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// short is the patience with a model that is going to be silent.
-const short = 100 * time.Millisecond
-
 var hostile = "<img src=x onerror=\"document.title='broken'\">\r\n\ndata: x\u2028"
 
 // Each piece is sent when it comes, as it is.
@@ -76,7 +73,11 @@ func TestStatusBeforeTheFirstPiece(t *testing.T) {
 		for _, accept := range []string{stream, atOnce} {
 			t.Run(name+" "+accept, func(t *testing.T) {
 				t.Parallel()
-				s := start(t, tt.answer, short, sse.Config{})
+				patience := testkit.Patience
+				if tt.status == http.StatusGatewayTimeout {
+					patience = 100 * time.Millisecond
+				}
+				s := start(t, tt.answer, patience, sse.Config{})
 				resp := post(t, s.url, accept, hello)
 				text, err := io.ReadAll(resp.Body)
 				require.NoError(t, err)
@@ -121,18 +122,33 @@ func TestFailureInMidStream(t *testing.T) {
 		"broken":    breaks(role, token("Hi")),
 		"truncated": answers(role, token("Hi"), ended),
 		"an error":  answers(role, token("Hi"), `data: {"error":{"message":"secret-key"}}`+"\n\n", done),
-		"silent":    func(a *api) { a.send(role, token("Hi")); <-a.ctx.Done() },
 		"no JSON":   answers(role, token("Hi"), "data: {\n\n", done),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := start(t, answer, short, sse.Config{})
+			s := start(t, answer, testkit.Patience, sse.Config{})
 			events, err := ask(t, s.url)
 			require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 			assert.Equal(t, []string{"text Hi", "failed the model has broken off"}, events)
 			assert.Equal(t, sse.EndHandlerError, testkit.Receive(t, s.ends).Reason)
 		})
 	}
+}
+
+// So is a model that falls silent.
+func TestSilenceInMidStream(t *testing.T) {
+	t.Parallel()
+	answer := func(a *api) { a.send(role, token("Hi")); <-a.ctx.Done() }
+	patience := 100 * time.Millisecond
+	resp := post(t, start(t, answer, patience, sse.Config{}).url, stream, hello)
+	for resp.StatusCode == http.StatusGatewayTimeout { // a busy machine may take longer to begin
+		require.NoError(t, resp.Body.Close())
+		patience *= 2
+		resp = post(t, start(t, answer, patience, sse.Config{}).url, stream, hello)
+	}
+	events, err := read(t, resp)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	assert.Equal(t, []string{"text Hi", "failed the model has broken off"}, events)
 }
 
 // When the client leaves, the request to the API is canceled.

@@ -128,7 +128,12 @@ const hello = `{"prompt":"Hello"}`
 // ask posts a prompt, and reads the whole stream that it must get.
 func ask(t *testing.T, url string) (events []string, err error) {
 	t.Helper()
-	resp := post(t, url, stream, hello)
+	return read(t, post(t, url, stream, hello))
+}
+
+// read reads the whole stream that resp must be.
+func read(t *testing.T, resp *http.Response) (events []string, err error) {
+	t.Helper()
 	defer resp.Body.Close()
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 	require.Equal(t, stream, resp.Header.Get("Content-Type"))

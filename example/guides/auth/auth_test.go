@@ -158,7 +158,7 @@ func TestExpiry(t *testing.T) {
 
 // A page that has only a token renews it, and misses nothing. An EventSource uses a ticket.
 func TestBrowser(t *testing.T) {
-	s := start(t, time.Second)
+	s := start(t, 2*time.Second)
 	publish := func(text string) {
 		t.Helper()
 		_, err := s.app.hub.Publish(t.Context(), "user/ann", sse.Event{Name: "note", Data: text})
