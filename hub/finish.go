@@ -39,8 +39,9 @@ var ErrFinished = engine.ErrFinished
 // forgets that the topic is finished after Config.FinishAge. It may then be used again, and a
 // client that comes late waits in vain; let the handler refuse it.
 //
-// With Config.Log, Finish does this in all hubs of the Log. It returns when the Log has the
-// event. What another hub publishes to the topic at the same moment may come after the last
+// With Config.Log, Finish does this in all hubs of the Log. It returns when its own hub has come
+// to the event, or with the position and an error of [Hub.Wait] if ctx ends before: the topic is
+// finished all the same. What another hub publishes to the topic at the same moment may come after the last
 // event in the Log. It is then sent to nobody, although its publication returns no error; each
 // hub logs it at level Warn.
 func (h *Hub) Finish(ctx context.Context, topic string, last sse.Event) (Position, error) {

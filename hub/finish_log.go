@@ -34,7 +34,7 @@ func (h *Hub) finishInLog(ctx context.Context, topic string, last sse.Event) (Po
 	if err != nil {
 		return Position{}, err
 	}
-	return positions[1], nil
+	return positions[1], h.Wait(ctx, positions[1]) // from now on it must refuse publications
 }
 
 // orderedFinish takes note of an order, which has the hub's offset: the next record is the

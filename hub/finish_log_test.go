@@ -249,3 +249,35 @@ func TestOpenWaitsForTheLog(t *testing.T) {
 		require.ErrorContains(t, err, "an election")
 	})
 }
+
+// lateLog tells its hubs of a record a second late.
+type lateLog struct{ hub.Log }
+
+func (l lateLog) Follow(ctx context.Context, after hub.Position, apply func(hub.Batch) error) error {
+	return l.Log.Follow(ctx, after, func(b hub.Batch) error {
+		time.Sleep(time.Second)
+		return apply(b)
+	})
+}
+
+// When Finish has returned, its hub refuses publications, however late the Log is.
+func TestFinishWaitsForTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, err := hub.Open(t.Context(), hub.Config{Log: lateLog{logtest.NewMemory(1)}})
+		require.NoError(t, err)
+		defer func() { require.NoError(t, h.Shutdown(context.Background())) }()
+		last, err := h.Finish(t.Context(), "a", sse.Event{Data: "last"})
+		require.NoError(t, err)
+		_, err = h.Publish(t.Context(), "a", sse.Event{Data: "late"})
+		require.ErrorIs(t, err, hub.ErrFinished)
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
+		defer cancel()
+		pos, err := h.Finish(ctx, "b", sse.Event{Data: "last"})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Greater(t, pos.Offset, last.Offset, "it is in the Log")
+		require.NoError(t, h.Wait(t.Context(), pos))
+		_, err = h.Finish(t.Context(), "b", sse.Event{})
+		require.ErrorIs(t, err, hub.ErrFinished)
+	})
+}
