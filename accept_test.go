@@ -85,6 +85,8 @@ func TestNegotiate(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "/", http.NoBody)
 	r.Header.Set("Accept", "application/json;v=2")
 	require.Equal(t, "application/json; V=2", sse.Negotiate(httptest.NewRecorder(), r, json, "application/json; V=2"))
+	r.Header.Set("Accept", "application/json;v=2;q=0.1, application/json, text/event-stream;q=0.5")
+	require.Equal(t, stream, sse.Negotiate(httptest.NewRecorder(), r, stream, "application/json;v=2"), "more parameters have the say")
 	require.Empty(t, sse.Negotiate(httptest.NewRecorder(), r))
 	require.Empty(t, sse.Negotiate(httptest.NewRecorder(), r, "json"), "no media type")
 }

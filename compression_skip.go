@@ -1,13 +1,11 @@
 package sse
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
 	"maps"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,7 +25,7 @@ import (
 //   - ends a session whose handler is still running when a middleware returns; see abandon.go.
 //
 // The guard looks up in chi's tree whether a request is going to be a stream. Where it cannot
-// know that beforehand (for an SSEHandler that was mounted as a function, or for a path that
+// know that beforehand (for a stream within a function, or for a path that
 // a middleware rewrites), it does nothing until a session begins.
 type guard struct {
 	http.ResponseWriter             // the one that the plugin was called with
@@ -77,17 +75,6 @@ type guardKey struct{}
 func guardFrom(ctx context.Context) *guard {
 	g, _ := ctx.Value(guardKey{}).(*guard)
 	return g
-}
-
-// IsStream reports whether r is going to reach an SSE route. Call it from middleware of a
-// router that has the plugin. It looks r up in the router's routes, so it cannot know of an
-// SSEHandler that was mounted as a function, and returns false for it.
-func IsStream(r *http.Request) bool {
-	g := guardFrom(r.Context())
-	if g == nil {
-		return false
-	}
-	return g.plugin.find(r, int(g.depth)) // not g.stream: a middleware may have rewritten the path since
 }
 
 // guard is the middleware that makes a guard for each request.
@@ -356,96 +343,4 @@ func (g *guard) Unwrap() http.ResponseWriter {
 		return nowhere{} // a deadline that a middleware sets must not reach the connection
 	}
 	return g.ResponseWriter
-}
-
-// routeTable is chi's tree in a form for look-ups, as of a version of routesVersion.
-type routeTable struct {
-	version uint64
-	streams map[string]map[string]bool // full pattern -> method -> leads to a stream
-	mounts  map[string]chi.Routes      // full pattern, with its "/*" -> what is mounted there
-}
-
-// routesVersion counts the changes that may add an SSE route to any router. There is one for
-// all plugins, because a router of one plugin may be mounted on a router of another.
-var routesVersion atomic.Uint64
-
-// find reports whether chi is going to route r to an SSE route, or has done so. The caller is
-// a middleware of p's own router or of a router that is nested in it. depth is the number of
-// patterns that chi had matched before p's own router.
-func (p *Plugin) find(r *http.Request, depth int) bool {
-	outer := chi.RouteContext(r.Context())
-	if outer == nil {
-		return false
-	}
-	method := cmp.Or(outer.RouteMethod, r.Method)
-	path := cmp.Or(outer.RoutePath, r.URL.RawPath, r.URL.Path, "/")
-	table := p.table()
-	var router chi.Routes = p.root
-	prefix := matchedPattern(outer, depth)
-	if prefix != "" {
-		if methods, ok := table.streams[prefix]; ok {
-			return methods[method] // chi has matched the route itself
-		}
-		prefix = strings.TrimSuffix(strings.TrimSuffix(prefix, "*"), "/")
-		var ok bool
-		if router, ok = table.mounts[prefix+"/*"]; !ok {
-			return false
-		}
-	}
-	rctx := routeContexts.Get().(*chi.Context)
-	defer routeContexts.Put(rctx)
-	rctx.Reset()
-	pattern := router.Find(rctx, method, path)
-	if pattern == "" {
-		return false
-	}
-	methods, ok := table.streams[prefix+pattern]
-	if !ok {
-		methods = table.streams[prefix+pattern+"/"] // the path on which a router is mounted
-	}
-	return methods[method]
-}
-
-// matchedPattern returns the pattern that chi has matched so far, without the depth first ones.
-func matchedPattern(rctx *chi.Context, depth int) string {
-	pattern := strings.Join(rctx.RoutePatterns[min(depth, len(rctx.RoutePatterns)):], "")
-	for strings.Contains(pattern, "/*/") {
-		pattern = strings.ReplaceAll(pattern, "/*/", "/")
-	}
-	return pattern
-}
-
-var routeContexts = sync.Pool{New: func() any { return chi.NewRouteContext() }}
-
-// table returns the table of p's routes. It makes a new one after a change.
-func (p *Plugin) table() *routeTable {
-	version := routesVersion.Load()
-	if t := p.routes.Load(); t != nil && t.version == version {
-		return t
-	}
-	t := &routeTable{version, make(map[string]map[string]bool), make(map[string]chi.Routes)}
-	t.add(p.root, "")
-	p.routes.Store(t)
-	return t
-}
-
-// add adds routes to the table. chi.Walk would not do: it does not tell of mounts.
-func (t *routeTable) add(routes chi.Routes, prefix string) {
-	for _, r := range routes.Routes() {
-		pattern := prefix + r.Pattern
-		if r.SubRoutes != nil {
-			t.mounts[pattern] = r.SubRoutes
-			t.add(r.SubRoutes, strings.TrimSuffix(pattern, "/*"))
-			continue
-		}
-		methods := make(map[string]bool)
-		for method, h := range r.Handlers {
-			if chain, ok := h.(*chi.ChainHandler); ok {
-				h = chain.Endpoint
-			}
-			_, ok := h.(*route)
-			methods[method] = ok && opensSessions(method)
-		}
-		t.streams[pattern] = methods
-	}
 }

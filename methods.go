@@ -52,12 +52,12 @@ func (rt *route) allowed(r *http.Request) []string {
 
 // methods returns the methods of the pattern that chi has matched, or nil if it has matched
 // none of p's.
-func (p *Plugin) methods(r *http.Request, depth int) map[string]bool {
+func (p *Plugin) methods(r *http.Request, depth int) methodTargets {
 	outer := chi.RouteContext(r.Context())
 	if outer == nil {
 		return nil
 	}
-	return p.table().streams[matchedPattern(outer, depth)]
+	return p.table().targets[matchedPattern(outer, depth)]
 }
 
 // addOptions makes rt answer OPTIONS at pattern, unless r has a handler for that.

@@ -27,6 +27,8 @@ import (
 // So a program without chi can have a Config, limits, and an orderly end: it gives ListenAndServe a
 // Router from [Install], and sets http.Server.Handler.
 //
+// [IsStream] is false for the request, so middleware.Except applies its middleware to it.
+//
 // If the request has not come through a router with the plugin, nothing keeps what is around the
 // handler from the stream:
 //

@@ -56,10 +56,9 @@ func (r *Router) SSE(pattern string, h Handler, opts ...RouteOption) {
 // it from a handler that chooses between a stream and another answer. OPTIONS gets 204 with
 // the header Allow, and TRACE and CONNECT get 405, without running h.
 //
-// If the plugin finds the handler in chi's routes, because you used [Router.SSE] or mounted
-// it with chi's Method or Handle, it knows before the middleware runs that a request is going
-// to be a stream. If it learns that only in the handler, the stream works as well, but a
-// compressor among the middleware may keep an idle encoder for it.
+// If the plugin finds the handler in chi's routes (see [IsStream]), it knows before the middleware
+// runs that a request is going to be a stream. If it learns that only in the handler, the stream
+// works as well, but a compressor among the middleware may keep an idle encoder for it.
 //
 // SSEHandler panics if h is nil, and for [WithMethods], which has no effect on it.
 func (r *Router) SSEHandler(h Handler, opts ...RouteOption) http.Handler {
@@ -96,6 +95,12 @@ func (r *Router) Route(pattern string, fn func(r chi.Router)) chi.Router {
 // Mount is chi's Mount. A Router can be mounted on another Router. The sessions of its SSE
 // routes belong to its own plugin.
 func (r *Router) Mount(pattern string, h http.Handler) {
+	if routes, ok := reveal(h).(interface {
+		http.Handler
+		chi.Routes
+	}); ok {
+		h = routes
+	}
 	if sub, ok := h.(*Router); ok {
 		h = sub.Router // chi passes its NotFound handler only to its own type
 	}

@@ -98,7 +98,7 @@ func (c *cell) routes(r *sse.Router) {
 	}
 	r.SSE("/events", play)
 	r.Method(http.MethodPost, "/chat", r.SSEHandler(play))
-	r.Post("/chat2", r.SSEHandler(play).ServeHTTP)
+	r.Post("/chat2", inFunction(r.SSEHandler(play)))
 	r.Get("/live", r.SSEHandler(play).ServeHTTP) // for HEAD requests by GetHead
 	r.Get("/ordinary", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", c.ordinaryType())

@@ -63,7 +63,7 @@ func newWrapped(t *testing.T, lib library, place place, transport transport) *wr
 		}
 		r.SSE("/events", c.steps.send)
 		r.Method(http.MethodPost, "/chat", r.SSEHandler(c.steps.send))
-		r.Post("/chat2", r.SSEHandler(c.steps.send).ServeHTTP)
+		r.Post("/chat2", inFunction(r.SSEHandler(c.steps.send)))
 		r.SSE("/hub", serve(c.hub))
 		r.SSE("/detached", func(s *sse.ServerSession) error {
 			err := serve(c.detached)(s)

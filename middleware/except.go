@@ -15,8 +15,8 @@ import (
 // Except finds out with [sse.IsStream] whether a request is for an SSE route. So use it on
 // a router on which the plugin is installed, or on a router nested in that one; elsewhere
 // mw applies to streams too. Add middleware that rewrites paths, such as chi's
-// StripSlashes, before it. An SSEHandler that is mounted as a function is not recognized,
-// so mw applies to it.
+// StripSlashes, before it. A stream that starts within another handler, as by [sse.Serve], is not
+// recognized, so mw applies to it.
 func Except(mw func(http.Handler) http.Handler) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		with := mw(next)
