@@ -166,8 +166,10 @@ func WithRetry(d time.Duration) RouteOption {
 	return func(rt *route) { rt.retry = d }
 }
 
-// WithOpenDelay replaces Config.OpenDelay for the route, for every method. d must not be 0; a
-// negative d waits for the handler.
+// WithOpenDelay replaces Config.OpenDelay for the route, for every method. Without either, only a
+// session of GET opens by time: the handler of another method, which reads a body or asks another
+// service, can answer with a status however long that takes. d must not be 0; a negative d waits
+// for the handler.
 func WithOpenDelay(d time.Duration) RouteOption {
 	if d == 0 {
 		panic("sse: WithOpenDelay(0); a negative delay waits for the handler, a tiny one opens at once")

@@ -90,7 +90,9 @@ func TestSessionOfAnotherMethodDoesNotOpenByItselfByDefault(t *testing.T) {
 				}
 				r.Method(tt.method, "/handler", r.SSEHandler(h, tt.options...))
 				r.SSE("/route", h, append([]sse.RouteOption{sse.WithMethods(tt.method)}, tt.options...)...)
-				for _, path := range []string{"/handler", "/route"} {
+				sse.Handle(r, "/handle", h, append([]sse.RouteOption{sse.WithMethods(tt.method)}, tt.options...)...)
+				r.Method(tt.method, "/serve", streamOf(h, tt.options...))
+				for _, path := range []string{"/handler", "/route", "/handle", "/serve"} {
 					rec := httptest.NewRecorder()
 					func() {
 						defer func() { require.Equal(t, tt.status == http.StatusOK, recover() != nil, "an open session is aborted") }()
