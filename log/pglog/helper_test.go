@@ -3,6 +3,7 @@ package pglog
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -141,7 +142,7 @@ func (r *reading) await(n int) []hub.Record {
 func (r *reading) records() []hub.Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.got[:len(r.got):len(r.got)]
+	return slices.Clip(r.got)
 }
 
 // withTimeout returns a context for what the end of a test does.

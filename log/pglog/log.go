@@ -176,10 +176,10 @@ func (l *Log) Find(ctx context.Context, topic, id string) (hub.Position, bool, e
 		return hub.Position{}, false, fmt.Errorf("pglog: find: %w", withContext(ctx, err))
 	}
 	var r hub.Record
-	if number == nil || r.UnmarshalBinary(record) != nil || r.Event.ID != id {
-		return hub.Position{}, false, nil
+	if number != nil && r.UnmarshalBinary(record) == nil && r.Event.ID == id {
+		return hub.Position{Epoch: uint64(epoch), Offset: uint64(*number)}, true, nil
 	}
-	return hub.Position{Epoch: uint64(epoch), Offset: uint64(*number)}, true, nil
+	return hub.Position{}, false, nil
 }
 
 // errReadOnly is the error of what a Log with Config.ReadOnly cannot do.

@@ -134,13 +134,16 @@ func newServer() (*server, error) {
 	if s.dir, err = newFolder(cred); err != nil {
 		return nil, err
 	}
-	if err = s.run("initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"); err != nil {
+	if err := s.run("initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"); err != nil {
 		return nil, err
 	}
 	if s.port, err = newPort(); err != nil {
 		return nil, err
 	}
-	return s, s.start()
+	if err := s.start(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // newPort returns a port that is free.

@@ -67,6 +67,9 @@ func (l *Log) snapshot(ctx context.Context, own pgx.Tx, tx Tx) (hub.Position, er
 	case !clean:
 		return hub.Position{}, &TransactionError{"not have written anything"}
 	case seenN != n:
+		if err := own.Conn().Ping(ctx); err != nil { // it was not held
+			return hub.Position{}, err
+		}
 		return hub.Position{}, &TransactionError{"not have been used before the Snapshot"}
 	}
 	var epoch, last int64
