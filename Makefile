@@ -60,7 +60,7 @@ nginx:
 
 postgres:
 	@{ ls /usr/lib/postgresql/*/bin/postgres || command -v postgres; } >/dev/null 2>&1 && { [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer; } >/dev/null || { \
-		echo 'Postgres or PgBouncer is not there, so tests of log/pglog will be skipped.'; \
+		echo 'Postgres or PgBouncer is not there, so tests of log/pglog and of a guide will be skipped.'; \
 		echo 'To run them, install both, for example with: apt-get install postgresql pgbouncer'; } >&2
 
 redis:
@@ -115,6 +115,7 @@ soak-log: ## test the logs: a million events; a million transactions (TRANSACTIO
 	@cd log/boltlog && SSE_BOLTLOG_SOAK=$(KILLS) go test -run '^TestSoak$$' -v -count 1 -timeout 0 .
 	@cd log/pglog && SSE_LOG_MILLION=1 SSE_PGLOG_SOAK=$(TRANSACTIONS) go test -run '^TestConformance$$/^Many$$|^TestSoak$$' -v -count 1 -timeout 0 .
 	@cd log/natslog && SSE_NATSLOG_SOAK=$(SOAK) SSE_NATSLOG_SOAK_SEED=$(SOAKSEED) go test -run '^TestSoak$$' -v -count 1 -timeout 0 ./internal/soak
+	@cd log/pglog && SSE_PGLOG_CRASHES=$(SOAK) SSE_PGLOG_CRASHES_SEED=$(SOAKSEED) go test -run '^TestCrashSoak$$' -v -count 1 -timeout 0 .
 	@cd log/redislog && SSE_LOG_MILLION=1 go test -run '^TestConformance$$/^Many$$' -v -count 1 -timeout 0 .
 	@cd log/redislog && SSE_REDISLOG_SOAK=$(SOAK) SSE_REDISLOG_SOAK_SEED=$(SOAKSEED) go test -run '^TestSoak$$' -v -count 1 -timeout 0 .
 

@@ -106,7 +106,7 @@ func processorTime(b *testing.B) time.Duration {
 	for _, path := range found {
 		text, err := os.ReadFile(path)
 		_, rest, ok := strings.Cut(string(text), ") ")
-		if fields := strings.Fields(rest); err == nil && ok && fields[1] == strconv.Itoa(shared.cmd.Process.Pid) {
+		if fields := strings.Fields(rest); err == nil && ok && fields[1] == strconv.Itoa(shared.Pid()) {
 			for _, field := range fields[11:13] { // in hundredths of a second
 				ticks, err := strconv.Atoi(field)
 				require.NoError(b, err)

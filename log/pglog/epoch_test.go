@@ -14,6 +14,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/pgtest"
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
@@ -21,16 +22,13 @@ import (
 // another port.
 func (s *server) copyFiles(t testing.TB) *server {
 	t.Helper()
-	dir, err := newFolder(s.cred)
+	files, err := pgtest.NewFolder()
 	require.NoError(t, err)
-	c := &server{dir: dir, port: s.port, cred: s.cred}
-	t.Cleanup(func() {
-		c.kill()
-		_ = os.RemoveAll(dir)
-	})
-	out, err := exec.Command("cp", "-a", filepath.Join(s.dir, "data"), filepath.Join(dir, "data")).CombinedOutput()
+	t.Cleanup(files.Remove)
+	files.Port = s.Port
+	out, err := exec.Command("cp", "-a", filepath.Join(s.Dir, "data"), filepath.Join(files.Dir, "data")).CombinedOutput()
 	require.NoError(t, err, string(out))
-	return c
+	return &server{files}
 }
 
 // A server that crashes and comes back is the same log, and a Follow goes on by itself.
@@ -76,14 +74,10 @@ func TestPromotion(t *testing.T) {
 	before := boundsOf(t, l)
 	add(t, l, recs("a", 1, 3)...)
 
-	standby := &server{cred: s.cred, port: freePort(t)}
-	var err error
-	standby.dir, err = newFolder(s.cred)
+	files, err := pgtest.NewFolder()
 	require.NoError(t, err)
-	t.Cleanup(func() {
-		standby.kill()
-		_ = os.RemoveAll(standby.dir)
-	})
+	t.Cleanup(files.Remove)
+	standby := &server{files}
 	require.NoError(t, standby.run("pg_basebackup", "-D", "data", "-R", "-c", "fast", "-d", s.dsn("postgres", "postgres")))
 	require.NoError(t, standby.start())
 
@@ -139,7 +133,7 @@ func TestDump(t *testing.T) {
 	require.NoError(t, s.run("pg_dump", "-f", "dump", "-n", "sse", s.dsn("postgres", "postgres")))
 
 	other := startServer(t)
-	require.NoError(t, os.Rename(filepath.Join(s.dir, "dump"), filepath.Join(other.dir, "dump")))
+	require.NoError(t, os.Rename(filepath.Join(s.Dir, "dump"), filepath.Join(other.Dir, "dump")))
 	require.NoError(t, other.run("psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", "dump", other.dsn("postgres", "postgres")))
 	otherPool := connect(t, other.dsn("postgres", "postgres"))
 	require.NoError(t, Publish(t.Context(), otherPool, "a", sse.Event{Data: "6"}))
@@ -161,9 +155,7 @@ func TestCopyOfTheFiles(t *testing.T) {
 	add(t, l, recs("a", 1, 3)...)
 	r.await(3)
 	before := boundsOf(t, l)
-	require.NoError(t, s.cmd.Process.Signal(syscall.SIGINT)) // fast shutdown
-	_ = s.cmd.Wait()
-	s.cmd = nil
+	s.Signal(syscall.SIGINT) // fast shutdown
 	c := s.copyFiles(t)
 	require.NoError(t, s.start())
 	add(t, l, recs("a", 4, 2)...)

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/pgtest"
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
@@ -183,9 +183,10 @@ func startPooler(t testing.TB, s *server, mode string) string {
 	if _, err := os.Stat(program); err != nil {
 		testkit.Missing(t, "there is no PgBouncer; install it, for example with: apt-get install pgbouncer")
 	}
-	dir, err := newFolder(s.cred)
+	dir, err := pgtest.Folder()
 	require.NoError(t, err)
-	port := freePort(t)
+	port, err := pgtest.FreePort()
+	require.NoError(t, err)
 	cfg := fmt.Sprintf(`[databases]
 * = host=127.0.0.1 port=%d
 [pgbouncer]
@@ -194,11 +195,11 @@ listen_port = %d
 unix_socket_dir =
 auth_type = any
 pool_mode = %s
-`, s.port, port, mode)
-	cfg = strings.Replace(cfg, "127.0.0.1 port="+fmt.Sprint(s.port), "127.0.0.1 user=postgres port="+fmt.Sprint(s.port), 1) // auth_type any needs it
+`, s.Port, port, mode)
+	cfg = strings.Replace(cfg, "127.0.0.1 port="+fmt.Sprint(s.Port), "127.0.0.1 user=postgres port="+fmt.Sprint(s.Port), 1) // auth_type any needs it
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "ini"), []byte(cfg), 0o644))
-	cmd := exec.Command(program, filepath.Join(dir, "ini"))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred, Pdeathsig: syscall.SIGKILL}
+	cmd, err := pgtest.Command(dir, program, filepath.Join(dir, "ini"))
+	require.NoError(t, err)
 	log := new(strings.Builder)
 	cmd.Stderr = log
 	require.NoError(t, cmd.Start())
