@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
@@ -114,7 +115,7 @@ func TestNegotiateAddsToVary(t *testing.T) {
 func TestNegotiateBeforeAStream(t *testing.T) {
 	t.Parallel()
 	rec := record(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		require.Equal(t, "text/event-stream", sse.Negotiate(w, r, "application/json", "text/event-stream"))
+		assert.Equal(t, "text/event-stream", sse.Negotiate(w, r, "application/json", "text/event-stream"))
 		sse.Serve(w, r, func(s *sse.ServerSession) error { return s.SendData("x") })
 	}), http.MethodPost, "/", "Accept", "text/event-stream")
 	require.Equal(t, "Accept", rec.Header().Get("Vary"))

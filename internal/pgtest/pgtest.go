@@ -3,6 +3,7 @@
 package pgtest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -64,10 +65,14 @@ func New() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = s.Run("initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"); err != nil {
-		return nil, err
+	err = s.Run("initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale=C")
+	if err == nil {
+		err = s.Start()
 	}
-	return s, s.Start()
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(s.Dir))
+	}
+	return s, nil
 }
 
 // NewFolder returns a server that has a folder and a port, but no files yet.
@@ -100,7 +105,7 @@ func Folder() (string, error) {
 
 // FreePort returns a port of this machine that is free.
 func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
 	}
@@ -146,7 +151,7 @@ func Command(dir, program string, args ...string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(program, args...)
+	cmd := exec.CommandContext(context.Background(), program, args...)
 	cmd.Dir, cmd.SysProcAttr = dir, attributes(uid, gid)
 	return cmd, nil
 }

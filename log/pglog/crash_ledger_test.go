@@ -204,7 +204,7 @@ func (s *crashSoak) check() {
 	t := s.t
 	rows, err := s.pool.Query(t.Context(), "SELECT number, record FROM archive ORDER BY number")
 	require.NoError(t, err)
-	all := make([]archived, 1) // by their numbers
+	all := []archived{{}} // by their numbers
 	var number int64
 	var record []byte
 	_, err = pgx.ForEachRow(rows, []any{&number, &record}, func() error {
@@ -296,7 +296,7 @@ func (s *crashSoak) checkReader(r *crashReader, all []archived) {
 		prefix = append(prefix, now)
 	}
 	for _, st := range r.states {
-		require.Equal(s.t, prefix[st.at.Offset], progress{int(st.count), int(st.events), st.sum}, "a snapshot of %s at %v", r.name, st.at)
+		require.Equal(s.t, progress{int(st.count), int(st.events), st.sum}, prefix[st.at.Offset], "a snapshot of %s at %v", r.name, st.at)
 	}
 }
 
