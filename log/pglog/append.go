@@ -152,8 +152,16 @@ func (q *appends) take() []*appending {
 	return some
 }
 
-// putBack has the calls wait again.
+// putBack has the calls wait again, except for those that nobody waits for.
 func (q *appends) putBack(some []*appending) {
+	some = slices.DeleteFunc(some, func(a *appending) bool {
+		select {
+		case <-a.gone:
+			return true
+		default:
+			return false
+		}
+	})
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.waiting = slices.Insert(q.waiting, 0, some...)

@@ -101,6 +101,7 @@ type reading struct {
 	got  []hub.Record
 	errs []error
 	end  chan struct{}
+	stop func() // and waits for the end
 }
 
 // startReading follows l from its beginning.
@@ -109,10 +110,11 @@ func startReading(t testing.TB, l *Log) *reading {
 	r := &reading{t: t, end: make(chan struct{})}
 	at := hub.Position{Epoch: boundsOf(t, l).Epoch}
 	ctx, cancel := context.WithCancel(t.Context())
-	t.Cleanup(func() {
+	r.stop = func() {
 		cancel()
 		<-r.end
-	})
+	}
+	t.Cleanup(r.stop)
 	go func() {
 		defer close(r.end)
 		for ctx.Err() == nil {
