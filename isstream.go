@@ -170,7 +170,7 @@ func reveal(h http.Handler) http.Handler {
 // methodValue is how Go's compiler represents x.ServeHTTP for an x of the type T: a func is a
 // pointer to it.
 type methodValue[T any] struct {
-	code     uintptr
+	_        uintptr // the code
 	receiver T
 }
 

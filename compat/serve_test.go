@@ -62,7 +62,9 @@ func frameworks() []framework {
 		}},
 		{name: "echo", compressor: "compresses", build: func(all plainHandlers) http.Handler {
 			e := echo.New()
-			e.Use(echomiddleware.LoggerWithConfig(echomiddleware.LoggerConfig{Output: io.Discard}), echomiddleware.Recover())
+			e.Use(echomiddleware.RequestLoggerWithConfig(echomiddleware.RequestLoggerConfig{
+				LogValuesFunc: func(echo.Context, echomiddleware.RequestLoggerValues) error { return nil },
+			}), echomiddleware.Recover())
 			e.Use(echomiddleware.GzipWithConfig(echomiddleware.GzipConfig{Skipper: func(c echo.Context) bool { return !compresses(c.Request()) }}))
 			e.Logger.SetOutput(io.Discard)
 			for path, h := range all {
@@ -75,7 +77,7 @@ func frameworks() []framework {
 		}},
 		{name: "chi", compressor: "passes", late: "superfluous", build: func(all plainHandlers) http.Handler {
 			r := chi.NewRouter()
-			r.Use(middleware.RequestID, middleware.RealIP, quietLogger, quietRecoverer, middleware.Compress(5, "text/*"), middleware.Timeout(50*time.Millisecond))
+			r.Use(middleware.RequestID, realIP, quietLogger, quietRecoverer, middleware.Compress(5, "text/*"), middleware.Timeout(50*time.Millisecond))
 			for path, h := range all {
 				r.HandleFunc(path, h)
 			}
