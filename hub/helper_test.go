@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -19,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -332,6 +334,34 @@ func (a *app) reconnect(s *stream) *stream {
 	a.t.Helper()
 	s.leave()
 	return a.resume(s.Request.URL.RequestURI(), s.id)
+}
+
+// readOn makes the client take everything from now on, whether the test reads it or not: a client
+// that takes nothing is cut off.
+func (s *stream) readOn() {
+	all := make(chan io.Reader, 1)
+	from := s.r
+	go func() {
+		data, err := io.ReadAll(from)
+		if err == nil {
+			err = io.EOF
+		}
+		all <- io.MultiReader(bytes.NewReader(data), iotest.ErrReader(err))
+	}()
+	s.r = bufio.NewReader(&late{from: all})
+}
+
+// late is a reader that there will be.
+type late struct {
+	from <-chan io.Reader
+	r    io.Reader
+}
+
+func (l *late) Read(p []byte) (int, error) {
+	if l.r == nil {
+		l.r = <-l.from
+	}
+	return l.r.Read(p)
 }
 
 // block is the lines of a stream up to a blank line: an event, or less.

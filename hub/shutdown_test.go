@@ -71,6 +71,9 @@ func TestShutdownAfterAllThatIsDue(t *testing.T) {
 		}, "the shutdown to begin")
 		require.Empty(t, down)
 		for _, s := range slow {
+			s.readOn()
+		}
+		for _, s := range slow {
 			require.Equal(t, "large", s.event().Name)
 			for i := range 50 {
 				require.Equal(t, i, number(t, s.event()))

@@ -129,14 +129,16 @@ func TestExcept(t *testing.T) {
 			},
 			[]row{{"GET", "/sub/events", 200, false}, {"GET", "/sub/plain", 200, true}},
 		},
-		"before a stream that no one can know of": {
+		"before a stream that is mounted as a function": {
 			func() http.Handler {
 				r := sse.Install(chi.NewRouter(), sse.Config{})
 				r.Use(middleware.Except(mark))
-				r.Get("/function", r.SSEHandler(stream).ServeHTTP)
+				h := r.SSEHandler(stream)
+				r.Get("/value", h.ServeHTTP)
+				r.Get("/function", func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r) })
 				return r
 			},
-			[]row{{"GET", "/function", 200, true}},
+			[]row{{"GET", "/value", 200, false}, {"GET", "/function", 200, true}},
 		},
 		"outside the plugin, where all are alike": {
 			func() http.Handler {

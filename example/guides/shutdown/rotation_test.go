@@ -36,13 +36,13 @@ func finish(t *testing.T, f *feed, followed <-chan error) {
 	}
 }
 
-// 1,000 clients connect at the same time. Then a second server is added. The rotation moves half
+// 2,000 clients connect at the same time. Then a second server is added. The rotation moves half
 // of them to it, evenly over a fifth of the age, and nothing is lost.
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const (
-			crowd  = 1000
+			crowd  = 2000
 			age    = 10 * time.Minute
 			first  = age / 5 // how long the first rotation takes
 			events = 25      // one every minute: more than two ages
