@@ -26,8 +26,7 @@ TIDYFLAGS   ?=
 # $(call each,command) runs command in every module. It fails if one of them failed.
 each = @status=0; for m in $(MODULES); do (cd $$m && $(1)) || status=1; done; exit $$status
 
-# The tests of each module are a target, so that make -j2 -Otarget runs two at a time. A module with
-# a file testfirst names in it the packages whose tests take longest, so that they do not start last.
+# The tests of each module are a target, so that make -j2 -Otarget runs two at a time.
 TESTS := $(MODULES:%=test-in-%)
 
 MAKEFLAGS += --keep-going
@@ -69,7 +68,7 @@ redis:
 		echo 'To run them, install it, for example with: apt-get install redis-server'; } >&2
 
 $(TESTS): test-in-%:
-	@cd $* && go test $$([ -e norace ] || echo $(RACE)) -timeout $(TIMEOUT) $(GOTESTFLAGS) $$(cat testfirst 2>/dev/null) ./...
+	@cd $* && go test $$([ -e norace ] || echo $(RACE)) -timeout $(TIMEOUT) $(GOTESTFLAGS) ./...
 
 test-over-a-log: # the hub's tests once more
 	@SSE_HUB_LOG=memory go test -parallel 4 -timeout $(TIMEOUT) $(GOTESTFLAGS) ./hub
