@@ -191,7 +191,14 @@ func (s *modelSession) acceptGap(item modelItem, evicted uint64) {
 		if !g.Position.IsZero() {
 			s.failf("is told of a gap %s, with a position", item.data)
 		}
-		g.Position, to = item.pos, item.pos.Offset
+		g.Position = item.pos
+		if item.id != "" { // it says where the stream continues, while item.pos is where the member was a moment later
+			var err error
+			if g.Position, err = m.h.ParseID(item.id); err != nil {
+				s.failf("is told of a gap with id %q: %v", item.id, err)
+			}
+		}
+		to = g.Position.Offset
 	}
 	if m.ownIDs {
 		if item.id != "" || !g.Position.IsZero() {
@@ -243,19 +250,19 @@ func (s *modelSession) acceptGap(item modelItem, evicted uint64) {
 			s.failf("is told of a gap %s, but nothing it could miss has left the log", item.data)
 		}
 		switch snapshot := s.client.snapshot && !s.old; {
-		case snapshot && to < s.wasHead, !snapshot && (to <= s.pos || to > evicted && !s.isOver(to-1, head) || s.isOver(to, s.wasHead)):
-			s.failf("is told of a gap %s", item.data)
+		case snapshot && to < s.wasHead, !snapshot && (to <= s.pos || to > evicted && !s.isOver(to-1, head) || s.isOver(max(to, evicted), s.wasHead)): // what has left the log meanwhile does not count
+			s.failf("is told of a gap %s up to %d, evicted %d, head %d, wasHead %d", item.data, to, evicted, head, s.wasHead)
 		}
 		s.follows(to)
 	case g.Reason == GapReplay:
 		switch snapshot := s.client.snapshot && !s.old; {
 		case snapshot && to < s.wasHead, !snapshot && (to <= s.pos || !s.isOver(to-1, head) || s.isOver(to, s.wasHead)):
-			s.failf("is told of a gap %s", item.data)
+			s.failf("is told of a gap %s up to %d, evicted %d, head %d, wasHead %d", item.data, to, evicted, head, s.wasHead)
 		}
 		s.follows(to)
 	case s.vague:
 		if to < s.pos {
-			s.failf("is told of a gap %s", item.data)
+			s.failf("is told of a gap %s up to %d, evicted %d, head %d, wasHead %d", item.data, to, evicted, head, s.wasHead)
 		}
 		s.follows(to)
 	case to < s.pos || to > max(s.pos, evicted) && !s.isOver(to-1, head): // or a later offset, up to which events have left the log

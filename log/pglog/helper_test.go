@@ -2,6 +2,7 @@ package pglog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -128,6 +129,9 @@ func startReading(t testing.TB, l *Log) *reading {
 			r.mu.Lock()
 			r.errs = append(r.errs, err)
 			r.mu.Unlock()
+			if truncated, ok := errors.AsType[*hub.TruncatedError](err); ok {
+				at.Offset = truncated.First - 1
+			}
 			time.Sleep(20 * time.Millisecond)
 		}
 	}()
