@@ -256,7 +256,7 @@ func (s *modelSession) acceptGap(item modelItem, evicted uint64) {
 		s.follows(to)
 	case g.Reason == GapReplay:
 		switch snapshot := s.client.snapshot && !s.old; {
-		case snapshot && to < s.wasHead, !snapshot && (to <= s.pos || !s.isOver(to-1, head) || s.isOver(to, s.wasHead)):
+		case snapshot && to < s.wasHead, !snapshot && (to < s.pos || to == s.pos && !s.vague || !s.isOver(to-1, head) || s.isOver(max(to, evicted), s.wasHead)):
 			s.failf("is told of a gap %s up to %d, evicted %d, head %d, wasHead %d", item.data, to, evicted, head, s.wasHead)
 		}
 		s.follows(to)
