@@ -14,14 +14,15 @@ import (
 // seekLog is seekReplay for a hub with a Log: what the tails do not hold is cold. A Log that
 // has dropped it too is noticed when it is read.
 func (m *Member) seekLog(offset uint64) (gap GapReason) {
-	if _, _, ok := m.seek(offset); !ok {
-		m.setCold(true)
-		return ""
+	for {
+		if _, _, ok := m.seek(offset); !ok {
+			m.setCold(true)
+			return ""
+		}
+		if limited := m.limitReplay(); limited != GapExpired { // what has left the tail meanwhile is cold
+			return limited
+		}
 	}
-	if m.limitReplay() {
-		return GapReplay
-	}
-	return ""
 }
 
 // resumeAt moves the cursor to offset, or, if events after it are missing, to the lowest later

@@ -256,7 +256,7 @@ func (s *modelSession) acceptGap(item modelItem, evicted uint64) {
 		s.follows(to)
 	case g.Reason == GapReplay:
 		switch snapshot := s.client.snapshot && !s.old; {
-		case snapshot && to < s.wasHead, !snapshot && (to < s.pos || to == s.pos && !s.vague || !s.isOver(to-1, head) || s.isOver(max(to, evicted), s.wasHead)):
+		case snapshot && to < s.wasHead, !snapshot && (to <= s.pos || !s.isOver(to-1, head) || s.isOver(max(to, evicted), s.wasHead)):
 			s.failf("is told of a gap %s up to %d, evicted %d, head %d, wasHead %d", item.data, to, evicted, head, s.wasHead)
 		}
 		s.follows(to)
@@ -289,7 +289,7 @@ func (s *modelSession) acceptSlow(g Gap, evicted uint64, late bool) {
 	case to <= s.pos, !g.Snapshot && (!late || s.client.slow == SlowLatest) && to > evicted:
 		s.failf("is told of the gap %+v", g)
 	}
-	if p, err := s.model.h.ParseID(g.LastEventID); s.model.ownIDs && g.LastEventID != "" || !s.model.ownIDs && (err != nil || p.Epoch != s.model.h.spans.last().epoch || p.Offset < s.sent || p.Offset >= to) {
+	if p, err := s.model.h.ParseID(g.LastEventID); s.model.ownIDs && g.LastEventID != "" && (late || g.LastEventID != s.came) || !s.model.ownIDs && (err != nil || p.Epoch != s.model.h.spans.last().epoch || p.Offset < s.sent || p.Offset >= to) {
 		s.failf("is told of the gap %+v", g)
 	}
 	s.follows(to)

@@ -126,6 +126,7 @@ func (m *model) join(alone bool) {
 		s.follow[t] = 0
 	}
 	id := s.id
+	s.came = id
 	m.expect(s, start)
 	s.owed = c.owed != nil && !slices.ContainsFunc(c.owed, func(t string) bool { return !slices.Contains(c.topics, t) })
 	m.tracef("%s joins with id %q, start %s, blocked %t, topics %q: from %d, gap %q must %t", c.name, s.id, startName, c.blocked, c.topics, s.pos, s.gap, s.mustGap)

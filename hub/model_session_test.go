@@ -51,7 +51,8 @@ type modelSession struct {
 	pos      uint64            // offset of the last event, or a later one up to which there was none for it
 	upTo     uint64            // offset up to which no event is missing
 	got      map[string]uint64 // by key: offset of the newest event, for SlowLatest
-	id       string            // the last event id with which the client connected
+	came     string            // the last event id with which the client connected
+	id       string            // that, or the one from which the hub resumes
 	wasHead  uint64            // the head when the client connected
 	catchUp  []uint64          // offsets of older events, of topics that it was subscribed to later, that it must be sent
 	vague    bool              // it connected while events were published, so its start is not known

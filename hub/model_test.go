@@ -211,7 +211,7 @@ func newModel(t *testing.T, src modelSource, name string) *model {
 	m.ownIDs = src.intn(3) == 0
 	m.maxReplay = []int64{0, 0, 150, 3000}[src.intn(4)]
 	cfg.OwnIDs, cfg.MaxReplay = m.ownIDs, m.maxReplay
-	if m.opaque = !m.ownIDs && m.logAge%time.Minute > 0; m.opaque { // two of the four ages
+	if m.opaque = !m.ownIDs && src.intn(2) == 0; m.opaque {
 		cfg.IDKey = []byte("sixteen byte key")
 	}
 	if m.bySize = src.intn(4) == 0; m.bySize {

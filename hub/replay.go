@@ -6,12 +6,13 @@ import "sort"
 // frames of its topic so far, so the length of a replay is a difference for each topic.
 
 // limitReplay moves the cursor, and the links, to the lowest offset after which m's unsent
-// events are no more than Config.MaxReplay. It reports whether it has moved them. The caller
-// has claimed m.
-func (m *Member) limitReplay() bool {
+// events are no more than Config.MaxReplay. It returns GapReplay if it has moved them. It returns
+// GapExpired, and leaves them where they are, if so many unsent events have left the log while it
+// looked that the others are not too many. Otherwise it returns "". The caller has claimed m.
+func (m *Member) limitReplay() GapReason {
 	most := m.hub.cfg.MaxReplay
 	if most == 0 || m.isCold() || m.slow == SlowLatest { // SlowLatest sends only the newest event for each key
-		return false
+		return ""
 	}
 	from, head := m.cursor.Load(), m.hub.head.Load()
 	m.mu.Lock()
@@ -24,15 +25,18 @@ func (m *Member) limitReplay() bool {
 		}
 	}
 	if sum <= most || head <= from {
-		return false
+		return ""
 	}
 	offset := replayStart(unsent, from, most)
-	for _, l := range unsent {
+	if offset == from {
+		return GapExpired
+	}
+	for _, l := range m.links { // also those whose unsent events have left the log: the gap covers them
 		l.skipTo(offset)
 	}
 	m.findUnread()
 	m.cursor.Store(offset)
-	return true
+	return GapReplay
 }
 
 // skipTo moves l past the entries up to offset. If later ones have left the log meanwhile, it

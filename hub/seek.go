@@ -1,6 +1,10 @@
 package hub
 
-import "github.com/chi-sse/sse/internal/lasteventid"
+import (
+	"cmp"
+
+	"github.com/chi-sse/sse/internal/lasteventid"
+)
 
 // To seek is to move a member's cursor to an offset, and its links to the first entries
 // after it. The caller of each of these functions has claimed the member, except for
@@ -80,14 +84,17 @@ func (m *Member) seekReplay(offset uint64) (gap GapReason) {
 	if m.hub.follower != nil {
 		return m.seekLog(offset)
 	}
-	if _, _, ok := m.seek(offset); !ok {
-		m.seekFrom(offset)
-		gap = GapExpired
+	for {
+		at := m.seekFrom(offset)
+		if at > offset {
+			gap = GapExpired
+		}
+		limited := m.limitReplay()
+		if limited != GapExpired {
+			return cmp.Or(gap, limited)
+		}
+		offset, gap = at, GapExpired
 	}
-	if m.limitReplay() && gap == "" {
-		gap = GapReplay
-	}
-	return gap
 }
 
 // seek moves the cursor to offset, and m's links, of which it returns the number. ok is false
