@@ -88,7 +88,7 @@ func (f *follower) applyRecord(rec *Record, span *span, offset uint64) error {
 		return nil
 	}
 	if ent.hole() != "" && h.topics[rec.Topic] == nil && fin == nil {
-		h.droppedFloor = max(h.droppedFloor, offset) // nobody follows it; who comes later reads the Log
+		h.droppedFloor = max(h.droppedFloor, offset) // nobody follows it; a later member reads the Log
 		h.head.Store(offset)
 		return nil
 	}

@@ -71,7 +71,7 @@ func TestSameOrigin(t *testing.T) {
 		"old, sandboxed, no Host":                        {"", "null", "", false},
 		"old, no Host":                                   {"", "https://evil.example", "", false},
 		"old, sandboxed on a host of that name":          {"", "null", "null", false},
-		"old, an origin that is none":                    {"", "https://%zz", "%zz", false},
+		"old, an origin that is no URL":                  {"", "https://%zz", "%zz", false},
 		"old, the host as a prefix":                      {"", "https://api.example.com.evil.example", "api.example.com", false},
 		"old, the host as a user":                        {"", "https://api.example.com@evil.example", "api.example.com", false},
 		"old, an app's scheme with the name of the host": {"", "app://api.example.com", "api.example.com", false},

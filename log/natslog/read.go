@@ -21,7 +21,7 @@ const (
 	minScan   = 256 // how many records such a request returns at least
 )
 
-// everything stands for the subjects of all topics. A server finds the next record faster with it
+// everything, as a subject, means those of all topics. A server finds the next record faster with it
 // than with a wildcard.
 const everything = ""
 

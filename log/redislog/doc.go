@@ -116,10 +116,10 @@
 //	{chat}:orders    a stream of the hubs' orders, so that hub.Open need not read all events
 //
 // Appends drop the oldest events beyond Config.MaxEvents, MaxBytes and MaxAge. A client that has
-// the last event that was dropped has missed nothing. If somebody else has used XTRIM, a client
-// that stands exactly there is told of a gap all the same. After an XDEL, clients that have not
-// come as far are told of a gap, perhaps several times, since the server says only what the newest
-// deleted event was. An entry without the field e is left out.
+// the last event that was dropped has missed nothing. If somebody else has used XTRIM, even that
+// client is told of a gap. After an XDEL, clients that have not come as far are told of a gap,
+// perhaps several times, since the server says only what the newest deleted event was. An entry
+// without the field e is left out.
 //
 // # What it costs
 //

@@ -52,7 +52,7 @@ func (a *app) routes() *sse.Router {
 	return r
 }
 
-// grant is what a token or a ticket stands for.
+// grant is what a token or a ticket permits.
 type grant struct {
 	user    string
 	expires time.Time
@@ -93,7 +93,7 @@ func (a *app) events(s *sse.ServerSession) error {
 	return a.hub.Serve(s, hub.Subscription{Topics: []string{"user/" + g.user}})
 }
 
-// postToken stands for a login: it gives a token to everybody who says a name.
+// postToken takes the place of a login. It gives a token to everybody who says a name.
 func (a *app) postToken(w http.ResponseWriter, r *http.Request) {
 	user := strings.TrimSpace(r.PostFormValue("name"))
 	if user == "" {
