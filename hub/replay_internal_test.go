@@ -87,6 +87,7 @@ func TestReplayShrinksWhileItIsLimited(t *testing.T) {
 }
 
 func publishN(t *testing.T, h *Hub, topic string, n int) {
+	t.Helper()
 	for range n {
 		_, err := h.Publish(t.Context(), topic, sse.Event{Data: "x"})
 		testkit.NoError(t, err)
