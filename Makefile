@@ -16,6 +16,7 @@ SOAK        ?= 20m
 SOAKSEED    ?=
 SOAKLOAD    ?= 1
 KILLS       ?= 1000
+TRANSACTIONS ?= 1000000
 RUNFLAGS    ?=
 TIDYFLAGS   ?=
 
@@ -31,7 +32,7 @@ TESTS := $(MODULES:%=test-in-%)
 MAKEFLAGS += --keep-going
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-cluster test chromium nginx redis $(TESTS) test-over-a-log cover bench bench-full bench-growth microbench fuzz soak soak-race soak-log soak-follow lint gofmt vet golangci fmt tidy
+.PHONY: help run run-cluster test chromium nginx postgres redis $(TESTS) test-over-a-log cover bench bench-full bench-growth microbench fuzz soak soak-race soak-log soak-follow lint gofmt vet golangci fmt tidy
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,7 +45,7 @@ run-cluster: ## build and start the chat on three nodes, to be killed (RUNFLAGS=
 	@echo 'Building the cluster. The first build takes a minute or two.'
 	@cd example/cluster && go run . $(RUNFLAGS)
 
-test: chromium nginx redis $(TESTS) test-over-a-log ## run the tests of all modules (GOTESTFLAGS='-run Name -v' adds flags)
+test: chromium nginx postgres redis $(TESTS) test-over-a-log ## run the tests of all modules (GOTESTFLAGS='-run Name -v' adds flags)
 
 chromium:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
@@ -55,6 +56,11 @@ nginx:
 	@PATH=$$PATH:/usr/sbin; command -v nginx >/dev/null || { \
 		echo 'nginx is not on the PATH, so the tests of example/ that need it will be skipped.'; \
 		echo 'To run them, install nginx, for example with: apt-get install nginx'; } >&2
+
+postgres:
+	@{ ls /usr/lib/postgresql/*/bin/postgres || command -v postgres; } >/dev/null 2>&1 && { [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer; } >/dev/null || { \
+		echo 'Postgres or PgBouncer is not there, so tests of log/pglog and of a guide will be skipped.'; \
+		echo 'To run them, install both, for example with: apt-get install postgresql pgbouncer'; } >&2
 
 redis:
 	@command -v redis-server >/dev/null || { \
@@ -102,11 +108,13 @@ soak-race: ## do that with the race detector, for SOAK=5m (SOAKLOAD=0.4)
 	@cd internal/soak && $(soaktest) -race .
 
 soak-log: SOAK := 10m
-soak-log: ## test the logs: a million events; kill a server (KILLS=1000); kill and cut off nodes (SOAK=10m, SOAKSEED=number)
+soak-log: ## test the logs: a million events; a million transactions (TRANSACTIONS=1000000); kill a server (KILLS=1000); kill and cut off nodes (SOAK=10m, SOAKSEED=number)
 	@SSE_LOG_MILLION=1 go test -run '^TestMemory$$/./^Many$$' -v -count 1 -timeout 0 ./hub/logtest
 	@cd log/boltlog && SSE_LOG_MILLION=1 go test -run '^TestConformance$$/^Many$$' -v -count 1 -timeout 0 .
 	@cd log/boltlog && SSE_BOLTLOG_SOAK=$(KILLS) go test -run '^TestSoak$$' -v -count 1 -timeout 0 .
+	@cd log/pglog && SSE_LOG_MILLION=1 SSE_PGLOG_SOAK=$(TRANSACTIONS) go test -run '^TestConformance$$/^Many$$|^TestSoak$$' -v -count 1 -timeout 0 .
 	@cd log/natslog && SSE_NATSLOG_SOAK=$(SOAK) SSE_NATSLOG_SOAK_SEED=$(SOAKSEED) go test -run '^TestSoak$$' -v -count 1 -timeout 0 ./internal/soak
+	@cd log/pglog && SSE_PGLOG_CRASHES=$(SOAK) SSE_PGLOG_CRASHES_SEED=$(SOAKSEED) go test -run '^TestCrashSoak$$' -v -count 1 -timeout 0 .
 	@cd log/redislog && SSE_LOG_MILLION=1 go test -run '^TestConformance$$/^Many$$' -v -count 1 -timeout 0 .
 	@cd log/redislog && SSE_REDISLOG_SOAK=$(SOAK) SSE_REDISLOG_SOAK_SEED=$(SOAKSEED) go test -run '^TestSoak$$' -v -count 1 -timeout 0 .
 
