@@ -12,6 +12,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // A transaction that stays open holds up nobody, and its events come when it is committed.
@@ -122,17 +123,14 @@ func TestRetention(t *testing.T) {
 				add(t, l, recs("a", 500*i, 500)...)
 			}
 			execute(t, pool, "UPDATE sse.log SET at = at - interval '61 minutes' WHERE number <= $1", n-500)
-			b := boundsOf(t, l)
-			old := openLog(t, pool, cfg)
-			startReading(t, old)
-			for boundsOf(t, l).First != n-499 {
-				time.Sleep(time.Millisecond)
-			}
-			add(t, l, rec("a", "after"))
+			startReading(t, openLog(t, pool, cfg))
+			testkit.Eventually(t, func() bool { return boundsOf(t, l).First == n-499 }, "old records to be deleted")
 			var left int
 			require.NoError(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM sse.log").Scan(&left))
-			require.Equal(t, 501, left)
-			require.Equal(t, hub.Bounds{Epoch: b.Epoch, First: n - 499, Last: n + 1}, boundsOf(t, l))
+			require.Equal(t, 500, left)
+			b := boundsOf(t, l)
+			require.Equal(t, hub.Bounds{Epoch: b.Epoch, First: n - 499, Last: n}, b)
+			require.Equal(t, []hub.Position{{Epoch: b.Epoch, Offset: n + 1}}, add(t, l, rec("a", "after")))
 			truncated := new(hub.TruncatedError)
 			_, err := l.Read(t.Context(), nil, hub.Position{Epoch: b.Epoch, Offset: 7}, hub.Position{Epoch: b.Epoch, Offset: 100}, 10)
 			require.ErrorAs(t, err, &truncated)
