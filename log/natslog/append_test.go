@@ -108,8 +108,8 @@ func TestAppendWithoutAConnection(t *testing.T) {
 	s := startServer(t, embedded.Config{Listen: "127.0.0.1:0", SlowSync: true})
 	l := openLog(t, connectByProxy(t, s.URL()), Config{Stream: "s", Create: &jetstream.StreamConfig{}})
 	p := proxyOf(l)
-	p.refuse(true)
-	p.cut()
+	p.Refuse(true)
+	p.Cut()
 	testkit.Eventually(t, func() bool { return !l.nc.IsConnected() }, "the connection to be lost")
 	for _, n := range []int{1, 2} {
 		_, err := appendWithin(t, l, 500*time.Millisecond, recs("a", 0, n))
@@ -117,7 +117,7 @@ func TestAppendWithoutAConnection(t *testing.T) {
 		require.ErrorIs(t, err, nats.ErrDisconnected)
 		require.NotErrorIs(t, err, hub.ErrUnknown)
 	}
-	time.AfterFunc(100*time.Millisecond, func() { p.refuse(false) })
+	time.AfterFunc(100*time.Millisecond, func() { p.Refuse(false) })
 	add(t, l, rec("a", "later"))
 	require.Equal(t, uint64(1), bounds(t, l).Last)
 	l.nc.Close()
@@ -131,15 +131,15 @@ func TestAppendWithoutAConnection(t *testing.T) {
 func TestUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, embedded.Config{Listen: "127.0.0.1:0", SlowSync: true})
-	for _, direction := range []int{toServer, toClient} {
+	for _, direction := range []int{testkit.ToServer, testkit.ToClient} {
 		l := openLog(t, connectByProxy(t, s.URL()), Config{Stream: newStream(), Create: &jetstream.StreamConfig{}})
-		proxyOf(l).hold(direction, true)
+		proxyOf(l).Hold(direction, true)
 		for _, n := range []int{1, 2} {
 			_, err := appendWithin(t, l, 100*time.Millisecond, recs("a", 0, n))
 			require.ErrorIs(t, err, hub.ErrUnknown)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 		}
-		proxyOf(l).hold(direction, false)
+		proxyOf(l).Hold(direction, false)
 		testkit.Eventually(t, func() bool { return bounds(t, l).Last == 3 }, "the messages to arrive")
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/internal/testkit"
 	"github.com/chi-sse/sse/log/natslog/embedded"
 )
@@ -39,17 +40,17 @@ func restore(t *testing.T) *restored {
 		testkit.Eventually(t, func() bool { return !l.nc.IsConnected() }, "the connection to be lost")
 		s = startServer(t, cfg)
 		p := proxyOf(l)
-		p.set(func() { p.server = s.URL()[len("nats://"):] })
+		p.Redirect(s.URL()[len("nats://"):])
 		testkit.Eventually(t, l.nc.IsConnected, "another connection")
 	}
 	again()
 	add(t, l, recs("a", 51, 50)...)
 	b := bounds(t, l)
 	require.Equal(t, uint64(100), b.Last)
-	follower := followLog(t, l, hub.Position{Epoch: b.Epoch})
-	follower.await(100)
+	follower := logkit.Follow(t, l, hub.Position{Epoch: b.Epoch})
+	follower.Await(100)
 	stop(t, s)
-	require.Error(t, follower.end())
+	require.Error(t, follower.End())
 	require.NoError(t, os.RemoveAll(dir))
 	require.NoError(t, os.CopyFS(dir, os.DirFS(backup)))
 	again()
@@ -80,8 +81,8 @@ func TestEpochOfABackup(t *testing.T) {
 			require.Equal(t, b, bounds(t, r.other), "the other node learns of it")
 			err = r.other.Follow(t.Context(), hub.Position{Epoch: r.epoch, Offset: 40}, func(hub.Batch) error { return nil })
 			require.ErrorIs(t, err, hub.ErrEpoch)
-			f := followLog(t, r.l, hub.Position{Epoch: b.Epoch})
-			require.Len(t, f.await(50+more), 50+more)
+			f := logkit.Follow(t, r.l, hub.Position{Epoch: b.Epoch})
+			require.Len(t, f.Await(50+more), 50+more)
 		})
 	}
 }
@@ -121,13 +122,13 @@ func TestEpochIsChangedElsewhere(t *testing.T) {
 	t.Parallel()
 	l := newLog(t)
 	b := bounds(t, l)
-	f := followLog(t, l, hub.Position{Epoch: b.Epoch})
-	f.await(0)
+	f := logkit.Follow(t, l, hub.Position{Epoch: b.Epoch})
+	f.Await(0)
 	changed := *l.cfg.Create
 	changed.Metadata = map[string]string{EpochKey: "1"}
 	_, err := l.js.UpdateStream(t.Context(), changed)
 	require.NoError(t, err)
-	require.ErrorIs(t, f.end(), hub.ErrEpoch)
+	require.ErrorIs(t, f.End(), hub.ErrEpoch)
 }
 
 // A stream that is deleted is made anew by the Log, after a while.
@@ -142,23 +143,23 @@ func TestDeletedStream(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, h.Shutdown(context.Background())) }()
 	reader := openLog(t, js, Config{Stream: "s"})
-	f := followLog(t, reader, hub.Position{Epoch: b.Epoch, Offset: 10})
-	f.await(0)
+	f := logkit.Follow(t, reader, hub.Position{Epoch: b.Epoch, Offset: 10})
+	f.Await(0)
 	deleteStream(t, l, []string{dir})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	positions, err := l.Append(ctx, recs("a", 1, 1))
 	require.NoError(t, err, "Append waits for the stream that the follower makes")
 	require.Equal(t, uint64(1), positions[0].Offset)
-	require.ErrorIs(t, f.end(), hub.ErrEpoch)
+	require.ErrorIs(t, f.End(), hub.ErrEpoch)
 	testkit.Eventually(t, func() bool { return h.Position() == hub.Position{Epoch: bounds(t, l).Epoch, Offset: 1} }, "the hub to follow the new stream")
 
 	// Nobody makes it for a Log that may not.
 	require.NoError(t, h.Shutdown(context.Background()))
-	f = followLog(t, reader, h.Position())
-	f.await(0)
+	f = logkit.Follow(t, reader, h.Position())
+	f.Await(0)
 	deleteStream(t, l, []string{dir})
-	require.ErrorIs(t, f.end(), jetstream.ErrStreamNotFound)
+	require.ErrorIs(t, f.End(), jetstream.ErrStreamNotFound)
 	_, err = reader.Bounds(t.Context())
 	require.ErrorIs(t, err, jetstream.ErrStreamNotFound)
 	_, err = os.Stat(filepath.Join(dir, "jetstream", "$G", "streams", "s"))

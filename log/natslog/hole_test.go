@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
@@ -30,9 +31,9 @@ func TestDeletedRecords(t *testing.T) {
 	}
 	epoch := bounds(t, l).Epoch
 	remove(t, l, 5, 6, 11)
-	f := followLog(t, l, hub.Position{Epoch: epoch})
-	require.Len(t, f.await(17), 17)
-	require.Equal(t, []uint64{6, 11}, f.holes())
+	f := logkit.Follow(t, l, hub.Position{Epoch: epoch})
+	require.Len(t, f.Await(17), 17)
+	require.Equal(t, []uint64{6, 11}, f.Holes())
 
 	for _, c := range []struct {
 		topics       []string
@@ -64,14 +65,14 @@ func TestDeletedRecords(t *testing.T) {
 	// The newest ones were deleted: nothing that comes later would tell of it.
 	remove(t, l, 19, 20)
 	require.Equal(t, uint64(20), bounds(t, l).Last)
-	f = followLog(t, l, hub.Position{Epoch: epoch, Offset: 12})
-	f.await(6)
+	f = logkit.Follow(t, l, hub.Position{Epoch: epoch, Offset: 12})
+	f.Await(6)
 	h, err := hub.Open(t.Context(), hub.Config{Log: l, Logger: quiet})
 	require.NoError(t, err, "a hub gets to the end")
 	require.NoError(t, h.Shutdown(t.Context()))
-	f = followLog(t, l, hub.Position{Epoch: epoch, Offset: 18})
-	f.await(0)
-	require.Equal(t, []uint64{20}, f.holes())
+	f = logkit.Follow(t, l, hub.Position{Epoch: epoch, Offset: 18})
+	f.Await(0)
+	require.Equal(t, []uint64{20}, f.Holes())
 	b, err := l.Read(t.Context(), nil, hub.Position{Epoch: epoch, Offset: 18}, hub.Position{Epoch: epoch, Offset: 20}, 100)
 	require.NoError(t, err)
 	require.Equal(t, hub.Batch{UpTo: 20, Hole: true, Records: b.Records}, b)
@@ -113,12 +114,12 @@ func TestForeignMessages(t *testing.T) {
 	publish("events.%41", form)
 	b := bounds(t, l)
 	require.Equal(t, uint64(8), b.Last)
-	f := followLog(t, l, hub.Position{Epoch: b.Epoch})
-	records := f.await(4)
+	f := logkit.Follow(t, l, hub.Position{Epoch: b.Epoch})
+	records := f.Await(4)
 	require.Equal(t, []string{"1", "", "2", "of no topic"}, texts(records))
 	require.Equal(t, hub.Record{Kind: hub.InvalidRecord, Topic: "b", Offset: 2, Time: records[1].Time}, records[1])
-	testkit.Eventually(t, func() bool { return f.upTo() == 8 }, "the last message, which is foreign, to be passed")
-	require.Empty(t, f.holes())
+	testkit.Eventually(t, func() bool { return f.UpTo() == 8 }, "the last message, which is foreign, to be passed")
+	require.Empty(t, f.Holes())
 	for _, c := range []struct {
 		topics []string
 		want   []string
@@ -161,7 +162,7 @@ func TestRecordOfANewerForm(t *testing.T) {
 		}
 		return kinds
 	}
-	require.Equal(t, []bool{false, true, false}, invalid(followLog(t, l, hub.Position{Epoch: epoch}).await(3)))
+	require.Equal(t, []bool{false, true, false}, invalid(logkit.Follow(t, l, hub.Position{Epoch: epoch}).Await(3)))
 	for _, most := range []int{1, 100} {
 		for _, c := range []struct {
 			topics []string

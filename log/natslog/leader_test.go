@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 )
 
 // leaderless answers as long as down is set as a cluster does that is electing a leader: a server
@@ -49,7 +50,7 @@ func TestNoLeader(t *testing.T) {
 	js := &leaderless{JetStream: l.js}
 	l.js = js
 	last := add(t, l, recs("a", 1, 3)...)[2]
-	followLog(t, l, hub.Position{Epoch: last.Epoch}).await(3)
+	logkit.Follow(t, l, hub.Position{Epoch: last.Epoch}).Await(3)
 	js.down.Store(true)
 	_, err := l.Bounds(t.Context())
 	require.ErrorIs(t, err, errNoLeader)

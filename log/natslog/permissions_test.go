@@ -18,6 +18,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/log/natslog/embedded"
 )
 
@@ -83,12 +84,12 @@ func TestPermissions(t *testing.T) {
 	writer := openLog(t, as("writer"), Config{Stream: "events"})
 	b := bounds(t, owner)
 	readers := openLog(t, as("reader"), Config{Stream: "events", ReadOnly: true})
-	f := followLog(t, readers, hub.Position{Epoch: b.Epoch})
+	f := logkit.Follow(t, readers, hub.Position{Epoch: b.Epoch})
 	add(t, owner, recs("a", 1, 2)...)
 	keyed := hub.Record{Topic: "a b", Key: "k", Event: sse.Event{Data: "3"}}
 	first := add(t, writer, keyed, rec("a", "4"))
 	require.Equal(t, first[0], add(t, writer, keyed, rec("a", "5"))[0])
-	require.Equal(t, []string{"1", "2", "3", "4", "5"}, texts(f.await(5)))
+	require.Equal(t, []string{"1", "2", "3", "4", "5"}, texts(f.Await(5)))
 	for _, l := range []*Log{owner, writer, readers} {
 		for _, topics := range [][]string{nil, {"a"}, {"a", "a b"}} {
 			page, err := l.Read(t.Context(), topics, hub.Position{Epoch: b.Epoch}, hub.Position{Epoch: b.Epoch, Offset: 5}, 100)

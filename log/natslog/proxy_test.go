@@ -1,7 +1,6 @@
 package natslog
 
 import (
-	"net"
 	"net/url"
 	"sync"
 	"testing"
@@ -10,137 +9,22 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse/internal/testkit"
 )
-
-// proxy is a TCP proxy between a client and a server, whose trouble can be chosen.
-type proxy struct {
-	listener net.Listener
-	server   string // its address
-
-	mu     sync.Mutex
-	open   map[net.Conn]bool
-	down   bool          // connections are refused
-	delay  time.Duration // of every piece of data
-	held   [2]bool       // what goes to the server, or to the client, is held back
-	change chan struct{}
-}
-
-// The directions through a proxy.
-const (
-	toServer = iota
-	toClient
-)
-
-// newProxy returns a proxy for the server at a URL.
-func newProxy(t testing.TB, server string) *proxy {
-	t.Helper()
-	u, err := url.Parse(server)
-	require.NoError(t, err)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	p := &proxy{listener: l, server: u.Host, open: make(map[net.Conn]bool), change: make(chan struct{})}
-	go p.accept()
-	t.Cleanup(func() {
-		_ = l.Close()
-		p.set(func() { p.down, p.held = true, [2]bool{} })
-		p.cut()
-	})
-	return p
-}
-
-func (p *proxy) url() string { return "nats://" + p.listener.Addr().String() }
-
-// set changes the proxy.
-func (p *proxy) set(f func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	f()
-	close(p.change)
-	p.change = make(chan struct{})
-}
-
-// hold holds back what goes in a direction, as a network does that loses it, or lets it pass.
-func (p *proxy) hold(direction int, held bool) { p.set(func() { p.held[direction] = held }) }
-
-// refuse refuses connections from now on, or takes them again.
-func (p *proxy) refuse(down bool) { p.set(func() { p.down = down }) }
-
-// slow delays every piece of data.
-func (p *proxy) slow(by time.Duration) { p.set(func() { p.delay = by }) }
-
-// cut cuts all connections.
-func (p *proxy) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for c := range p.open {
-		_ = c.Close()
-	}
-	clear(p.open)
-}
-
-func (p *proxy) accept() {
-	for {
-		client, err := p.listener.Accept()
-		if err != nil {
-			return
-		}
-		p.mu.Lock()
-		address := p.server
-		p.mu.Unlock()
-		server, err := net.Dial("tcp", address)
-		p.mu.Lock()
-		if err != nil || p.down {
-			p.mu.Unlock()
-			_ = client.Close()
-			if server != nil {
-				_ = server.Close()
-			}
-			continue
-		}
-		p.open[client], p.open[server] = true, true
-		p.mu.Unlock()
-		go p.copy(server, client, toServer)
-		go p.copy(client, server, toClient)
-	}
-}
-
-// copy passes on what it reads from a connection.
-func (p *proxy) copy(to, from net.Conn, direction int) {
-	defer to.Close()
-	defer from.Close()
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(buf)
-		p.mu.Lock()
-		delay := p.delay
-		for p.held[direction] && p.open[from] {
-			change := p.change
-			p.mu.Unlock()
-			<-change
-			p.mu.Lock()
-		}
-		alive := p.open[from]
-		p.mu.Unlock()
-		time.Sleep(delay)
-		if !alive {
-			return
-		}
-		if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
-			return
-		}
-	}
-}
 
 var (
 	proxiesMu sync.Mutex
-	proxies   = make(map[*nats.Conn]*proxy)
+	proxies   = make(map[*nats.Conn]*testkit.Proxy)
 )
 
 // connectByProxy connects to the server at a URL through a proxy of its own.
 func connectByProxy(t testing.TB, server string, opts ...nats.Option) jetstream.JetStream {
 	t.Helper()
-	p := newProxy(t, server)
-	nc, err := nats.Connect(p.url(), append([]nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(10 * time.Millisecond), nats.ReconnectJitter(0, 0), nats.IgnoreDiscoveredServers()}, opts...)...)
+	u, err := url.Parse(server)
+	require.NoError(t, err)
+	p := testkit.NewProxy(t, u.Host)
+	nc, err := nats.Connect("nats://"+p.Addr(), append([]nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(10 * time.Millisecond), nats.ReconnectJitter(0, 0), nats.IgnoreDiscoveredServers()}, opts...)...)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	proxiesMu.Lock()
@@ -150,7 +34,7 @@ func connectByProxy(t testing.TB, server string, opts ...nats.Option) jetstream.
 }
 
 // proxyOf returns the proxy through which l is connected.
-func proxyOf(l *Log) *proxy {
+func proxyOf(l *Log) *testkit.Proxy {
 	proxiesMu.Lock()
 	defer proxiesMu.Unlock()
 	return proxies[l.nc]
@@ -163,10 +47,10 @@ func loseAnswer(t testing.TB, l *Log) {
 	p := proxyOf(l)
 	require.NoError(t, l.nc.Flush())
 	before := bounds(t, l).Last
-	watcher, err := nats.Connect("nats://" + p.server)
+	watcher, err := nats.Connect("nats://" + p.Server())
 	require.NoError(t, err)
 	js := newJetStream(t, watcher)
-	p.hold(toClient, true)
+	p.Hold(testkit.ToClient, true)
 	go func() {
 		defer watcher.Close()
 		for {
@@ -176,7 +60,7 @@ func loseAnswer(t testing.TB, l *Log) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		p.cut()
-		p.hold(toClient, false)
+		p.Cut()
+		p.Hold(testkit.ToClient, false)
 	}()
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/internal/testkit"
 	"github.com/chi-sse/sse/log/natslog/embedded"
 )
@@ -273,21 +274,21 @@ func TestRunWithTrouble(t *testing.T) {
 	next()
 	next()
 	require.Equal(t, 1, kept(l))
-	proxyOf(l).hold(toClient, true)
+	proxyOf(l).Hold(testkit.ToClient, true)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	for range 2 {
 		_, err := l.Read(ctx, nil, at, upTo, 100)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	}
-	proxyOf(l).hold(toClient, false)
+	proxyOf(l).Hold(testkit.ToClient, false)
 	require.Zero(t, kept(l))
 	testkit.Eventually(t, func() bool { return consumers(t, l) == 0 && l.nc.NumSubscriptions() == subscriptions }, "the run to end")
 
 	next()
 	next()
 	require.Equal(t, 1, kept(l))
-	proxyOf(l).cut()
+	proxyOf(l).Cut()
 	testkit.Eventually(t, func() bool { return l.nc.Stats().Reconnects > 0 && l.nc.IsConnected() }, "a new connection")
 	next()
 	require.Equal(t, 1, kept(l), "it does not wait for what was lost")
@@ -329,7 +330,7 @@ func TestRecordsOfTheStreamBefore(t *testing.T) {
 	fill(t, l, 10)
 	v, err := l.look(t.Context())
 	require.NoError(t, err)
-	at := followLog(t, l, hub.Position{Epoch: v.epoch}).await(10)[6]
+	at := logkit.Follow(t, l, hub.Position{Epoch: v.epoch}).Await(10)[6]
 	for _, c := range []struct {
 		last    mark
 		created time.Time

@@ -16,6 +16,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/internal/testkit"
 	"github.com/chi-sse/sse/log/natslog/embedded"
 )
@@ -24,17 +25,17 @@ import (
 func TestFollowOfAHalfOpenConnection(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, embedded.Config{Listen: "127.0.0.1:0", SlowSync: true})
-	for _, direction := range []int{toServer, toClient} {
+	for _, direction := range []int{testkit.ToServer, testkit.ToClient} {
 		l := openLog(t, connectByProxy(t, s.URL()), Config{Stream: newStream(), Create: &jetstream.StreamConfig{}})
 		b := bounds(t, l)
-		f := followLog(t, l, hub.Position{Epoch: b.Epoch})
-		f.await(0)
-		proxyOf(l).hold(direction, true)
-		require.Error(t, f.end())
-		proxyOf(l).hold(direction, false)
-		f = followLog(t, l, hub.Position{Epoch: b.Epoch})
+		f := logkit.Follow(t, l, hub.Position{Epoch: b.Epoch})
+		f.Await(0)
+		proxyOf(l).Hold(direction, true)
+		require.Error(t, f.End())
+		proxyOf(l).Hold(direction, false)
+		f = logkit.Follow(t, l, hub.Position{Epoch: b.Epoch})
 		add(t, l, rec("a", "1"))
-		require.Equal(t, []string{"1"}, texts(f.await(1)))
+		require.Equal(t, []string{"1"}, texts(f.Await(1)))
 	}
 }
 
@@ -161,22 +162,22 @@ func TestConnectionTrouble(t *testing.T) {
 			time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
 			switch i / 2 % 6 {
 			case 0:
-				p.cut()
+				p.Cut()
 			case 1:
-				p.slow(5 * time.Millisecond)
+				p.Slow(5 * time.Millisecond)
 			case 2:
-				p.slow(0)
-				p.hold(toServer, true)
+				p.Slow(0)
+				p.Hold(testkit.ToServer, true)
 			case 3:
-				p.hold(toServer, false)
-				p.refuse(true)
-				p.cut()
+				p.Hold(testkit.ToServer, false)
+				p.Refuse(true)
+				p.Cut()
 			case 4:
-				p.refuse(false)
-				p.hold(toClient, true)
+				p.Refuse(false)
+				p.Hold(testkit.ToClient, true)
 			case 5:
-				p.cut()
-				p.hold(toClient, false)
+				p.Cut()
+				p.Hold(testkit.ToClient, false)
 			}
 		}
 	})
@@ -200,7 +201,7 @@ func TestRestartsOfTheServer(t *testing.T) {
 			s = startServer(t, cfg)
 			for _, l := range h.logs {
 				p := proxyOf(l)
-				p.set(func() { p.server = s.URL()[len("nats://"):] })
+				p.Redirect(s.URL()[len("nats://"):])
 			}
 		}
 	})
@@ -231,7 +232,7 @@ func TestRestartsOfTheLeader(t *testing.T) {
 			time.Sleep(300 * time.Millisecond)
 			c.servers[leader] = startServer(t, c.configs[leader])
 			p := proxyOf(h.logs[leader])
-			p.set(func() { p.server = c.servers[leader].URL()[len("nats://"):] })
+			p.Redirect(c.servers[leader].URL()[len("nats://"):])
 		}
 	})
 	require.Equal(t, epoch, bounds(t, h.logs[0]).Epoch)
@@ -276,8 +277,8 @@ func TestWithoutQuorum(t *testing.T) {
 	c := startCluster(t)
 	l := openLog(t, connectByProxy(t, c.servers[0].URL()), Config{Stream: "s", Create: &jetstream.StreamConfig{Replicas: 3}})
 	first := add(t, l, rec("a", "1"))[0]
-	f := followLog(t, l, hub.Position{Epoch: first.Epoch})
-	f.await(1)
+	f := logkit.Follow(t, l, hub.Position{Epoch: first.Epoch})
+	f.Await(1)
 	for _, i := range []int{1, 2} {
 		stop(t, c.servers[i])
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
@@ -96,13 +97,13 @@ func TestCluster(t *testing.T) {
 	moved := bounds(t, l).Epoch
 	require.NotEqual(t, before, moved)
 
-	f := followLog(t, l, hub.Position{Epoch: moved, Offset: bounds(t, l).Last})
-	f.await(0)
+	f := logkit.Follow(t, l, hub.Position{Epoch: moved, Offset: bounds(t, l).Last})
+	f.Await(0)
 	master := masterOf()
 	master.kill()
 	pos := add(t, openLog(t, c, Config{}), rec("a", "after the failover"))[0] // no replica is left to wait for
 	require.NotEqual(t, moved, pos.Epoch)
-	require.Error(t, f.end())
+	require.Error(t, f.End())
 	testkit.Eventually(t, func() bool {
 		data, _, err := readFrom(t, h.logs[1], pos.Offset-1)
 		return err == nil && len(data) == 1

@@ -13,6 +13,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
@@ -20,14 +21,14 @@ import (
 type pair struct {
 	t               testing.TB
 	master, replica *server
-	link            *proxy // through which the replica reads from the master
+	link            *testkit.Proxy // through which the replica reads from the master
 }
 
 func startPair(t testing.TB) *pair {
 	t.Helper()
 	p := &pair{t: t, master: startServer(t)}
-	p.link = newProxy(t, p.master.addr)
-	host, port, err := net.SplitHostPort(p.link.addr())
+	p.link = testkit.NewProxy(t, p.master.addr)
+	host, port, err := net.SplitHostPort(p.link.Addr())
 	require.NoError(t, err)
 	p.replica = startServer(t, "--replicaof", host+" "+port)
 	p.awaitReplica()
@@ -56,17 +57,17 @@ func (p *pair) promote() {
 }
 
 // through returns a client whose connections go through a proxy, which can lead elsewhere later.
-func through(t testing.TB, s *server) (*redis.Client, *proxy) {
+func through(t testing.TB, s *server) (*redis.Client, *testkit.Proxy) {
 	t.Helper()
 	c := clientByProxy(t, s, nil)
 	p, _ := proxies.Load(redis.UniversalClient(c))
-	return c, p.(*proxy)
+	return c, p.(*testkit.Proxy)
 }
 
-// moveTo makes the proxy lead to another server.
-func (p *proxy) moveTo(s *server) {
-	p.set(func() { p.server = s.addr })
-	p.cut()
+// move makes the proxy p lead to another server.
+func move(p *testkit.Proxy, s *server) {
+	p.Redirect(s.addr)
+	p.Cut()
 }
 
 // After a failover that has lost records, there is another epoch, whether the first node that comes
@@ -82,19 +83,19 @@ func TestFailoverThatLosesRecords(t *testing.T) {
 		kept := add(t, saw, recs("a", 1, 5)...)
 		epoch := kept[0].Epoch
 		p.awaitOffset()
-		f2 := followLog(t, notSaw, hub.Position{Epoch: epoch})
-		f2.await(5)
-		f1 := followLog(t, saw, hub.Position{Epoch: epoch})
+		f2 := logkit.Follow(t, notSaw, hub.Position{Epoch: epoch})
+		f2.Await(5)
+		f1 := logkit.Follow(t, saw, hub.Position{Epoch: epoch})
 
-		p.link.hold(toClient, true) // from now on the replica gets nothing
-		proxy2.hold(toClient, true) // nor the second node
+		p.link.Hold(testkit.ToClient, true) // from now on the replica gets nothing
+		proxy2.Hold(testkit.ToClient, true) // nor the second node
 		lost := add(t, saw, recs("a", 6, 5)...)
-		f1.await(10)
+		f1.Await(10)
 		require.Equal(t, epoch, lost[4].Epoch)
 		p.master.kill()
-		proxy1.moveTo(p.replica)
-		proxy2.moveTo(p.replica)
-		proxy2.hold(toClient, false)
+		move(proxy1, p.replica)
+		move(proxy2, p.replica)
+		proxy2.Hold(testkit.ToClient, false)
 		p.promote()
 
 		first, second := saw, notSaw
@@ -105,8 +106,8 @@ func TestFailoverThatLosesRecords(t *testing.T) {
 		require.NotEqual(t, epoch, fresh[0].Epoch)
 		again := add(t, second, recs("a", 14, 3)...)
 		require.Equal(t, fresh[0].Epoch, again[0].Epoch, "one other epoch, not two")
-		for _, f := range []*follower{f1, f2} {
-			err := f.end() // of the connection, or of the epoch
+		for _, f := range []*logkit.Follower{f1, f2} {
+			err := f.End() // of the connection, or of the epoch
 			require.Error(t, err)
 		}
 		for _, l := range []*Log{saw, notSaw} {
@@ -132,7 +133,7 @@ func TestDemotedAndPromotedAgain(t *testing.T) {
 	l := openLog(t, p.master.client(nil), Config{})
 	before := add(t, l, recs("a", 1, 2)...)[1]
 	p.awaitOffset()
-	p.link.hold(toClient, true)
+	p.link.Hold(testkit.ToClient, true)
 	add(t, l, rec("a", "lost"))
 	require.NoError(t, l.Close())
 	p.promote()
@@ -156,7 +157,7 @@ func TestKeysAfterAFailover(t *testing.T) {
 	before := add(t, l, keyed)[0]
 	p.awaitOffset()
 	p.master.kill()
-	proxy.moveTo(p.replica)
+	move(proxy, p.replica)
 	p.promote()
 	after := add(t, l, keyed)[0]
 	require.NotEqual(t, before.Epoch, after.Epoch)
@@ -203,8 +204,8 @@ func TestEpochs(t *testing.T) {
 			add(t, l, recs("a", 1, 2)...)
 			before := bounds(t, l)
 			last := add(t, l, recs("a", 3, 1)...)[0]
-			f := followLog(t, other, hub.Position{Epoch: last.Epoch})
-			f.await(3)
+			f := logkit.Follow(t, other, hub.Position{Epoch: last.Epoch})
+			f.Await(3)
 			test.f(t, s, l)
 			// The other one comes first, which need not have done anything since then.
 			next := add(t, other, recs("a", 4, 1)...)[0]
@@ -226,7 +227,7 @@ func TestEpochs(t *testing.T) {
 				defer cancel()
 				return other.Follow(ctx, last, func(hub.Batch) error { return nil }) != nil
 			}, "Follow to return")
-			require.Error(t, f.end())
+			require.Error(t, f.End())
 		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 )
 
 // history checks what two hubs of a log apply while there is trouble.
@@ -94,8 +95,8 @@ func (h *history) check() {
 		require.False(h.t, batch.Hole)
 		read, at = append(read, batch.Records...), batch.UpTo
 	}
-	f := followLog(h.t, h.logs[1], hub.Position{Epoch: b.Epoch, Offset: b.First - 1})
-	require.Equal(h.t, read, f.await(len(read)))
+	f := logkit.Follow(h.t, h.logs[1], hub.Position{Epoch: b.Epoch, Offset: b.First - 1})
+	require.Equal(h.t, read, f.Await(len(read)))
 	offsets := make(map[string]uint64)
 	for _, r := range read {
 		require.True(h.t, h.tried[r.Event.Data])

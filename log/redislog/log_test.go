@@ -15,6 +15,7 @@ import (
 
 	"github.com/chi-sse/sse/hub"
 	"github.com/chi-sse/sse/hub/logtest"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 var names atomic.Int64
@@ -107,9 +108,9 @@ var proxies sync.Map // of Logs' names and clients
 // clientByProxy returns a client of s whose connections go through a proxy of its own.
 func clientByProxy(t testing.TB, s *server, f func(*redis.Options)) *redis.Client {
 	t.Helper()
-	p := newProxy(t, s.addr)
+	p := testkit.NewProxy(t, s.addr)
 	c := s.client(func(opts *redis.Options) {
-		opts.Addr = p.addr()
+		opts.Addr = p.Addr()
 		if f != nil {
 			f(opts)
 		}
@@ -119,9 +120,9 @@ func clientByProxy(t testing.TB, s *server, f func(*redis.Options)) *redis.Clien
 }
 
 // proxyOf returns the proxy through which l is connected.
-func proxyOf(l *Log) *proxy {
+func proxyOf(l *Log) *testkit.Proxy {
 	p, _ := proxies.Load(l.node.source)
-	return p.(*proxy)
+	return p.(*testkit.Proxy)
 }
 
 // loseAnswer makes the next append of l lose its answer: its connections are cut when the server
@@ -130,7 +131,7 @@ func loseAnswer(t testing.TB, s *server, l *Log) {
 	t.Helper()
 	p := proxyOf(l)
 	before := bounds(t, l).Last
-	p.hold(toClient, true)
+	p.Hold(testkit.ToClient, true)
 	c := s.client(nil)
 	ctx := context.WithoutCancel(t.Context())
 	go func() {
@@ -143,8 +144,8 @@ func loseAnswer(t testing.TB, s *server, l *Log) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		p.cut()
-		p.hold(toClient, false)
+		p.Cut()
+		p.Hold(testkit.ToClient, false)
 	}()
 }
 

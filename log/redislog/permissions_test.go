@@ -20,6 +20,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 )
 
 // These are the users of package redislog's documentation, for the log "chat".
@@ -86,8 +87,8 @@ func TestPermissions(t *testing.T) {
 		observer := openLog(t, as("observer", protocol), Config{ReadOnly: true})
 		b := bounds(t, publisher)
 		start := hub.Position{Epoch: b.Epoch, Offset: b.Last}
-		f := followLog(t, reader, start)
-		f.await(0)
+		f := logkit.Follow(t, reader, start)
+		f.Await(0)
 		add(t, publisher, recs("a", 1, 2)...)
 		keyed := hub.Record{Topic: "a b", Key: "k", Event: sse.Event{Data: "3"}}
 		first := add(t, publisher, keyed, rec("a", "4"), hub.Record{Kind: hub.ControlRecord})
@@ -99,7 +100,7 @@ func TestPermissions(t *testing.T) {
 				require.NotEmpty(t, data)
 			}
 		}
-		require.Equal(t, []string{"1", "2", "3", "4", "", "5"}, texts(f.await(6)))
+		require.Equal(t, []string{"1", "2", "3", "4", "", "5"}, texts(f.Await(6)))
 		for i := range 100 { // old events and keys are dropped
 			add(t, publisher, hub.Record{Topic: "a", Key: string(rune('a' + i))})
 		}

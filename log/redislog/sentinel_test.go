@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
@@ -40,7 +41,7 @@ func TestSentinel(t *testing.T) {
 		h.open(openLog(t, c, Config{Replicas: 1, ReplicaTimeout: time.Second}))
 	}
 	before := bounds(t, h.logs[0]).Epoch
-	f := followLog(t, h.logs[1], hub.Position{Epoch: before})
+	f := logkit.Follow(t, h.logs[1], hub.Position{Epoch: before})
 	h.run(func() {
 		time.Sleep(200 * time.Millisecond)
 		p.master.kill()
@@ -54,7 +55,7 @@ func TestSentinel(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 	})
 	require.NotEqual(t, before, bounds(t, h.logs[0]).Epoch)
-	require.Error(t, f.end())
+	require.Error(t, f.End())
 	require.EqualValues(t, p.replica.do("XLEN", h.logs[0].keys[keyEvents]), p.master.do("XLEN", h.logs[0].keys[keyEvents]))
 }
 

@@ -39,7 +39,7 @@ type soak struct {
 	rng     *rand.Rand
 	master  *server
 	replica *server
-	links   map[*server]*proxy // through which the other one replicates from it
+	links   map[*server]*testkit.Proxy // through which the other one replicates from it
 	nodes   []*soakNode
 	readers []*soakReader
 	ledger  *soakLedger
@@ -69,7 +69,7 @@ func TestSoak(t *testing.T) {
 		require.NoError(t, err)
 	}
 	t.Logf("seed %d, for %v", seed, length)
-	s := &soak{t: t, began: time.Now(), rng: rand.New(rand.NewPCG(seed, 0)), links: make(map[*server]*proxy), ledger: newSoakLedger(), faults: make(map[string]int)}
+	s := &soak{t: t, began: time.Now(), rng: rand.New(rand.NewPCG(seed, 0)), links: make(map[*server]*testkit.Proxy), ledger: newSoakLedger(), faults: make(map[string]int)}
 	s.start()
 	publishing, stop := context.WithCancel(t.Context())
 	var publishers sync.WaitGroup
@@ -110,7 +110,7 @@ func TestSoak(t *testing.T) {
 func (s *soak) start() {
 	for _, one := range []**server{&s.master, &s.replica} {
 		*one = startServer(s.t, "--appendonly", "yes", "--appendfsync", "everysec")
-		s.links[*one] = newProxy(s.t, (*one).addr)
+		s.links[*one] = testkit.NewProxy(s.t, (*one).addr)
 	}
 	s.follow(s.replica, s.master)
 	for i := range soakNodes {
@@ -124,7 +124,7 @@ func (s *soak) start() {
 
 // follow makes a server the replica of another one, and waits until it is.
 func (s *soak) follow(replica, master *server) {
-	host, port, err := net.SplitHostPort(s.links[master].addr())
+	host, port, err := net.SplitHostPort(s.links[master].Addr())
 	require.NoError(s.t, err)
 	replica.do("REPLICAOF", host, port)
 	s.awaitLink(replica)
@@ -169,24 +169,24 @@ func (s *soak) fault() {
 	case "forget scripts":
 		s.master.do("SCRIPT", "FLUSH")
 	case "cut":
-		p.cut()
+		p.Cut()
 	case "hold":
 		direction := s.rng.IntN(2)
-		p.hold(direction, true)
+		p.Hold(direction, true)
 		s.wait(2 * time.Second)
 		if s.rng.IntN(2) == 0 {
-			p.cut() // what was held is lost
+			p.Cut() // what was held is lost
 		}
-		p.hold(direction, false)
+		p.Hold(direction, false)
 	case "slow":
-		p.slow(20 * time.Millisecond)
+		p.Slow(20 * time.Millisecond)
 		s.wait(time.Second)
-		p.slow(0)
+		p.Slow(0)
 	case "refuse":
-		p.refuse(true)
-		p.cut()
+		p.Refuse(true)
+		p.Cut()
 		s.wait(time.Second)
-		p.refuse(false)
+		p.Refuse(false)
 	case "restart node":
 		n := s.nodes[s.rng.IntN(soakNodes)]
 		n.stop(time.Duration(s.rng.IntN(2)) * time.Second)
@@ -200,12 +200,12 @@ func (s *soak) failover(split bool) {
 	old := s.master
 	s.awaitLink(s.replica) // after a restart of the master
 	s.ledger.mayLose(time.Now(), func() {
-		s.links[old].hold(toClient, true)
+		s.links[old].Hold(testkit.ToClient, true)
 		s.wait(400 * time.Millisecond)
 		if split {
 			s.replica.do("REPLICAOF", "NO", "ONE")
 			for i := range 1 + s.rng.IntN(soakNodes-1) {
-				s.nodes[i].proxy.moveTo(s.replica)
+				move(s.nodes[i].proxy, s.replica)
 			}
 			s.wait(600 * time.Millisecond)
 		}
@@ -214,10 +214,10 @@ func (s *soak) failover(split bool) {
 		s.replica.do("REPLICAOF", "NO", "ONE")
 	})
 	for _, n := range s.nodes {
-		n.proxy.moveTo(s.replica)
+		move(n.proxy, s.replica)
 	}
 	s.master, s.replica = s.replica, old
-	s.links[old].hold(toClient, false)
+	s.links[old].Hold(testkit.ToClient, false)
 	old.start()
 	s.follow(old, s.master)
 }
@@ -234,7 +234,7 @@ func (s *soak) handover() {
 	}, "the roles to be changed")
 	s.master, s.replica = s.replica, s.master
 	for _, n := range s.nodes {
-		n.proxy.moveTo(s.master)
+		move(n.proxy, s.master)
 	}
 	s.follow(s.replica, s.master)
 }
@@ -246,7 +246,7 @@ type soakNode struct {
 	addr     string
 	detached bool
 	client   *redis.Client
-	proxy    *proxy
+	proxy    *testkit.Proxy
 
 	log  *Log
 	http *http.Server

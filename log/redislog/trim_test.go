@@ -11,6 +11,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 )
 
 // readFrom reads all after an offset, and returns the data, and whether there was a hole.
@@ -121,9 +122,9 @@ func TestForeignTrim(t *testing.T) {
 	require.Equal(t, hub.Bounds{Epoch: b.Epoch, First: all[99].Offset + 1, Last: all[99].Offset}, b)
 	_, _, err = readFrom(t, l, all[98].Offset)
 	require.ErrorAs(t, err, &truncated)
-	f := followLog(t, l, all[99])
+	f := logkit.Follow(t, l, all[99])
 	add(t, l, rec("a", "next"))
-	require.Equal(t, []string{"next"}, texts(f.await(1)))
+	require.Equal(t, []string{"next"}, texts(f.Await(1)))
 }
 
 // An event that was deleted out of the middle is a hole, in each way to read.
@@ -138,25 +139,25 @@ func TestDeletedEvents(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, hole)
 		require.Len(t, data, map[int]int{4: 8, 9: 7}[i])
-		f := followLog(t, l, all[0])
-		f.await(7)
-		require.Eventually(t, func() bool { return f.upTo() == all[9].Offset }, 10*time.Second, time.Millisecond)
-		require.NotEmpty(t, f.holes())
+		f := logkit.Follow(t, l, all[0])
+		f.Await(7)
+		require.Eventually(t, func() bool { return f.UpTo() == all[9].Offset }, 10*time.Second, time.Millisecond)
+		require.NotEmpty(t, f.Holes())
 		_, hole, err = readFrom(t, l, all[i].Offset)
 		require.NoError(t, err)
 		require.False(t, hole, "after it")
 	}
 	// A follower that waits goes on, although what it waits for is deleted before it comes.
-	f := followLog(t, l, all[9])
-	f.await(0)
+	f := logkit.Follow(t, l, all[9])
+	f.Await(0)
 	c := s.client(nil)
 	pipe := c.TxPipeline()
 	pipe.Do(t.Context(), "XADD", l.keys[keyEvents], idOf(all[9].Offset+1<<30, l.base).String(), "e", "x")
 	pipe.Do(t.Context(), "XDEL", l.keys[keyEvents], idOf(all[9].Offset+1<<30, l.base).String())
 	_, err := pipe.Exec(t.Context())
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return f.upTo() == all[9].Offset+1<<30 }, 10*time.Second, time.Millisecond)
-	require.Len(t, f.holes(), 1)
+	require.Eventually(t, func() bool { return f.UpTo() == all[9].Offset+1<<30 }, 10*time.Second, time.Millisecond)
+	require.Len(t, f.Holes(), 1)
 }
 
 // What is in the stream and no hub has written is left out if it is not an event, and an error if
@@ -172,11 +173,11 @@ func TestForeignEntries(t *testing.T) {
 	data, _, err := readFrom(t, l, start.Last)
 	require.NoError(t, err)
 	require.Equal(t, []string{"1", "2"}, data)
-	f := followLog(t, l, hub.Position{Epoch: start.Epoch, Offset: start.Last})
-	require.Equal(t, []string{"1", "2"}, texts(f.await(2)))
+	f := logkit.Follow(t, l, hub.Position{Epoch: start.Epoch, Offset: start.Last})
+	require.Equal(t, []string{"1", "2"}, texts(f.Await(2)))
 
 	s.do("XADD", l.keys[keyEvents], "18446744073709551615-1", "field", "value")
-	require.ErrorContains(t, f.end(), "only hubs may add to it")
+	require.ErrorContains(t, f.End(), "only hubs may add to it")
 	_, err = l.Bounds(t.Context())
 	require.ErrorContains(t, err, "18446744073709551615-1")
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
@@ -20,18 +21,18 @@ import (
 func TestFollowOfAHalfOpenConnection(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	for _, direction := range []int{toServer, toClient} {
+	for _, direction := range []int{testkit.ToServer, testkit.ToClient} {
 		c, p := through(t, s)
 		l := openLog(t, c, Config{Name: newName()})
 		b := bounds(t, l)
-		f := followLog(t, l, hub.Position{Epoch: b.Epoch, Offset: b.Last})
-		f.await(0)
-		p.hold(direction, true)
-		require.Error(t, f.end())
-		p.hold(direction, false)
-		f = followLog(t, l, hub.Position{Epoch: b.Epoch, Offset: b.Last})
+		f := logkit.Follow(t, l, hub.Position{Epoch: b.Epoch, Offset: b.Last})
+		f.Await(0)
+		p.Hold(direction, true)
+		require.Error(t, f.End())
+		p.Hold(direction, false)
+		f = logkit.Follow(t, l, hub.Position{Epoch: b.Epoch, Offset: b.Last})
 		add(t, l, rec("a", "1"))
-		require.Equal(t, []string{"1"}, texts(f.await(1)))
+		require.Equal(t, []string{"1"}, texts(f.Await(1)))
 	}
 }
 
@@ -50,22 +51,22 @@ func TestConnectionTrouble(t *testing.T) {
 			time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
 			switch i / 2 % 6 {
 			case 0:
-				p.cut()
+				p.Cut()
 			case 1:
-				p.slow(5 * time.Millisecond)
+				p.Slow(5 * time.Millisecond)
 			case 2:
-				p.slow(0)
-				p.hold(toServer, true)
+				p.Slow(0)
+				p.Hold(testkit.ToServer, true)
 			case 3:
-				p.hold(toServer, false)
-				p.refuse(true)
-				p.cut()
+				p.Hold(testkit.ToServer, false)
+				p.Refuse(true)
+				p.Cut()
 			case 4:
-				p.refuse(false)
-				p.hold(toClient, true)
+				p.Refuse(false)
+				p.Hold(testkit.ToClient, true)
 			case 5:
-				p.cut()
-				p.hold(toClient, false)
+				p.Cut()
+				p.Hold(testkit.ToClient, false)
 			}
 		}
 	})
@@ -102,8 +103,8 @@ func TestStoppedServer(t *testing.T) {
 	l := openLog(t, s.client(nil), Config{})
 	keyed := hub.Record{Topic: "a", Key: "k", Event: sse.Event{Data: "1"}}
 	start := bounds(t, l)
-	f := followLog(t, l, hub.Position{Epoch: start.Epoch, Offset: start.Last})
-	f.await(0)
+	f := logkit.Follow(t, l, hub.Position{Epoch: start.Epoch, Offset: start.Last})
+	f.Await(0)
 	s.signal(syscall.SIGSTOP)
 	_, err := appendWithin(t, l, 200*time.Millisecond, []hub.Record{keyed})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -112,7 +113,7 @@ func TestStoppedServer(t *testing.T) {
 	_, err = l.Append(t.Context(), []hub.Record{keyed})
 	require.ErrorIs(t, err, hub.ErrUnknown, "the server's answer takes too long")
 	require.Less(t, time.Since(began), 2*callTimeout)
-	require.Error(t, f.end())
+	require.Error(t, f.End())
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err = l.Bounds(ctx)
@@ -227,8 +228,8 @@ func TestRefusals(t *testing.T) {
 	big.kill()
 	big.launch()
 	add(t, l, rec("a", "next"))
-	f := followLog(t, l, hub.Position{Epoch: bounds(t, l).Epoch, Offset: bounds(t, l).First - 1})
-	require.Len(t, f.await(21), 21)
+	f := logkit.Follow(t, l, hub.Position{Epoch: bounds(t, l).Epoch, Offset: bounds(t, l).First - 1})
+	require.Len(t, f.Await(21), 21)
 }
 
 // A master that has become a replica takes nothing, and is not read from.
@@ -239,7 +240,7 @@ func TestReplica(t *testing.T) {
 	l := openLog(t, c, Config{})
 	add(t, l, rec("a", "1"))
 	p.awaitOffset()
-	proxy.moveTo(p.replica)
+	move(proxy, p.replica)
 	requireRefusal(t, "READONLY", func(ctx context.Context) error { _, err := l.Append(ctx, recs("a", 2, 1)); return err })
 	requireRefusal(t, "READONLY", func(ctx context.Context) error { _, err := l.Bounds(ctx); return err })
 	err := l.Follow(t.Context(), hub.Position{Epoch: l.epoch}, func(hub.Batch) error { return nil })
@@ -264,7 +265,7 @@ func TestReplicas(t *testing.T) {
 	l := openLog(t, c, Config{Replicas: 1, ReplicaTimeout: 100 * time.Millisecond})
 	add(t, l, recs("a", 1, 3)...)
 	require.EqualValues(t, 3, p.replica.do("XLEN", l.keys[keyEvents]))
-	p.link.hold(toClient, true)
+	p.link.Hold(testkit.ToClient, true)
 	keyed := hub.Record{Topic: "a", Key: "k", Event: sse.Event{Data: "4"}}
 	for range 2 { // the second time nothing new is to be replicated
 		_, err := appendWithin(t, l, 20*time.Second, []hub.Record{keyed})
@@ -274,7 +275,7 @@ func TestReplicas(t *testing.T) {
 		require.ErrorIs(t, err, hub.ErrUnknown)
 	}
 	require.EqualValues(t, 4, p.master.do("XLEN", l.keys[keyEvents]))
-	p.link.hold(toClient, false)
+	p.link.Hold(testkit.ToClient, false)
 	testkit.Eventually(t, func() bool {
 		_, err := l.Append(t.Context(), []hub.Record{keyed})
 		return err == nil

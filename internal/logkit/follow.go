@@ -1,4 +1,5 @@
-package redislog
+// Package logkit has what the tests of several logs need. Only tests import it.
+package logkit
 
 import (
 	"context"
@@ -12,8 +13,8 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// follower follows a Log in a goroutine.
-type follower struct {
+// Follower follows a Log in a goroutine. See [Follow].
+type Follower struct {
 	t    testing.TB
 	stop context.CancelFunc
 	done chan error
@@ -23,11 +24,11 @@ type follower struct {
 	records []hub.Record
 }
 
-// followLog starts to follow l after the position. The end of the test stops it.
-func followLog(t testing.TB, l *Log, after hub.Position) *follower {
+// Follow starts to follow l after the position. The end of the test stops it.
+func Follow(t testing.TB, l hub.Log, after hub.Position) *Follower {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
-	f := &follower{t: t, stop: stop, done: make(chan error, 1)}
+	f := &Follower{t: t, stop: stop, done: make(chan error, 1)}
 	go func() {
 		f.done <- l.Follow(ctx, after, func(b hub.Batch) error {
 			f.mu.Lock()
@@ -40,8 +41,8 @@ func followLog(t testing.TB, l *Log, after hub.Position) *follower {
 	return f
 }
 
-// await waits until there were a batch and n records, and returns the records.
-func (f *follower) await(n int) []hub.Record {
+// Await waits until there were a batch and n records, and returns the records.
+func (f *Follower) Await(n int) []hub.Record {
 	f.t.Helper()
 	var records []hub.Record
 	testkit.Eventually(f.t, func() bool {
@@ -58,8 +59,8 @@ func (f *follower) await(n int) []hub.Record {
 	return records
 }
 
-// holes returns where holes end.
-func (f *follower) holes() (upTo []uint64) {
+// Holes returns where holes end.
+func (f *Follower) Holes() (upTo []uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, b := range f.batches {
@@ -70,8 +71,8 @@ func (f *follower) holes() (upTo []uint64) {
 	return upTo
 }
 
-// upTo returns up to where everything is applied.
-func (f *follower) upTo() (offset uint64) {
+// UpTo returns up to where everything is applied.
+func (f *Follower) UpTo() (offset uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, b := range f.batches {
@@ -80,8 +81,8 @@ func (f *follower) upTo() (offset uint64) {
 	return offset
 }
 
-// end waits until Follow has returned, and returns its error.
-func (f *follower) end() error {
+// End waits until Follow has returned, and returns its error.
+func (f *Follower) End() error {
 	f.t.Helper()
 	select {
 	case err := <-f.done:

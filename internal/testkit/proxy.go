@@ -1,4 +1,4 @@
-package redislog
+package testkit
 
 import (
 	"net"
@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// proxy is a TCP proxy between a client and a server, whose trouble can be chosen.
-type proxy struct {
+// Proxy is a TCP proxy between clients and a server, whose trouble can be chosen. See [NewProxy].
+type Proxy struct {
 	listener net.Listener
 	server   string // its address
 
@@ -22,31 +22,32 @@ type proxy struct {
 	change chan struct{}
 }
 
-// The directions through a proxy.
+// The directions through a Proxy.
 const (
-	toServer = iota
-	toClient
+	ToServer = iota
+	ToClient
 )
 
-// newProxy returns a proxy for the server at an address.
-func newProxy(t testing.TB, server string) *proxy {
+// NewProxy returns a proxy for the server at an address. The end of the test closes it.
+func NewProxy(t testing.TB, server string) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &proxy{listener: l, server: server, open: make(map[net.Conn]bool), change: make(chan struct{})}
+	p := &Proxy{listener: l, server: server, open: make(map[net.Conn]bool), change: make(chan struct{})}
 	go p.accept()
 	t.Cleanup(func() {
 		_ = l.Close()
 		p.set(func() { p.down, p.held = true, [2]bool{} })
-		p.cut()
+		p.Cut()
 	})
 	return p
 }
 
-func (p *proxy) addr() string { return p.listener.Addr().String() }
+// Addr returns the address at which clients reach the server.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
 // set changes the proxy.
-func (p *proxy) set(f func()) {
+func (p *Proxy) set(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f()
@@ -54,17 +55,27 @@ func (p *proxy) set(f func()) {
 	p.change = make(chan struct{})
 }
 
-// hold holds back what goes in a direction, as a network does that loses it, or lets it pass.
-func (p *proxy) hold(direction int, held bool) { p.set(func() { p.held[direction] = held }) }
+// Redirect makes connections from now on lead to the server at another address.
+func (p *Proxy) Redirect(server string) { p.set(func() { p.server = server }) }
 
-// refuse refuses connections from now on, or takes them again.
-func (p *proxy) refuse(down bool) { p.set(func() { p.down = down }) }
+// Server returns the address of the server.
+func (p *Proxy) Server() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.server
+}
 
-// slow delays every piece of data.
-func (p *proxy) slow(by time.Duration) { p.set(func() { p.delay = by }) }
+// Hold holds back what goes in a direction, as a network does that loses it, or lets it pass.
+func (p *Proxy) Hold(direction int, held bool) { p.set(func() { p.held[direction] = held }) }
 
-// cut cuts all connections.
-func (p *proxy) cut() {
+// Refuse refuses connections from now on, or takes them again.
+func (p *Proxy) Refuse(down bool) { p.set(func() { p.down = down }) }
+
+// Slow delays every piece of data.
+func (p *Proxy) Slow(by time.Duration) { p.set(func() { p.delay = by }) }
+
+// Cut cuts all connections.
+func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.open {
@@ -73,7 +84,7 @@ func (p *proxy) cut() {
 	clear(p.open)
 }
 
-func (p *proxy) accept() {
+func (p *Proxy) accept() {
 	for {
 		client, err := p.listener.Accept()
 		if err != nil {
@@ -94,13 +105,13 @@ func (p *proxy) accept() {
 		}
 		p.open[client], p.open[server] = true, true
 		p.mu.Unlock()
-		go p.copy(server, client, toServer)
-		go p.copy(client, server, toClient)
+		go p.copy(server, client, ToServer)
+		go p.copy(client, server, ToClient)
 	}
 }
 
 // copy passes on what it reads from a connection.
-func (p *proxy) copy(to, from net.Conn, direction int) {
+func (p *Proxy) copy(to, from net.Conn, direction int) {
 	defer to.Close()
 	defer from.Close()
 	buf := make([]byte, 64<<10)
