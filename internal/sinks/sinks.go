@@ -1,5 +1,5 @@
-// Package sinks serves a hub to clients in memory that take everything at once, for the tests and
-// benchmarks of logs: the hub and its Log are then most of the work.
+// Package sinks serves a hub to clients in memory that take everything at once, and measures it, for
+// the tests and benchmarks of logs: the hub and its Log are then most of the work.
 package sinks
 
 import (
@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -21,19 +20,40 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
-	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// topic is what all sinks follow.
-const topic = "a"
+// TB is what this package needs of a testing.TB. A program that is no test can have another one.
+type TB interface {
+	require.TestingT
+	Helper()
+	Cleanup(func())
+	Context() context.Context
+}
+
+// Topic is what all sinks follow.
+const Topic = "a"
+
+var dataField = []byte("data: ")
+
+// number returns the number that data begins with.
+func number(data []byte) (n int) {
+	for _, c := range data {
+		if c < '0' || c > '9' {
+			break
+		}
+		n = 10*n + int(c-'0')
+	}
+	return n
+}
 
 // Sink is a client. It counts the events, and notes when the last one came.
 type Sink struct {
 	header http.Header
 	events atomic.Int64
-	last   atomic.Int64  // in nanoseconds
-	wanted int64         // how many events it waits for
-	left   *atomic.Int64 // it takes one from it when it has them
+	last   atomic.Int64   // in nanoseconds
+	wanted int64          // how many events it waits for
+	left   *atomic.Int64  // it takes one from it when it has them
+	times  []atomic.Int64 // when the event with each number came, in nanoseconds since 1970; nil to note none
 }
 
 // Events returns how many events have come.
@@ -55,9 +75,17 @@ func (s *Sink) FlushError() error { return nil }
 func (s *Sink) SetWriteDeadline(time.Time) error { return nil }
 
 func (s *Sink) Write(b []byte) (int, error) {
-	if n := int64(bytes.Count(b, []byte("data: "))); n > 0 { // no event has this text in its data
+	if n := int64(bytes.Count(b, dataField)); n > 0 { // no event has this text in its data
+		now := time.Now().UnixNano()
+		for rest := b; s.times != nil; { // before the events count
+			var found bool
+			if _, rest, found = bytes.Cut(rest, dataField); !found {
+				break
+			}
+			s.times[number(rest)].Store(now)
+		}
 		had := s.events.Add(n) - n
-		s.last.Store(time.Now().UnixNano())
+		s.last.Store(now)
 		if had < s.wanted && had+n >= s.wanted {
 			s.left.Add(-1)
 		}
@@ -68,7 +96,7 @@ func (s *Sink) Write(b []byte) (int, error) {
 // Hub is a hub with sinks.
 type Hub struct {
 	*hub.Hub
-	t      testing.TB
+	t      TB
 	router *sse.Router
 	ctx    context.Context
 	leave  context.CancelFunc
@@ -78,7 +106,7 @@ type Hub struct {
 }
 
 // New returns a hub of log, or one without a Log if that is nil. It is closed when the test ends.
-func New(t testing.TB, cfg hub.Config, log hub.Log) *Hub {
+func New(t TB, cfg hub.Config, log hub.Log) *Hub {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	cfg.Log, cfg.Logger = log, quiet
@@ -91,7 +119,7 @@ func New(t testing.TB, cfg hub.Config, log hub.Log) *Hub {
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &Hub{Hub: served, t: t, ctx: ctx, leave: cancel, router: sse.Install(chi.NewRouter(), sse.Config{Heartbeat: sse.Heartbeat{Period: -1}, OpenDelay: -1, Logger: quiet})}
 	h.router.SSE("/", func(s *sse.ServerSession) error {
-		return h.Serve(s, hub.Subscription{Topics: []string{topic}})
+		return h.Serve(s, hub.Subscription{Topics: []string{Topic}})
 	})
 	t.Cleanup(h.Close)
 	return h
@@ -110,10 +138,18 @@ func (h *Hub) Close() {
 // Connect connects n sinks with the last event id id, if that is not "". Each of them waits for so
 // many events; see Await.
 func (h *Hub) Connect(n int, id string, wanted int) []*Sink {
+	return h.connect(n, id, wanted, 0)
+}
+
+// connect is Connect for sinks that note when each of the events came whose numbers are below timed.
+func (h *Hub) connect(n int, id string, wanted, timed int) []*Sink {
 	h.left.Store(int64(n))
 	all := make([]*Sink, n)
 	for i := range all {
 		all[i] = &Sink{header: http.Header{}, left: &h.left, wanted: int64(wanted)}
+		if timed > 0 {
+			all[i].times = make([]atomic.Int64, timed)
+		}
 		r := httptest.NewRequestWithContext(h.ctx, http.MethodGet, "/", http.NoBody)
 		if id != "" {
 			r.Header.Set("Last-Event-ID", id)
@@ -126,37 +162,58 @@ func (h *Hub) Connect(n int, id string, wanted int) []*Sink {
 // Join is Connect for sinks without an id. It returns when they get what is published from then on.
 func (h *Hub) Join(n, wanted int) []*Sink {
 	h.t.Helper()
-	before := h.Count(topic)
-	all := h.Connect(n, "", wanted)
-	testkit.Eventually(h.t, func() bool { return h.Count(topic) == before+n }, "the sinks to join")
+	return h.join(n, wanted, 0)
+}
+
+// join is Join for sinks that note when each of the events came whose numbers are below timed.
+func (h *Hub) join(n, wanted, timed int) []*Sink {
+	h.t.Helper()
+	before := h.Count(Topic)
+	all := h.connect(n, "", wanted, timed)
+	h.wait(func() bool { return h.Count(Topic) >= before+n }, "not all sinks have joined")
 	return all
+}
+
+// wait waits until f returns true.
+func (h *Hub) wait(f func() bool, otherwise string) {
+	h.t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); !f(); time.Sleep(100 * time.Microsecond) {
+		require.True(h.t, time.Now().Before(deadline), otherwise)
+	}
 }
 
 // Await waits until all sinks of the last call of Connect or Join have the events that they wait
 // for.
 func (h *Hub) Await() {
 	h.t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); h.left.Load() > 0; time.Sleep(100 * time.Microsecond) {
-		require.True(h.t, time.Now().Before(deadline), "%d sinks have not got all events", h.left.Load())
-	}
+	h.wait(func() bool { return h.left.Load() <= 0 }, "not all sinks have got all events")
 }
 
 // Publish publishes n events of about 100 bytes in batches of each, and returns the first position.
 func (h *Hub) Publish(n, each int) (first hub.Position) {
 	h.t.Helper()
-	filling := strings.Repeat("x", 100)
 	for i := 0; i < n; i += each {
-		ps := make([]hub.Publication, min(each, n-i))
-		for k := range ps {
-			ps[k] = hub.Publication{Topic: topic, Event: sse.Event{Data: strconv.Itoa(i+k) + filling}}
-		}
-		positions, err := h.PublishAll(context.Background(), ps)
+		positions, err := h.PublishAll(context.Background(), publications(i, min(each, n-i)))
 		require.NoError(h.t, err)
 		if i == 0 {
 			first = positions[0]
 		}
 	}
 	return first
+}
+
+var filling = strings.Repeat("x", 100)
+
+// Event returns the event with a number.
+func Event(number int) sse.Event { return sse.Event{Data: strconv.Itoa(number) + filling} }
+
+// publications returns n publications whose events are numbered from first on.
+func publications(first, n int) []hub.Publication {
+	ps := make([]hub.Publication, n)
+	for i := range ps {
+		ps[i] = hub.Publication{Topic: Topic, Event: Event(first + i)}
+	}
+	return ps
 }
 
 // CountingLog is a Log that counts how often it is read.

@@ -17,15 +17,7 @@ func BenchmarkHubDeliver(b *testing.B) {
 	var rates [2][]float64
 	for b.Loop() {
 		for i, log := range []hub.Log{nil, benchLog(b)} {
-			h := sinks.New(b, hub.Config{}, log)
-			h.Connect(clients, "", events)
-			for h.Count("a") < clients {
-				time.Sleep(time.Millisecond)
-			}
-			began := time.Now()
-			h.Publish(events, 100)
-			h.Await()
-			rates[i] = append(rates[i], clients*events/time.Since(began).Seconds())
+			rates[i] = append(rates[i], sinks.Deliver(b, log, clients, events, 100))
 		}
 	}
 	b.ReportMetric(sinks.Median(rates[0]), "memory-deliveries/s")
@@ -37,21 +29,9 @@ func BenchmarkHubDeliver(b *testing.B) {
 func BenchmarkHubReceive(b *testing.B) {
 	var appends, receives []float64
 	h := sinks.New(b, hub.Config{}, benchLog(b))
-	s := h.Connect(1, "", 1<<62)[0]
-	for h.Count("a") < 1 {
-		time.Sleep(time.Millisecond)
-	}
 	for b.Loop() {
-		next := time.Now().Add(10 * time.Millisecond)
-		had := s.Events()
-		began := time.Now()
-		h.Publish(1, 1)
-		appends = append(appends, time.Since(began).Seconds())
-		for s.Events() == had {
-			time.Sleep(20 * time.Microsecond)
-		}
-		receives = append(receives, float64(s.Last()-began.UnixNano())/1e9)
-		time.Sleep(time.Until(next))
+		times := h.Pace(100, 10*time.Millisecond, h.PublishOne)
+		appends, receives = append(appends, times.Acknowledged...), append(receives, times.Received...)
 	}
 	b.ReportMetric(1000*sinks.Median(appends), "append-p50-ms")
 	b.ReportMetric(1000*sinks.Median(receives), "receive-p50-ms")
@@ -77,10 +57,7 @@ func BenchmarkHubCold(b *testing.B) {
 			at.Offset = page.UpTo
 		}
 		bare = append(bare, float64(n)/time.Since(began).Seconds())
-		began = time.Now()
-		h.Connect(1, first.String(), n)
-		h.Await()
-		cold = append(cold, float64(n)/time.Since(began).Seconds())
+		cold = append(cold, h.Return(1, first, n))
 		time.Sleep(16 * time.Second) // until the hub has dropped the pages
 	}
 	b.ReportMetric(sinks.Median(bare), "bare-events/s")
@@ -97,10 +74,7 @@ func BenchmarkHubReturn(b *testing.B) {
 	var rates, reads []float64
 	for b.Loop() {
 		log.Reset()
-		began := time.Now()
-		h.Connect(clients, first.String(), events-1)
-		h.Await()
-		rates = append(rates, clients*events/time.Since(began).Seconds())
+		rates = append(rates, h.Return(clients, first, events-1))
 		reads = append(reads, float64(log.Reads()))
 		time.Sleep(16 * time.Second)
 	}

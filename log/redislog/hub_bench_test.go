@@ -21,13 +21,7 @@ func BenchmarkHubDeliver(b *testing.B) {
 			l := benchLog(b, place.args...)
 			for b.Loop() {
 				for i, log := range []hub.Log{nil, l} {
-					h := sinks.New(b, hub.Config{}, log)
-					h.Join(clients, events)
-					began := time.Now()
-					h.Publish(events, 1000)
-					h.Await()
-					rates[i] = append(rates[i], clients*events/time.Since(began).Seconds())
-					h.Close() // otherwise it goes on following the stream
+					rates[i] = append(rates[i], sinks.Deliver(b, log, clients, events, 1000))
 				}
 			}
 			b.ReportMetric(sinks.Median(rates[0]), "memory-deliveries/s")
@@ -43,18 +37,9 @@ func BenchmarkHubReceive(b *testing.B) {
 		b.Run(place.name, func(b *testing.B) {
 			var appends, receives []float64
 			h := sinks.New(b, hub.Config{}, benchLog(b, place.args...))
-			s := h.Join(1, 1<<62)[0]
 			for b.Loop() {
-				next := time.Now().Add(10 * time.Millisecond)
-				had := s.Events()
-				began := time.Now()
-				h.Publish(1, 1)
-				appends = append(appends, time.Since(began).Seconds())
-				for s.Events() == had {
-					time.Sleep(20 * time.Microsecond)
-				}
-				receives = append(receives, float64(s.Last()-began.UnixNano())/1e9)
-				time.Sleep(time.Until(next))
+				times := h.Pace(100, 10*time.Millisecond, h.PublishOne)
+				appends, receives = append(appends, times.Acknowledged...), append(receives, times.Received...)
 			}
 			b.ReportMetric(1000*sinks.Median(appends), "append-p50-ms")
 			b.ReportMetric(1000*sinks.Median(receives), "receive-p50-ms")
@@ -75,10 +60,7 @@ func BenchmarkHubCold(b *testing.B) {
 				began := time.Now()
 				readBare(b, log)
 				bare = append(bare, events/time.Since(began).Seconds())
-				began = time.Now()
-				h.Connect(1, first.String(), events)
-				h.Await()
-				cold = append(cold, events/time.Since(began).Seconds())
+				cold = append(cold, h.Return(1, first, events))
 			}
 			b.ReportMetric(sinks.Median(bare), "bare-events/s")
 			b.ReportMetric(sinks.Median(cold), "hub-events/s")
@@ -98,10 +80,7 @@ func BenchmarkHubReturn(b *testing.B) {
 				h := sinks.New(b, hub.Config{LogEvents: 10}, log)
 				first := h.Publish(events+1, 1000)
 				log.Reset()
-				began := time.Now()
-				h.Connect(clients, first.String(), events)
-				h.Await()
-				rates = append(rates, clients*events/time.Since(began).Seconds())
+				rates = append(rates, h.Return(clients, first, events))
 				reads = append(reads, float64(log.Reads()))
 				h.Close()
 			}
