@@ -32,7 +32,7 @@ TESTS := $(MODULES:%=test-in-%)
 MAKEFLAGS += --keep-going
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-cluster test chromium nginx postgres redis $(TESTS) test-over-a-log cover bench bench-full bench-growth microbench fuzz soak soak-race soak-log soak-follow lint gofmt vet golangci fmt tidy
+.PHONY: help run run-cluster test chromium nginx postgres redis $(TESTS) test-over-a-log cover bench bench-full bench-growth bench-logs microbench fuzz soak soak-race soak-log soak-follow lint gofmt vet golangci fmt tidy
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ bench-full: ## compare in 25 minutes, and write bench/RESULTS.md
 
 bench-growth: ## measure how the hub's costs grow, in ten minutes, and write bench/GROWTH.md
 	@cd bench && go run ./cmd/compare -growth . -results . $(COMPARE)
+
+bench-logs: ## measure the logs side by side, in six minutes, and write bench/LOGS.md (COMPARE=flags)
+	@cd bench/logs && go run . -write ../LOGS.md $(COMPARE)
 
 microbench: ## run all go test benchmarks (BENCH=regexp, COUNT=6)
 	$(call each,go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 0 ./...)

@@ -22,7 +22,9 @@ type Times struct {
 // was acknowledged; see [Hub.PublishOne].
 func (h *Hub) Pace(n int, interval time.Duration, publish func(number int) (began, acknowledged time.Time, err error)) Times {
 	h.t.Helper()
-	s := h.join(1, n, n)[0]
+	before := h.Count(Topic)
+	ctx, leave := context.WithCancel(h.ctx)
+	s := h.join(ctx, 1, n, n)[0]
 	times := Times{make([]float64, n), make([]float64, n)}
 	var (
 		starts = make([]int64, n)
@@ -44,6 +46,8 @@ func (h *Hub) Pace(n int, interval time.Duration, publish func(number int) (bega
 	for i := range times.Received {
 		times.Received[i] = float64(s.times[i].Load()-starts[i]) / 1e9
 	}
+	leave()
+	h.wait(func() bool { return h.Count(Topic) <= before }, "the sink has not left")
 	return times
 }
 

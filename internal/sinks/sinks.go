@@ -82,7 +82,9 @@ func (s *Sink) Write(b []byte) (int, error) {
 			if _, rest, found = bytes.Cut(rest, dataField); !found {
 				break
 			}
-			s.times[number(rest)].Store(now)
+			if i := number(rest); i < len(s.times) {
+				s.times[i].Store(now)
+			}
 		}
 		had := s.events.Add(n) - n
 		s.last.Store(now)
@@ -138,11 +140,12 @@ func (h *Hub) Close() {
 // Connect connects n sinks with the last event id id, if that is not "". Each of them waits for so
 // many events; see Await.
 func (h *Hub) Connect(n int, id string, wanted int) []*Sink {
-	return h.connect(n, id, wanted, 0)
+	return h.connect(h.ctx, n, id, wanted, 0)
 }
 
-// connect is Connect for sinks that note when each of the events came whose numbers are below timed.
-func (h *Hub) connect(n int, id string, wanted, timed int) []*Sink {
+// connect is Connect for sinks that leave when ctx is done, and note when each of the events came whose
+// numbers are below timed.
+func (h *Hub) connect(ctx context.Context, n int, id string, wanted, timed int) []*Sink {
 	h.left.Store(int64(n))
 	all := make([]*Sink, n)
 	for i := range all {
@@ -150,7 +153,7 @@ func (h *Hub) connect(n int, id string, wanted, timed int) []*Sink {
 		if timed > 0 {
 			all[i].times = make([]atomic.Int64, timed)
 		}
-		r := httptest.NewRequestWithContext(h.ctx, http.MethodGet, "/", http.NoBody)
+		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", http.NoBody)
 		if id != "" {
 			r.Header.Set("Last-Event-ID", id)
 		}
@@ -162,14 +165,15 @@ func (h *Hub) connect(n int, id string, wanted, timed int) []*Sink {
 // Join is Connect for sinks without an id. It returns when they get what is published from then on.
 func (h *Hub) Join(n, wanted int) []*Sink {
 	h.t.Helper()
-	return h.join(n, wanted, 0)
+	return h.join(h.ctx, n, wanted, 0)
 }
 
-// join is Join for sinks that note when each of the events came whose numbers are below timed.
-func (h *Hub) join(n, wanted, timed int) []*Sink {
+// join is Join for sinks that leave when ctx is done, and note when each of the events came whose
+// numbers are below timed.
+func (h *Hub) join(ctx context.Context, n, wanted, timed int) []*Sink {
 	h.t.Helper()
 	before := h.Count(Topic)
-	all := h.connect(n, "", wanted, timed)
+	all := h.connect(ctx, n, "", wanted, timed)
 	h.wait(func() bool { return h.Count(Topic) >= before+n }, "not all sinks have joined")
 	return all
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/chi-sse/sse/bench/internal/library"
+	"github.com/chi-sse/sse/bench/internal/machine"
 	"github.com/chi-sse/sse/bench/internal/report"
 )
 
@@ -148,7 +149,7 @@ func writeGrowth(o growthOptions, c *comparison, all []series) error {
 	}
 	var b strings.Builder
 	b.WriteString("# How costs grow\n\n")
-	fmt.Fprintf(&b, "Written by `%s` on %s. %s\n\n", o.command, c.began.Format(time.DateOnly), machine())
+	fmt.Fprintf(&b, "Written by `%s` on %s. %s\n\n", o.command, c.began.Format(time.DateOnly), machine.Describe())
 	b.WriteString(growthExplanation)
 	if c.reps > 1 {
 		fmt.Fprintf(&b, "Each figure is the median of %d runs. The runs are interleaved.\n\n", c.reps)

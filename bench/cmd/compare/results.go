@@ -14,8 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/chi-sse/sse/bench/internal/machine"
 	"github.com/chi-sse/sse/bench/internal/report"
 )
 
@@ -36,7 +35,7 @@ func (c *comparison) write(folder string, tables []report.Table) error {
 	}
 	var b strings.Builder
 	b.WriteString("# Comparison with other libraries\n\n")
-	fmt.Fprintf(&b, "Written by `%s` on %s, in %v. %s\n\n", c.command, c.began.Format(time.DateOnly), time.Since(c.began).Round(time.Minute), machine())
+	fmt.Fprintf(&b, "Written by `%s` on %s, in %v. %s\n\n", c.command, c.began.Format(time.DateOnly), time.Since(c.began).Round(time.Minute), machine.Describe())
 	b.WriteString(explanation)
 	fmt.Fprintf(&b, "Each figure is the median of %d runs. The runs of all libraries are interleaved.\n\n", c.reps)
 	b.WriteString(again)
@@ -162,22 +161,6 @@ The last rows of a table are not libraries. They show what remains when nearly e
 left out. A library is missing from the tables of what it cannot do; ✓ marks what it can.
 
 `
-
-// machine describes the machine by its processor, memory and kernel, without its name.
-func machine() string {
-	model := "an unknown processor"
-	text, _ := os.ReadFile("/proc/cpuinfo") // if it cannot be read, the model stays unknown
-	if _, rest, ok := strings.Cut(string(text), "model name"); ok {
-		line, _, _ := strings.Cut(rest, "\n")
-		model = strings.TrimSpace(strings.TrimLeft(line, " \t:"))
-	}
-	var info unix.Sysinfo_t
-	_ = unix.Sysinfo(&info) // cannot fail with this argument
-	var name unix.Utsname
-	_ = unix.Uname(&name) // cannot fail either
-	memory := float64(info.Totalram) * float64(info.Unit) / (1 << 30)
-	return fmt.Sprintf("%d cores of %s, %.0f GiB, Linux %s, %s.", runtime.NumCPU(), model, memory, unix.ByteSliceToString(name.Release[:]), runtime.Version())
-}
 
 // moduleVersions returns the version of each module in this program, by its path. A module
 // that go.mod replaces has the version "this commit".
