@@ -61,5 +61,5 @@ func places(dir string) []*place {
 	for i, r := range redisPlaces {
 		all = append(all, r.place(filepath.Join(dir, fmt.Sprint("redis", i))))
 	}
-	return append(all, postgresPlace(filepath.Join(dir, "postgres")))
+	return append(all, postgresPlace(dir))
 }

@@ -4,15 +4,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
-	"slices"
-	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/pgtest"
 	"github.com/chi-sse/sse/internal/sinks"
 	"github.com/chi-sse/sse/log/pglog"
 )
@@ -53,70 +46,20 @@ func postgresPlace(dir string) *place {
 	}
 }
 
-// startPostgres starts a server, which refuses to run as root, with its default settings.
+// startPostgres starts a server.
 func startPostgres(t *trial, dir string) (s *server, port int) {
-	bin, err := binaries()
-	if err != nil {
-		t.errs = append(t.errs, err)
+	if err := pgtest.Installed(); err != nil {
+		t.errs = append(t.errs, &missingError{err})
 		t.FailNow()
 	}
-	cred, err := credential()
+	dir, err := pgtest.FolderIn(dir)
 	require.NoError(t, err)
-	require.NoError(t, os.MkdirAll(dir, 0o700))
-	if cred != nil {
-		require.NoError(t, os.Chown(dir, int(cred.Uid), int(cred.Gid)))
-	}
-	command := func(name string, args ...string) *exec.Cmd {
-		cmd := exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(bin, name), args...)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
-		cmd.Dir = dir
-		return cmd
-	}
-	data := filepath.Join(dir, "data")
-	out, err := command("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale=C").CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	port = freePort(t)
-	s = startServer(t, command("postgres", "-D", data, "-p", strconv.Itoa(port), "-k", dir,
-		"-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200", "-c", "log_min_messages=fatal"), syscall.SIGQUIT)
-	s.await(t, func(ctx context.Context) error {
-		c, err := pgx.Connect(ctx, (&database{port, "postgres"}).url())
-		if err != nil {
-			return err
-		}
-		return c.Close(ctx)
-	})
-	return s, port
-}
-
-// binaries returns the folder with the programs of the newest Postgres.
-func binaries() (string, error) {
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres") // the pattern is valid
-	if path, err := exec.LookPath("postgres"); err == nil {
-		found = append(found, path)
-	}
-	if len(found) == 0 {
-		return "", &missingError{"Postgres", "postgresql"}
-	}
-	version := func(path string) int {
-		n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path)))) // 0 for another folder
-		return n
-	}
-	return filepath.Dir(slices.MaxFunc(found, func(a, b string) int { return version(a) - version(b) })), nil
-}
-
-// credential returns a user that may run Postgres, or nil if this one may.
-func credential() (*syscall.Credential, error) {
-	if os.Geteuid() != 0 {
-		return nil, nil
-	}
-	for _, name := range []string{"postgres", "nobody"} {
-		if u, err := user.Lookup(name); err == nil {
-			uid, _ := strconv.ParseUint(u.Uid, 10, 32) // they are numbers on Unix
-			gid, _ := strconv.ParseUint(u.Gid, 10, 32)
-			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
-		}
-	}
-	return nil, errors.New("there is no user postgres, and no user nobody")
+	pg, err := pgtest.In(dir)
+	require.NoError(t, err)
+	require.NoError(t, pg.Init())
+	require.NoError(t, pg.Start())
+	t.Cleanup(pg.Kill)
+	return &server{pid: pg.Pid()}, pg.Port
 }
 
 // database is a database of the server.

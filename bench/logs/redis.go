@@ -33,7 +33,7 @@ func (r redisPlace) place(dir string) *place {
 		start: func(t *trial, p *place) {
 			program, err := exec.LookPath("redis-server")
 			if err != nil {
-				t.errs = append(t.errs, &missingError{"redis-server", "redis-server"})
+				t.errs = append(t.errs, &missingError{errors.New("there is no redis-server; install it, for example with: apt-get install redis-server")})
 				t.FailNow()
 			}
 			require.NoError(t, os.MkdirAll(dir, 0o755))

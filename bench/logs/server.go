@@ -21,21 +21,18 @@ import (
 )
 
 // missingError reports a program that is not installed.
-type missingError struct{ program, hint string }
-
-func (e *missingError) Error() string {
-	return fmt.Sprintf("there is no %s; install it, for example with: apt-get install %s", e.program, e.hint)
-}
+type missingError struct{ error }
 
 // server is a process of a server, with its children.
 type server struct {
-	cmd    *exec.Cmd
+	pid    int
+	name   string
 	output bytes.Buffer
 }
 
 // startServer starts a server that the end of the trial ends by the signal. It dies with this process.
 func startServer(t *trial, cmd *exec.Cmd, end syscall.Signal) *server {
-	s := &server{cmd: cmd}
+	s := &server{name: filepath.Base(cmd.Path)}
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
@@ -46,6 +43,7 @@ func startServer(t *trial, cmd *exec.Cmd, end syscall.Signal) *server {
 	cmd.Stderr = &s.output
 	cmd.WaitDelay = time.Second
 	require.NoError(t, cmd.Start())
+	s.pid = cmd.Process.Pid
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(end)
 		_ = cmd.Wait() // it was killed
@@ -63,14 +61,14 @@ func (s *server) await(t *trial, f func(ctx context.Context) error) {
 			return
 		}
 		if time.Now().After(deadline) || t.Context().Err() != nil {
-			require.NoError(t, err, "%s does not answer", filepath.Base(s.cmd.Path))
+			require.NoError(t, err, "%s does not answer", s.name)
 		}
 	}
 }
 
 // cpu returns the processor time that the process and its children have used so far.
 func (s *server) cpu() (sum time.Duration) {
-	for _, pid := range family(s.cmd.Process.Pid) {
+	for _, pid := range family(s.pid) {
 		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid)) // the pattern is valid
 		for _, task := range tasks {
 			text, _ := os.ReadFile(task) // it may have ended

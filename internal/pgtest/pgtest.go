@@ -40,10 +40,16 @@ type Server struct {
 	ended chan struct{} // closed when cmd has ended
 }
 
+// Installed returns an error if there is no Postgres on this machine.
+func Installed() error {
+	_, err := binaries()
+	return err
+}
+
 // Need skips the test if there is no Postgres on this machine, or fails it if nothing may be skipped.
 func Need(t testing.TB) {
 	t.Helper()
-	if _, err := binaries(); err != nil {
+	if err := Installed(); err != nil {
 		testkit.Missing(t, err.Error())
 	}
 }
@@ -59,14 +65,13 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
-// New makes the files of a server and starts it. Call Remove at the end.
+// New makes the files of a server in a new folder, and starts it. Call Remove at the end.
 func New() (*Server, error) {
 	s, err := NewFolder()
 	if err != nil {
 		return nil, err
 	}
-	err = s.Run("initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale=C")
-	if err == nil {
+	if err = s.Init(); err == nil {
 		err = s.Start()
 	}
 	if err != nil {
@@ -81,8 +86,18 @@ func NewFolder() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	return In(dir)
+}
+
+// In returns a server that has the folder dir and a port, but no files yet.
+func In(dir string) (*Server, error) {
 	port, err := FreePort()
 	return &Server{Dir: dir, Port: port}, err
+}
+
+// Init makes the files of the server.
+func (s *Server) Init() error {
+	return s.Run("initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale=C")
 }
 
 // Folder makes a folder that belongs to the user who runs the servers. It is in memory, if that is
@@ -92,6 +107,11 @@ func Folder() (string, error) {
 	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() && os.Getenv("SSE_PGLOG_DISK") == "" {
 		parent = "/dev/shm"
 	}
+	return FolderIn(parent)
+}
+
+// FolderIn makes a folder in another one that belongs to the user who runs the servers.
+func FolderIn(parent string) (string, error) {
 	dir, err := os.MkdirTemp(parent, "pglog")
 	if err != nil {
 		return "", err
