@@ -150,7 +150,7 @@ func (s *crashSoak) start() {
 	migrate(s.t, s.pool)
 	execute(s.t, s.pool, tablesForCrashes)
 	for i := range crashNodes {
-		n := &crashNode{s: s, name: fmt.Sprint("node ", i), detached: i%2 == 1, line: newLine()}
+		n := &crashNode{s: s, name: fmt.Sprint("node ", i), addr: noAddr, detached: i%2 == 1, line: newLine()}
 		n.start()
 		s.nodes = append(s.nodes, n)
 		s.t.Cleanup(func() { n.stop(time.Second) })
@@ -387,6 +387,9 @@ type crashNode struct {
 	hub  *hub.Hub // nil while it is down
 }
 
+// noAddr is the address of a node that has none yet.
+const noAddr = "127.0.0.1:0"
+
 // current returns the hub, or nil while the node is down.
 func (n *crashNode) current() *hub.Hub {
 	n.mu.Lock()
@@ -434,13 +437,11 @@ func (n *crashNode) start() {
 	})
 	n.http = &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
 	r.Plugin().Attach(n.http)
-	var listener net.Listener
-	if n.addr == "" {
-		n.addr = "127.0.0.1:0"
-	}
-	listener, err = net.Listen("tcp", n.addr)
+	listener, err := net.Listen("tcp", n.addr)
 	require.NoError(t, err)
-	n.addr = listener.Addr().String()
+	if n.addr == noAddr { // from then on, readers read it
+		n.addr = listener.Addr().String()
+	}
 	go func(srv *http.Server) { _ = srv.Serve(listener) }(n.http)
 	n.mu.Lock()
 	defer n.mu.Unlock()
