@@ -2,7 +2,6 @@ package boltlog
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,8 +9,16 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
+)
+
+// What the tests of all logs have.
+var (
+	rec   = logkit.Record
+	recs  = logkit.Records
+	add   = logkit.Append
+	texts = logkit.Texts
 )
 
 // quiet is a Config that logs nothing, and that has small steps.
@@ -38,29 +45,6 @@ func openLog(t testing.TB, path string, cfg Config) *Log {
 	return l
 }
 
-// rec returns a record of topic with data.
-func rec(topic, data string) hub.Record {
-	return hub.Record{Topic: topic, Event: sse.Event{Data: data}}
-}
-
-// recs returns n records of topic, with numbers from first on.
-func recs(topic string, first, n int) []hub.Record {
-	records := make([]hub.Record, n)
-	for i := range records {
-		records[i] = rec(topic, fmt.Sprint(first+i))
-	}
-	return records
-}
-
-// add appends records, and returns their positions.
-func add(t testing.TB, l *Log, records ...hub.Record) []hub.Position {
-	t.Helper()
-	positions, err := l.Append(t.Context(), records)
-	require.NoError(t, err)
-	require.Len(t, positions, len(records))
-	return positions
-}
-
 // epochOf returns the epoch of l.
 func epochOf(t testing.TB, l *Log) uint64 {
 	t.Helper()
@@ -84,15 +68,6 @@ func all(t testing.TB, l *Log, after uint64, topics ...string) []hub.Record {
 		records = append(records, page.Records...)
 	}
 	return records
-}
-
-// texts returns the data of the records.
-func texts(records []hub.Record) []string {
-	data := make([]string, 0, len(records))
-	for _, r := range records {
-		data = append(data, r.Event.Data)
-	}
-	return data
 }
 
 // follow starts to follow l after the offset. Each batch is sent on the channel that it

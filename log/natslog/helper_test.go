@@ -12,9 +12,17 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"github.com/chi-sse/sse"
-	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/log/natslog/embedded"
+)
+
+// What the tests of all logs have.
+var (
+	rec    = logkit.Record
+	recs   = logkit.Records
+	add    = logkit.Append
+	bounds = logkit.Bounds
+	texts  = logkit.Texts
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -114,46 +122,4 @@ func openLog(t testing.TB, js jetstream.JetStream, cfg Config) *Log {
 func newLog(t testing.TB) *Log {
 	t.Helper()
 	return openLog(t, connect(t, startServer(t, embedded.Config{SlowSync: true})), Config{Stream: "events", Create: &jetstream.StreamConfig{}})
-}
-
-// rec returns a record of topic with data.
-func rec(topic, data string) hub.Record {
-	return hub.Record{Topic: topic, Event: sse.Event{Data: data}}
-}
-
-// recs returns n records of topic, with numbers from first on.
-func recs(topic string, first, n int) []hub.Record {
-	records := make([]hub.Record, n)
-	for i := range records {
-		records[i] = rec(topic, fmt.Sprint(first+i))
-	}
-	return records
-}
-
-// add appends records, and returns their positions.
-func add(t testing.TB, l *Log, records ...hub.Record) []hub.Position {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	positions, err := l.Append(ctx, records)
-	require.NoError(t, err)
-	require.Len(t, positions, len(records))
-	return positions
-}
-
-// bounds returns the bounds of l.
-func bounds(t testing.TB, l *Log) hub.Bounds {
-	t.Helper()
-	b, err := l.Bounds(t.Context())
-	require.NoError(t, err)
-	return b
-}
-
-// texts returns the data of the records.
-func texts(records []hub.Record) []string {
-	data := make([]string, 0, len(records))
-	for _, r := range records {
-		data = append(data, r.Event.Data)
-	}
-	return data
 }

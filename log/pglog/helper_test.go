@@ -12,9 +12,18 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/internal/testkit"
+)
+
+// What the tests of all logs have.
+var (
+	rec      = logkit.Record
+	recs     = logkit.Records
+	add      = logkit.Append
+	boundsOf = logkit.Bounds
+	texts    = logkit.Texts
 )
 
 // openLog opens a Log, which the end of the test closes.
@@ -51,48 +60,6 @@ func execute(t testing.TB, pool *pgxpool.Pool, sql string, args ...any) {
 	t.Helper()
 	_, err := pool.Exec(t.Context(), sql, args...)
 	require.NoError(t, err)
-}
-
-// rec returns a record of topic with data.
-func rec(topic, data string) hub.Record {
-	return hub.Record{Topic: topic, Event: sse.Event{Data: data}}
-}
-
-// recs returns n records of topic, with numbers from first on.
-func recs(topic string, first, n int) []hub.Record {
-	records := make([]hub.Record, n)
-	for i := range records {
-		records[i] = rec(topic, fmt.Sprint(first+i))
-	}
-	return records
-}
-
-// add appends records, and returns their positions.
-func add(t testing.TB, l *Log, records ...hub.Record) []hub.Position {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	positions, err := l.Append(ctx, records)
-	require.NoError(t, err)
-	require.Len(t, positions, len(records))
-	return positions
-}
-
-// boundsOf returns the bounds of l.
-func boundsOf(t testing.TB, l *Log) hub.Bounds {
-	t.Helper()
-	b, err := l.Bounds(t.Context())
-	require.NoError(t, err)
-	return b
-}
-
-// texts returns the data of the records.
-func texts(records []hub.Record) []string {
-	data := make([]string, 0, len(records))
-	for _, r := range records {
-		data = append(data, r.Event.Data)
-	}
-	return data
 }
 
 // reading is a Follow that goes on after trouble, as that of a hub does.

@@ -18,9 +18,18 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/internal/testkit"
+)
+
+// What the tests of all logs have.
+var (
+	rec    = logkit.Record
+	recs   = logkit.Records
+	add    = logkit.Append
+	bounds = logkit.Bounds
+	texts  = logkit.Texts
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -176,50 +185,10 @@ func newLog(t testing.TB) *Log {
 	return openLog(t, startServer(t).client(nil), Config{})
 }
 
-// rec returns a record of topic with data.
-func rec(topic, data string) hub.Record {
-	return hub.Record{Topic: topic, Event: sse.Event{Data: data}}
-}
-
-// recs returns n records of topic, with numbers from first on.
-func recs(topic string, first, n int) []hub.Record {
-	records := make([]hub.Record, n)
-	for i := range records {
-		records[i] = rec(topic, fmt.Sprint(first+i))
-	}
-	return records
-}
-
-// add appends records, and returns their positions.
-func add(t testing.TB, l *Log, records ...hub.Record) []hub.Position {
-	t.Helper()
-	positions, err := appendWithin(t, l, 20*time.Second, records)
-	require.NoError(t, err)
-	require.Len(t, positions, len(records))
-	return positions
-}
-
 // appendWithin appends records within a time.
 func appendWithin(t testing.TB, l *Log, within time.Duration, records []hub.Record) ([]hub.Position, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
 	return l.Append(ctx, records)
-}
-
-// bounds returns the bounds of l.
-func bounds(t testing.TB, l *Log) hub.Bounds {
-	t.Helper()
-	b, err := l.Bounds(t.Context())
-	require.NoError(t, err)
-	return b
-}
-
-// texts returns the data of the records.
-func texts(records []hub.Record) []string {
-	data := make([]string, 0, len(records))
-	for _, r := range records {
-		data = append(data, r.Event.Data)
-	}
-	return data
 }
