@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +27,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
@@ -91,18 +91,7 @@ CREATE TRIGGER keep AFTER INSERT ON sse.log REFERENCING NEW TABLE AS fresh FOR E
 // is the seed of the choices; default: a random one, which the test names.
 func TestCrashSoak(t *testing.T) {
 	t.Parallel()
-	length, seed := 5*time.Second, rand.Uint64()
-	if d := os.Getenv("SSE_PGLOG_CRASHES"); d != "" {
-		var err error
-		length, err = time.ParseDuration(d)
-		require.NoError(t, err)
-	}
-	if n := os.Getenv("SSE_PGLOG_CRASHES_SEED"); n != "" {
-		var err error
-		seed, err = strconv.ParseUint(n, 10, 64)
-		require.NoError(t, err)
-	}
-	t.Logf("seed %d, for %v", seed, length)
+	length, seed := logkit.Soak(t, "SSE_PGLOG_CRASHES", 5*time.Second)
 	s := &crashSoak{t: t, rng: rand.New(rand.NewPCG(seed, 0)), faults: make(map[string]int), acked: make(map[string]hub.Position), ending: make(chan struct{})}
 	s.start()
 	publishing, stop := context.WithCancel(t.Context())

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
@@ -57,18 +57,7 @@ type soak struct {
 // is the seed of the choices; default: a random one, which the test names.
 func TestSoak(t *testing.T) {
 	t.Parallel()
-	length, seed := 6*time.Second, rand.Uint64()
-	if d := os.Getenv("SSE_REDISLOG_SOAK"); d != "" {
-		var err error
-		length, err = time.ParseDuration(d)
-		require.NoError(t, err)
-	}
-	if n := os.Getenv("SSE_REDISLOG_SOAK_SEED"); n != "" {
-		var err error
-		seed, err = strconv.ParseUint(n, 10, 64)
-		require.NoError(t, err)
-	}
-	t.Logf("seed %d, for %v", seed, length)
+	length, seed := logkit.Soak(t, "SSE_REDISLOG_SOAK", 6*time.Second)
 	s := &soak{t: t, began: time.Now(), rng: rand.New(rand.NewPCG(seed, 0)), links: make(map[*server]*testkit.Proxy), ledger: newSoakLedger(), faults: make(map[string]int)}
 	s.start()
 	publishing, stop := context.WithCancel(t.Context())

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 )
 
 const (
@@ -70,19 +70,8 @@ type soak struct {
 //
 // With -artifacts, the logs of the nodes and the list of all faults stay.
 func TestSoak(t *testing.T) {
-	length, seed := 10*time.Second, rand.Uint64()
-	if d := os.Getenv("SSE_NATSLOG_SOAK"); d != "" {
-		var err error
-		length, err = time.ParseDuration(d)
-		require.NoError(t, err)
-	}
-	if n := os.Getenv("SSE_NATSLOG_SOAK_SEED"); n != "" {
-		var err error
-		seed, err = strconv.ParseUint(n, 10, 64)
-		require.NoError(t, err)
-	}
+	length, seed := logkit.Soak(t, "SSE_NATSLOG_SOAK", 10*time.Second)
 	s := newSoak(t, seed)
-	t.Logf("seed %d, for %v", seed, length)
 	s.start()
 	rounds := max(2, int(length/time.Minute))
 	for i := range rounds {
