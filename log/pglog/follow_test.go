@@ -174,7 +174,7 @@ func TestStates(t *testing.T) {
 	}
 	var rows, n int
 	require.NoError(t, pool.QueryRow(t.Context(), "SELECT count(*), max(n) FROM sse.state").Scan(&rows, &n))
-	require.Equal(t, 3201, n)
+	require.GreaterOrEqual(t, n, 3201) // there is another row if nothing was appended for a second
 	require.Less(t, rows, 2300)
 	require.Equal(t, uint64(3200), boundsOf(t, l).Last)
 }

@@ -62,11 +62,11 @@ func startCluster(t testing.TB) (servers []*server, c *redis.ClusterClient) {
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	servers, c := startCluster(t)
-	h := newHistory(t)
+	h := logkit.NewHistory[*Log](t)
 	for range 2 {
-		h.open(openLog(t, c, Config{Name: "chat", Replicas: 1}))
+		h.Open(openLog(t, c, Config{Name: "chat", Replicas: 1}))
 	}
-	l := h.logs[0]
+	l := h.Logs[0]
 	slot := servers[0].do("CLUSTER", "KEYSLOT", l.keys[0]).(int64)
 	for _, key := range l.keys {
 		require.Equal(t, slot, servers[0].do("CLUSTER", "KEYSLOT", key))
@@ -77,7 +77,7 @@ func TestCluster(t *testing.T) {
 		return servers[slices.IndexFunc(servers, func(s *server) bool { return s.addr == master.Options().Addr })]
 	}
 	before := bounds(t, l).Epoch
-	h.run(func() {
+	h.Run(func() {
 		time.Sleep(200 * time.Millisecond)
 		from := masterOf()
 		to := servers[(slices.Index(servers, from)+1)%3]
@@ -105,7 +105,7 @@ func TestCluster(t *testing.T) {
 	require.NotEqual(t, moved, pos.Epoch)
 	require.Error(t, f.End())
 	testkit.Eventually(t, func() bool {
-		data, _, err := readFrom(t, h.logs[1], pos.Offset-1)
+		data, _, err := readFrom(t, h.Logs[1], pos.Offset-1)
 		return err == nil && len(data) == 1
 	}, "the other hub to find the new master")
 }

@@ -34,15 +34,15 @@ func TestSentinel(t *testing.T) {
 		return err == nil && err2 == nil && state[:2] == "OK" && len(replicas) == 1
 	}, "the sentinels to know each other and the replica")
 
-	h := newHistory(t)
+	h := logkit.NewHistory[*Log](t)
 	for range 2 {
 		c := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "events", SentinelAddrs: addrs})
 		t.Cleanup(func() { _ = c.Close() })
-		h.open(openLog(t, c, Config{Replicas: 1, ReplicaTimeout: time.Second}))
+		h.Open(openLog(t, c, Config{Replicas: 1, ReplicaTimeout: time.Second}))
 	}
-	before := bounds(t, h.logs[0]).Epoch
-	f := logkit.Follow(t, h.logs[1], hub.Position{Epoch: before})
-	h.run(func() {
+	before := bounds(t, h.Logs[0]).Epoch
+	f := logkit.Follow(t, h.Logs[1], hub.Position{Epoch: before})
+	h.Run(func() {
 		time.Sleep(200 * time.Millisecond)
 		p.master.kill()
 		testkit.Eventually(t, func() bool {
@@ -54,9 +54,9 @@ func TestSentinel(t *testing.T) {
 		}, "the old master to be a replica")
 		time.Sleep(200 * time.Millisecond)
 	})
-	require.NotEqual(t, before, bounds(t, h.logs[0]).Epoch)
+	require.NotEqual(t, before, bounds(t, h.Logs[0]).Epoch)
 	require.Error(t, f.End())
-	require.EqualValues(t, p.replica.do("XLEN", h.logs[0].keys[keyEvents]), p.master.do("XLEN", h.logs[0].keys[keyEvents]))
+	require.EqualValues(t, p.replica.do("XLEN", h.Logs[0].keys[keyEvents]), p.master.do("XLEN", h.Logs[0].keys[keyEvents]))
 }
 
 // startSentinel starts a sentinel that watches a master.

@@ -3,7 +3,6 @@ package redislog
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,38 +39,13 @@ func TestFollowOfAHalfOpenConnection(t *testing.T) {
 func TestConnectionTrouble(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	h := newHistory(t)
+	h := logkit.NewHistory[*Log](t)
 	for range 2 {
-		h.open(openLog(t, clientByProxy(t, s, nil), Config{}))
+		h.Open(openLog(t, clientByProxy(t, s, nil), Config{}))
 	}
-	epoch := bounds(t, h.logs[0]).Epoch
-	h.run(func() {
-		for i := range 12 {
-			p := proxyOf(h.logs[i%2])
-			time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
-			switch i / 2 % 6 {
-			case 0:
-				p.Cut()
-			case 1:
-				p.Slow(5 * time.Millisecond)
-			case 2:
-				p.Slow(0)
-				p.Hold(testkit.ToServer, true)
-			case 3:
-				p.Hold(testkit.ToServer, false)
-				p.Refuse(true)
-				p.Cut()
-			case 4:
-				p.Refuse(false)
-				p.Hold(testkit.ToClient, true)
-			case 5:
-				p.Cut()
-				p.Hold(testkit.ToClient, false)
-			}
-		}
-	})
-	require.NotEmpty(t, h.acked)
-	require.Equal(t, epoch, bounds(t, h.logs[0]).Epoch)
+	epoch := bounds(t, h.Logs[0]).Epoch
+	h.Run(func() { logkit.Trouble([2]*testkit.Proxy{proxyOf(h.Logs[0]), proxyOf(h.Logs[1])}) })
+	require.Equal(t, epoch, bounds(t, h.Logs[0]).Epoch)
 }
 
 // The server is killed and started again while hubs publish and follow. Its file has all that it
@@ -79,17 +53,17 @@ func TestConnectionTrouble(t *testing.T) {
 func TestRestartsOfTheServer(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--appendonly", "yes", "--appendfsync", "always")
-	h := newHistory(t)
+	h := logkit.NewHistory[*Log](t)
 	for range 2 {
-		h.open(openLog(t, s.client(nil), Config{}))
+		h.Open(openLog(t, s.client(nil), Config{}))
 	}
-	epochs := map[uint64]bool{bounds(t, h.logs[0]).Epoch: true}
-	h.run(func() {
+	epochs := map[uint64]bool{bounds(t, h.Logs[0]).Epoch: true}
+	h.Run(func() {
 		for range 3 {
 			time.Sleep(200 * time.Millisecond)
 			s.kill()
 			s.start()
-			epochs[bounds(t, h.logs[0]).Epoch] = true
+			epochs[bounds(t, h.Logs[0]).Epoch] = true
 		}
 	})
 	require.Len(t, epochs, 4)
