@@ -111,6 +111,6 @@ func (l *Log) decode(subject string, data []byte, seq uint64, at time.Time) mess
 		rec = hub.Record{Kind: hub.InvalidRecord, Topic: topic}
 		ok = ok && topic != ""
 	}
-	rec.Offset, rec.Time = seq, at
+	rec.Offset, rec.Time = seq, at.Local() // as those of Follow
 	return message{record: rec, foreign: !ok}
 }
