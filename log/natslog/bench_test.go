@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/log/natslog/embedded"
 )
 
@@ -50,7 +49,7 @@ func BenchmarkAppend(b *testing.B) {
 		for _, publishers := range []int{1, 64} {
 			for _, how := range []string{"bare", "log"} {
 				b.Run(fmt.Sprintf("%s/publishers=%d/%s", place.name, publishers, how), func(b *testing.B) {
-					runPublishers(b, publishers, publish[how])
+					logkit.Parallel(b, publishers, publish[how])
 				})
 			}
 		}
@@ -65,25 +64,6 @@ func BenchmarkAppend(b *testing.B) {
 			})
 		}
 	}
-}
-
-// runPublishers calls f from several goroutines.
-func runPublishers(b *testing.B, publishers int, f func() error) {
-	b.Helper()
-	var left atomic.Int64
-	left.Store(int64(b.N))
-	var all sync.WaitGroup
-	for range publishers {
-		all.Go(func() {
-			for left.Add(-1) >= 0 {
-				if err := f(); err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	}
-	all.Wait()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
 }
 
 // BenchmarkRead reads 100,000 cold records: by a bare consumer, by Follow, and by Read in pages

@@ -22,6 +22,7 @@ import (
 
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/internal/sinks"
 )
 
@@ -75,7 +76,7 @@ func BenchmarkPublish(b *testing.B) {
 					})
 				}()
 				before := processorTime(b)
-				runAll(b, 32, func() error {
+				logkit.Parallel(b, 32, func() error {
 					if kind == "alone" {
 						return Publish(b.Context(), pool, "a", sse.Event{Data: filling})
 					}
@@ -117,32 +118,12 @@ func processorTime(b *testing.B) time.Duration {
 	return total
 }
 
-// runAll calls f from several goroutines.
-func runAll(b *testing.B, n int, f func() error) {
-	b.Helper()
-	var left atomic.Int64
-	left.Store(int64(b.N))
-	b.ResetTimer()
-	var all sync.WaitGroup
-	for range n {
-		all.Go(func() {
-			for left.Add(-1) >= 0 {
-				if err := f(); err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	}
-	all.Wait()
-}
-
 // BenchmarkAppend measures what hubs publish.
 func BenchmarkAppend(b *testing.B) {
 	l := openLog(b, benchPool(b, ""), Config{})
 	for _, publishers := range []int{1, 64} {
 		b.Run("publishers="+strconv.Itoa(publishers), func(b *testing.B) {
-			runAll(b, publishers, func() error { _, err := l.Append(b.Context(), recs("a", 1, 1)); return err })
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+			logkit.Parallel(b, publishers, func() error { _, err := l.Append(b.Context(), recs("a", 1, 1)); return err })
 		})
 	}
 	b.Run("batch=1000", func(b *testing.B) {

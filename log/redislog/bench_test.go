@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 )
 
 // benchLog returns a Log of a server without files, or with one that is written every second.
@@ -47,7 +47,7 @@ func BenchmarkAppend(b *testing.B) {
 		for _, publishers := range []int{1, 64, 1000} {
 			for _, how := range []string{"bare", "log"} {
 				b.Run(fmt.Sprintf("%s/publishers=%d/%s", place.name, publishers, how), func(b *testing.B) {
-					runPublishers(b, publishers, publish[how])
+					logkit.Parallel(b, publishers, publish[how])
 				})
 			}
 		}
@@ -68,31 +68,12 @@ func BenchmarkAppend(b *testing.B) {
 func BenchmarkAppendKeys(b *testing.B) {
 	l := benchLog(b)
 	var n atomic.Int64
-	runPublishers(b, 64, func() error {
+	logkit.Parallel(b, 64, func() error {
 		r := rec("a", "some text")
 		r.Key = strconv.FormatInt(n.Add(1), 10)
 		_, err := l.Append(b.Context(), []hub.Record{r})
 		return err
 	})
-}
-
-// runPublishers calls f from several goroutines.
-func runPublishers(b *testing.B, publishers int, f func() error) {
-	b.Helper()
-	var left atomic.Int64
-	left.Store(int64(b.N))
-	var all sync.WaitGroup
-	for range publishers {
-		all.Go(func() {
-			for left.Add(-1) >= 0 {
-				if err := f(); err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	}
-	all.Wait()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
 }
 
 // BenchmarkRead reads 100,000 cold records: by bare XRANGE, by Follow, and by Read in pages of 512
