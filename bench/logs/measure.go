@@ -67,6 +67,7 @@ const (
 	nodeServerCPU
 	plainTransactions // a second
 	publishTransactions
+	batchTransactions
 	commit50
 	commit99
 	committed50

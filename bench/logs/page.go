@@ -72,11 +72,12 @@ func (sz sizes) sections() []section {
 			},
 		},
 		{
-			"Transactions that publish", fmt.Sprintf("An application with %d connections inserts an order in each transaction, and publishes an event in it by `pglog.Publish`. The first figure is without the event. ", connections) +
+			"Transactions that publish", fmt.Sprintf("An application with %d connections inserts an order in each transaction, and publishes an event in it by `pglog.Publish`. The first figure is without the event. In a batch of pgx, the order and the event take one round trip, by `pglog.Queue`. ", connections) +
 				"The times are those of 500 transactions a second, and begin when the commit does.",
 			[]column{
 				{plainTransactions, "without an event: transactions/s"},
 				{publishTransactions, "with an event: transactions/s"},
+				{batchTransactions, "in a batch: transactions/s"},
 				{commit50, "commit: p50, ms"},
 				{commit99, "p99, ms"},
 				{committed50, "received: p50, ms"},

@@ -106,19 +106,23 @@ func transactions(t *trial, sz sizes, src *source, out *figures) {
 		})
 		return began, time.Now(), err
 	}
-	repeat := func(published bool) float64 {
-		return sinks.Repeat(t, connections, sz.flood, func() error {
-			_, _, err := insert(0, published)
+	inBatch := func() error {
+		var b pgx.Batch
+		b.Queue("INSERT INTO orders (state) VALUES ('new')")
+		if err := pglog.Queue(&b, sinks.Topic, sinks.Event(0)); err != nil {
 			return err
-		})
+		}
+		return pool.SendBatch(context.Background(), &b).Close()
 	}
+	repeat := func(f func() error) float64 { return sinks.Repeat(t, connections, sz.flood, f) }
 	h := sinks.New(t, hub.Config{}, src.open(t))
 	defer h.Close()
-	out[plainTransactions] = repeat(false)
+	out[plainTransactions] = repeat(func() error { _, _, err := insert(0, false); return err })
 	times := h.Pace(sz.transactions, time.Second/500, func(number int) (began, acknowledged time.Time, err error) {
 		return insert(number, true)
 	})
 	out[commit50], out[commit99] = percentiles(times.Acknowledged)
 	out[committed50], out[committed99] = percentiles(times.Received)
-	out[publishTransactions] = repeat(true)
+	out[publishTransactions] = repeat(func() error { _, _, err := insert(0, true); return err })
+	out[batchTransactions] = repeat(inBatch)
 }

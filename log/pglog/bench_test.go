@@ -56,11 +56,22 @@ func order(ctx context.Context, pool *pgxpool.Pool, publish bool) error {
 	})
 }
 
+// batchOrder is order in one round trip.
+func batchOrder(ctx context.Context, pool *pgxpool.Pool) error {
+	var b pgx.Batch
+	b.Queue("INSERT INTO orders (item) VALUES ($1)", "tea")
+	if err := Queue(&b, "a", sse.Event{Data: filling}); err != nil {
+		return err
+	}
+	return pool.SendBatch(ctx, &b).Close()
+}
+
 // BenchmarkPublish measures transactions on 32 connections, while a Log numbers and follows them:
-// a publication alone, an insertion into a table with a publication, and the insertion alone.
+// a publication alone, an insertion into a table with a publication, the same in one round trip, and
+// the insertion alone.
 func BenchmarkPublish(b *testing.B) {
 	for _, setting := range []string{"on", "off"} {
-		for _, kind := range []string{"alone", "order", "bare"} {
+		for _, kind := range []string{"alone", "order", "batch", "bare"} {
 			b.Run("synchronous_commit="+setting+"/"+kind, func(b *testing.B) {
 				pool := benchPool(b, "&synchronous_commit="+setting)
 				l := openLog(b, pool, Config{})
@@ -77,8 +88,11 @@ func BenchmarkPublish(b *testing.B) {
 				}()
 				before := processorTime(b)
 				logkit.Parallel(b, 32, func() error {
-					if kind == "alone" {
+					switch kind {
+					case "alone":
 						return Publish(b.Context(), pool, "a", sse.Event{Data: filling})
+					case "batch":
+						return batchOrder(b.Context(), pool)
 					}
 					return order(b.Context(), pool, kind == "order")
 				})

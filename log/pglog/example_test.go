@@ -32,6 +32,18 @@ func ExamplePublish() {
 	}
 }
 
+// A change and its event take one round trip to the server, and are one transaction.
+func ExampleQueue() {
+	var b pgx.Batch
+	b.Queue("UPDATE orders SET state = 'paid' WHERE id = 7")
+	if err := pglog.Queue(&b, "orders", sse.Event{Name: "paid", Data: "7"}); err != nil {
+		panic(err)
+	}
+	if err := pool.SendBatch(ctx, &b).Close(); err != nil {
+		panic(err)
+	}
+}
+
 // Transactions of database/sql can publish too.
 func ExampleSQL() {
 	tx, err := db.BeginTx(ctx, nil)

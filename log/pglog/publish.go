@@ -76,6 +76,38 @@ func (s Schema) Publish(ctx context.Context, tx Tx, topic string, e event.Event)
 // publication with a Key that an earlier event of its topic has is left out, as long as the log
 // has that event. The default of Key is the event's ID.
 func (s Schema) PublishAll(ctx context.Context, tx Tx, ps []hub.Publication) error {
+	return s.insert(ps, func(query string, args []any) error {
+		_, err := tx.Exec(ctx, query, args...)
+		return err
+	})
+}
+
+// Queue adds to b a statement that publishes e, with the log in [DefaultSchema]. See
+// [Schema.Queue].
+func Queue(b *pgx.Batch, topic string, e event.Event) error {
+	return DefaultSchema.Queue(b, topic, e)
+}
+
+// Queue adds to b a statement that publishes e, so that the change and the event take one round
+// trip. Queue the change first. If b is sent by a pool or a connection, it is a transaction of its
+// own; if it is sent by a transaction, it is a part of it. Nothing of it is published if one of its
+// statements fails. The rules are those of [Schema.Publish].
+//
+// Queue returns the errors of Publish but for those of a transaction. Nothing is queued then.
+func (s Schema) Queue(b *pgx.Batch, topic string, e event.Event) error {
+	return s.QueueAll(b, []hub.Publication{{Topic: topic, Event: e}})
+}
+
+// QueueAll adds to b statements that publish several events, as [Schema.PublishAll] does.
+func (s Schema) QueueAll(b *pgx.Batch, ps []hub.Publication) error {
+	return s.insert(ps, func(query string, args []any) error {
+		b.Queue(query, args...)
+		return nil
+	})
+}
+
+// insert calls f with the statements that publish ps, unless one of them cannot be published.
+func (s Schema) insert(ps []hub.Publication, f func(query string, args []any) error) error {
 	items := make([]item, len(ps))
 	for i, p := range ps {
 		err := checkEvent(p.Topic, p.Event)
@@ -89,8 +121,7 @@ func (s Schema) PublishAll(ctx context.Context, tx Tx, ps []hub.Publication) err
 	const most = 1000 // a statement has at most 65,535 parameters
 	for len(items) > 0 {
 		n := min(most, len(items))
-		query, args := s.insertion(items[:n])
-		if _, err := tx.Exec(ctx, query, args...); err != nil {
+		if err := f(s.insertion(items[:n])); err != nil {
 			return fmt.Errorf("pglog: publish: %w", err)
 		}
 		items = items[n:]

@@ -61,6 +61,42 @@ func TestPublish(t *testing.T) {
 	require.WithinDuration(t, time.Now(), r.records()[4].Time, time.Hour)
 }
 
+// A batch publishes with its changes, or nothing if a statement of it fails.
+func TestQueue(t *testing.T) {
+	t.Parallel()
+	l, pool := newLog(t)
+	ctx := t.Context()
+	execute(t, pool, "CREATE TABLE orders (id int PRIMARY KEY)")
+	batch := func(order int, data string, publications ...hub.Publication) *pgx.Batch {
+		b := new(pgx.Batch)
+		b.Queue("INSERT INTO orders VALUES ($1)", order)
+		require.NoError(t, Queue(b, "a", sse.Event{Data: data}))
+		require.NoError(t, DefaultSchema.QueueAll(b, publications))
+		return b
+	}
+	require.NoError(t, pool.SendBatch(ctx, batch(1, "1", hub.Publication{Topic: "b", Key: "k", Event: sse.Event{Data: "2"}})).Close())
+	require.Error(t, pool.SendBatch(ctx, batch(1, "the order is there already")).Close())
+	late := batch(2, "the last statement fails")
+	late.Queue("INSERT INTO orders VALUES (1)")
+	require.Error(t, pool.SendBatch(ctx, late).Close())
+	require.ErrorIs(t, pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		require.NoError(t, tx.SendBatch(ctx, batch(3, "rolled back")).Close())
+		return errRollBack
+	}), errRollBack)
+	require.NoError(t, pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		return tx.SendBatch(ctx, batch(4, "3", hub.Publication{Topic: "b", Key: "k", Event: sse.Event{Data: "the key is there already"}})).Close()
+	}))
+	require.Equal(t, []string{"1", "2", "3"}, texts(startReading(t, l).await(3)))
+	var orders int
+	require.NoError(t, pool.QueryRow(ctx, "SELECT count(*) FROM orders").Scan(&orders))
+	require.Equal(t, 2, orders)
+
+	b := new(pgx.Batch)
+	require.Error(t, Queue(b, "", sse.Event{Data: "no topic"}))
+	require.Error(t, DefaultSchema.QueueAll(b, []hub.Publication{{Topic: "a", Event: sse.Event{Data: "1"}}, {Topic: strings.Repeat("a", maxTopic+1)}}))
+	require.Zero(t, b.Len(), "nothing is queued then")
+}
+
 // All modes in which pgx executes statements can publish, also those for poolers.
 func TestPublishInEachMode(t *testing.T) {
 	t.Parallel()
@@ -75,6 +111,9 @@ func TestPublishInEachMode(t *testing.T) {
 		require.NoError(t, DefaultSchema.PublishAll(t.Context(), other, []hub.Publication{
 			{Topic: "a" + data, Event: sse.Event{Data: data}}, {Topic: "b", Key: "k" + data + mode.String(), Event: sse.Event{Data: data}},
 		}))
+		b := new(pgx.Batch)
+		require.NoError(t, Queue(b, "d", sse.Event{Data: data}))
+		require.NoError(t, other.SendBatch(t.Context(), b).Close())
 		logOf := openLog(t, other, Config{})
 		require.Len(t, add(t, logOf, hub.Record{Topic: "c", Key: data, Event: sse.Event{Data: data}}, rec("c", data)), 2)
 		for _, topics := range [][]string{nil, {"a" + data, "b"}} {
@@ -82,7 +121,7 @@ func TestPublishInEachMode(t *testing.T) {
 			_, err = logOf.Read(t.Context(), topics, hub.Position{Epoch: b.Epoch}, hub.Position{Epoch: b.Epoch, Offset: b.Last}, 10)
 			require.NoError(t, err)
 		}
-		for _, rec := range r.await(2 + 2*i) {
+		for _, rec := range r.await(5 + 4*i) {
 			require.Equal(t, data, rec.Event.Data)
 		}
 		other.Close()
