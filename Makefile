@@ -87,7 +87,7 @@ bench-full: ## compare in 25 minutes, and write bench/RESULTS.md
 bench-growth: ## measure how the hub's costs grow, in ten minutes, and write bench/GROWTH.md
 	@cd bench && go run ./cmd/compare -growth . -results . $(COMPARE)
 
-bench-logs: ## measure the logs side by side, in six minutes, and write bench/LOGS.md (COMPARE=flags)
+bench-logs: ## measure the logs side by side, in five minutes, and write bench/LOGS.md (COMPARE=flags)
 	@cd bench/logs && go run . -write ../LOGS.md $(COMPARE)
 
 microbench: ## run all go test benchmarks (BENCH=regexp, COUNT=6)

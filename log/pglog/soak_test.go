@@ -175,7 +175,7 @@ func TestSoak(t *testing.T) {
 	}
 	var states []state
 	var mu sync.Mutex
-	for range 2 {
+	for range 4 {
 		every(time.Millisecond, func() {
 			got, err := takeSnapshot(t.Context(), logs[rand.IntN(2)], pool)
 			mu.Lock()
