@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"context"
 	"net"
 	"sync"
 	"testing"
@@ -31,7 +32,7 @@ const (
 // NewProxy returns a proxy for the server at an address. The end of the test closes it.
 func NewProxy(t testing.TB, server string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	p := &Proxy{listener: l, server: server, open: make(map[net.Conn]bool), change: make(chan struct{})}
 	go p.accept()
@@ -93,7 +94,7 @@ func (p *Proxy) accept() {
 		p.mu.Lock()
 		address := p.server
 		p.mu.Unlock()
-		server, err := net.Dial("tcp", address)
+		server, err := new(net.Dialer).DialContext(context.Background(), "tcp", address)
 		p.mu.Lock()
 		if err != nil || p.down {
 			p.mu.Unlock()
