@@ -50,8 +50,7 @@ func TestMeasure(t *testing.T) {
 			t.Parallel() // they wait most of the time
 			o := options{sizes: tinySizes, rounds: 1, which: regexp.MustCompile(group.logs), dir: dir, progress: t.Output()}
 			page, err := measure(t.Context(), o)
-			var missing *missingError
-			if errors.As(err, &missing) {
+			if missing, ok := errors.AsType[*missingError](err); ok {
 				testkit.Missing(t, missing.Error())
 			}
 			require.NoError(t, err)
@@ -84,9 +83,9 @@ func TestTrialEndsAtFailNow(t *testing.T) {
 		require.NoError(t, errors.New("early"))
 		order = append(order, "never")
 	})
-	assert.Equal(t, []string{"second", "first"}, order)
-	assert.ErrorContains(t, err, "early")
-	assert.ErrorContains(t, err, "late")
+	require.Equal(t, []string{"second", "first"}, order)
+	require.ErrorContains(t, err, "early")
+	require.ErrorContains(t, err, "late")
 }
 
 func TestWrap(t *testing.T) {

@@ -85,7 +85,7 @@ func measure(ctx context.Context, o options) (page string, err error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // it may be too early for a server that is ending
 	if err := os.Chmod(dir, 0o711); err != nil { // another user runs Postgres
 		return "", err
 	}
@@ -121,7 +121,7 @@ func measure(ctx context.Context, o options) (page string, err error) {
 				return "", fmt.Errorf("%s: %w", p.name, err)
 			}
 			results[p] = append(results[p], f)
-			fmt.Fprintf(o.progress, "round %d of %d: %s, %.1f s\n", round+1, o.rounds, p.name, time.Since(start).Seconds())
+			_, _ = fmt.Fprintf(o.progress, "round %d of %d: %s, %.1f s\n", round+1, o.rounds, p.name, time.Since(start).Seconds())
 		}
 		compareWithMemory(logs, results, round)
 	}

@@ -54,7 +54,7 @@ func (sz sizes) sections() []section {
 		},
 		{
 			"Clients that come back", fmt.Sprintf("One client catches up on %s events. Then %s clients come back at once to the same place, %s events ago. ", number(sz.cold), number(sz.clients), number(sz.returning)) +
-				fmt.Sprintf("The hub has none of these events in its memory, except in the row \"%s\". A page has up to %d events, so it takes at least %d pages to read them once.", memoryName, pageSize, (sz.returning+pageSize-1)/pageSize),
+				fmt.Sprintf("The hub has none of these events in its memory, except in the row %q. A page has up to %d events, so it takes at least %d pages to read them once.", memoryName, pageSize, (sz.returning+pageSize-1)/pageSize),
 			[]column{
 				{caughtUp, "one client: events/s"},
 				{returned, "many clients: deliveries/s"},
