@@ -6,13 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -91,7 +91,7 @@ func NewFolder() (*Server, error) {
 
 // In returns a server that has the folder dir and a port, but no files yet.
 func In(dir string) (*Server, error) {
-	port, err := FreePort()
+	port, err := testkit.FreePort()
 	return &Server{Dir: dir, Port: port}, err
 }
 
@@ -121,15 +121,6 @@ func FolderIn(parent string) (string, error) {
 		err = os.Chown(dir, uid, gid)
 	}
 	return dir, err
-}
-
-// FreePort returns a port of this machine that is free.
-func FreePort() (int, error) {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
 // binaries returns the folder with the programs of the newest Postgres.
@@ -201,7 +192,7 @@ func (s *Server) Start(more ...string) error {
 			return err
 		}
 		for alive := true; alive && time.Now().Before(deadline); {
-			if err = s.Run("pg_isready", "-q", "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port)); err == nil {
+			if s.isReady() {
 				return nil
 			}
 			select {
@@ -213,10 +204,22 @@ func (s *Server) Start(more ...string) error {
 		s.Kill()
 		if time.Now().After(deadline) {
 			text, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
-			return fmt.Errorf("the server does not start: %w: %s", err, text)
+			return fmt.Errorf("the server does not start: %s", text)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// isReady reports whether the server takes connections. Its file says so: what answers at the port may be
+// another server.
+func (s *Server) isReady() bool {
+	text, _ := os.ReadFile(filepath.Join(s.Dir, "data", "postmaster.pid")) // it may not be there yet
+	lines := strings.Split(string(text), "\n")
+	if len(lines) < 8 || lines[0] != strconv.Itoa(s.Pid()) {
+		return false
+	}
+	status := strings.TrimSpace(lines[7])
+	return status == "ready" || status == "standby"
 }
 
 // launch starts the process of the server. The channel is closed when it has ended.

@@ -4,10 +4,8 @@ package boltlog
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"os"
 	"strconv"
 	"sync"
@@ -15,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // TestSoak kills a server while it publishes, again and again, and starts it on the same file
@@ -29,7 +29,7 @@ func TestSoak(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("SSE_BOLTLOG_SOAK")); err == nil {
 		kills = n
 	}
-	s := &soak{path: newPath(t), addr: freeAddress(t), acknowledged: map[uint64]string{}}
+	s := &soak{path: newPath(t), addr: testkit.FreeAddress(t), acknowledged: map[uint64]string{}}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	// Three stay connected as well as they can. Two leave all the time, and one is away for so
@@ -89,21 +89,6 @@ func (s *soak) serveAndKill(t *testing.T) {
 		time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
 	}
 	p.kill(t)
-}
-
-// freeAddress returns an address at which a server can listen. The port is below those that
-// the system gives to clients, so no client takes it while the server is dead.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		addr := fmt.Sprint("127.0.0.1:", 20_000+rand.IntN(10_000))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			require.NoError(t, l.Close())
-			return addr
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 // check compares what the clients got with what was acknowledged. It returns the number of

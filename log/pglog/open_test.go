@@ -185,7 +185,7 @@ func startPooler(t testing.TB, s *server, mode string) string {
 	}
 	dir, err := pgtest.Folder()
 	require.NoError(t, err)
-	port, err := pgtest.FreePort()
+	port, err := testkit.FreePort()
 	require.NoError(t, err)
 	cfg := fmt.Sprintf(`[databases]
 * = host=127.0.0.1 port=%d

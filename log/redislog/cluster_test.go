@@ -20,7 +20,7 @@ func startCluster(t testing.TB) (servers []*server, c *redis.ClusterClient) {
 	t.Helper()
 	var addrs []string
 	for range 6 {
-		s := startServer(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", port(&server{addr: freeAddress(t)}), "--cluster-replica-validity-factor", "0")
+		s := startServer(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", port(&server{addr: testkit.FreeAddress(t)}), "--cluster-replica-validity-factor", "0")
 		servers, addrs = append(servers, s), append(addrs, s.addr)
 	}
 	busPort := func(s *server) string { return s.args[slices.Index(s.args, "--cluster-port")+1] }

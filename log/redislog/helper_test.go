@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -57,25 +56,10 @@ func startProgram(t testing.TB, program string, args ...string) *server {
 	if _, err := exec.LookPath(program); err != nil {
 		testkit.Missing(t, program+" is not on the PATH. To install it, use for example: apt-get install redis-server")
 	}
-	s := &server{t: t, program: program, addr: freeAddress(t), dir: t.TempDir(), args: args}
+	s := &server{t: t, program: program, addr: testkit.FreeAddress(t), dir: t.TempDir(), args: args}
 	s.start()
 	t.Cleanup(s.kill)
 	return s
-}
-
-// freeAddress returns an address at which a server can listen. The port is below those that the
-// system gives to clients, so no client takes it while the server is dead.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		addr := fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			require.NoError(t, l.Close())
-			return addr
-		}
-	}
-	require.Fail(t, "no port is free")
-	return ""
 }
 
 // start starts the server, or starts it again, and waits until it has its data.

@@ -21,6 +21,7 @@ import (
 	"github.com/chi-sse/sse"
 	"github.com/chi-sse/sse/hub"
 	"github.com/chi-sse/sse/internal/logkit"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // These are the users of package redislog's documentation, for the log "chat".
@@ -58,7 +59,7 @@ func newCertificate(t testing.TB) (cert, key string, pool *x509.CertPool) {
 func TestPermissions(t *testing.T) {
 	t.Parallel()
 	cert, key, pool := newCertificate(t)
-	s := startServer(t, "--tls-port", port(&server{addr: freeAddress(t)}), "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
+	s := startServer(t, "--tls-port", port(&server{addr: testkit.FreeAddress(t)}), "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
 	tlsAddr := "127.0.0.1:" + s.args[1]
 	for _, line := range []string{publisherACL, readerACL, observerACL} {
 		var args []any

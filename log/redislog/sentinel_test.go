@@ -62,7 +62,7 @@ func TestSentinel(t *testing.T) {
 // startSentinel starts a sentinel that watches a master.
 func startSentinel(t testing.TB, master *server) *server {
 	t.Helper()
-	s := &server{t: t, program: "redis-server", addr: freeAddress(t), dir: t.TempDir()}
+	s := &server{t: t, program: "redis-server", addr: testkit.FreeAddress(t), dir: t.TempDir()}
 	file := filepath.Join(s.dir, "sentinel.conf")
 	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `port %s
 dir %s

@@ -103,7 +103,7 @@ func (s *soak) start() {
 	}
 	s.follow(s.replica, s.master)
 	for i := range soakNodes {
-		n := &soakNode{s: s, name: fmt.Sprint("node ", i), addr: freeAddress(s.t), detached: i%2 == 1}
+		n := &soakNode{s: s, name: fmt.Sprint("node ", i), addr: testkit.FreeAddress(s.t), detached: i%2 == 1}
 		n.client, n.proxy = through(s.t, s.master)
 		s.nodes = append(s.nodes, n)
 		n.start()

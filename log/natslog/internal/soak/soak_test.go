@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/chi-sse/sse/hub"
 	"github.com/chi-sse/sse/internal/logkit"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 const (
@@ -128,9 +128,9 @@ func (s *soak) makeNodes(dir string) {
 	t := s.t
 	var configs [servers + 1]nodeConfig
 	for i := range configs {
-		configs[i] = nodeConfig{Name: fmt.Sprint("node", i), HTTP: freeAddress(t), MaxMsgs: s.maxMsgs, Detached: i%2 == 1, Pings: i >= 2}
+		configs[i] = nodeConfig{Name: fmt.Sprint("node", i), HTTP: testkit.FreeAddress(t), MaxMsgs: s.maxMsgs, Detached: i%2 == 1, Pings: i >= 2}
 		if i < servers {
-			configs[i].Server = &serverConfig{Dir: filepath.Join(dir, configs[i].Name), Listen: freeAddress(t), Cluster: freeAddress(t)}
+			configs[i].Server = &serverConfig{Dir: filepath.Join(dir, configs[i].Name), Listen: testkit.FreeAddress(t), Cluster: testkit.FreeAddress(t)}
 		}
 	}
 	configs[0].InMemory = true
@@ -168,21 +168,6 @@ func (s *soak) makeNodes(dir string) {
 		}
 		s.http.CloseIdleConnections()
 	})
-}
-
-// freeAddress returns an address at which a server can listen. The port is below those that
-// the system gives to clients, so no client takes it while the server is dead.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		addr := fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			require.NoError(t, l.Close())
-			return addr
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 func userTopic(reader int) string { return fmt.Sprint("user/", reader) }
