@@ -85,7 +85,7 @@ func measure(ctx context.Context, o options) (page string, err error) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = os.RemoveAll(dir) }() // it may be too early for a server that is ending
+	defer func() { _ = os.RemoveAll(dir) }()     // it may be too early for a server that is ending
 	if err := os.Chmod(dir, 0o711); err != nil { // another user runs Postgres
 		return "", err
 	}
