@@ -99,7 +99,7 @@ func ExampleRouter_SSEHandler() {
 	// data: you said
 }
 
-// Handle adds a route to any router of the one with the plugin.
+// Handle adds a route to any router.
 func ExampleHandle() {
 	r := sse.Install(chi.NewRouter(), sse.Config{})
 	auth := func(http.Handler) http.Handler {
@@ -111,8 +111,8 @@ func ExampleHandle() {
 	sse.Handle(r.With(auth), "/private", greet)
 	r.Route("/rooms/{room}", func(r chi.Router) { sse.Handle(r, "/", greet) })
 	sub := chi.NewRouter()
-	r.Mount("/more/{room}", sub) // before its SSE routes
 	sse.Handle(sub, "/events", greet)
+	r.Mount("/more/{room}", sub)
 
 	for _, path := range []string{"/private", "/rooms/blue", "/more/red/events"} {
 		w := httptest.NewRecorder()

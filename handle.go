@@ -2,134 +2,72 @@ package sse
 
 import (
 	"fmt"
-	"reflect"
-	"runtime"
-	"sync"
-	"weak"
+	"net/http"
+	"slices"
 
 	"github.com/go-chi/chi/v5"
 )
 
-// SSE routes on chi's own routers. chi does not tell which router a nested one belongs to. So the
-// plugin notes the routers that it is installed on, and those that are mounted on them. To search
-// the routes of all plugins instead would be a data race with the goroutines that are adding some.
+// SSE routes on routers that do not know the plugin. chi does not tell which router a nested one
+// belongs to, and a router can be mounted later, or on several ones. So the plugin of such a route is
+// that of each request.
 
-// Handle adds a route at pattern to r, as [Router.SSE] does. r may be any router of an installed
-// one: the router itself, those that its With, Route and Group return or pass on, and those that
-// are mounted on one of these. See [From].
+// Handle adds a route at pattern to r, as [Router.SSE] does. r may be any router: one that With,
+// Route or Group have made, one that is mounted, or is going to be, or one of a package that knows
+// nothing of the plugin.
 //
-// Handle panics if r has no plugin, or if h is nil.
+// The sessions belong to the innermost plugin through whose router the request has come. If it has
+// come through none, they belong to the plugin that [Serve] says, and what Serve says of middleware
+// holds. Each plugin has its own defaults and limits for the route.
+//
+// Handle panics if r or h is nil.
 func Handle(r chi.Router, pattern string, h Handler, opts ...RouteOption) {
-	From(r).SSE(pattern, h, opts...)
+	if own, ok := r.(*Router); ok {
+		own.SSE(pattern, h, opts...)
+		return
+	}
+	if r == nil {
+		panic("sse: Handle without a router")
+	}
+	if h == nil {
+		panic(noHandler)
+	}
+	methods := newPlugin(nil, Config{}).newRoute(h, opts).methods // what opts refuse, they refuse now
+	addRoute(r, pattern, &freeRoute{h, slices.Clone(opts)}, methods)
 }
 
-// From returns r as a Router. r is one of these:
-//
-//   - a Router, also as the plain chi.Router that Route, Group and With return or pass on
-//   - the chi.Mux on which [Install] has installed the plugin
-//   - a chi.Mux that is mounted by [Router.Mount], or was mounted on such a one before that
-//   - what With and Group of such a chi.Mux return or pass on
-//
-// If a router with a plugin is mounted on another one, what is mounted on the inner one belongs to
-// the inner plugin. Otherwise From panics. So mount a router before you add SSE routes to it. And
-// because chi's own Route mounts a router only when its function has returned, call
-// From(r).Route in place of r.Route on a chi.Mux.
+// From returns r as a [Router]: the one that [Install] has returned, or that its Route, Group or
+// With, where they pass it on as a plain chi.Router, or return it. From panics for any other router;
+// [Handle] adds an SSE route to that.
 func From(r chi.Router) *Router {
-	switch r := r.(type) {
-	case *Router:
-		return r
-	case *chi.Mux:
-		if p := knownMuxes.plugin(r); p != nil {
-			return &Router{Router: r, plugin: p}
-		}
+	if own, ok := r.(*Router); ok && own != nil {
+		return own
 	}
 	panic(noPlugin(r))
 }
 
 // noPlugin is the text of a panic.
 func noPlugin(r chi.Router) string {
-	return fmt.Sprintf("sse: no plugin on this router (%T); make this router, or the one around it, with sse.Install(r, sse.Config{}), "+
-		"and mount this one, by Mount of the sse.Router, before SSE routes are added to it", r)
+	return fmt.Sprintf("sse: no plugin on this router (%T); use the router that sse.Install(r, sse.Config{}) returns, or one that its Route, "+
+		"Group or With passes on, or add the route with sse.Handle", r)
 }
 
-// muxes are the chi.Muxes that have a plugin, until they are garbage.
-type muxes struct {
-	mu    sync.Mutex
-	last  uint64                // number of a muxEntry
-	byKey map[uintptr]*muxEntry // see keyOfMux
+// freeRoute is an SSE route that is on no plugin's router.
+type freeRoute struct {
+	handler Handler
+	opts    []RouteOption
 }
 
-type muxEntry struct {
-	number uint64
-	plugin weak.Pointer[Plugin]
-	own    bool // the plugin is installed here
-	shared bool // other plugins have it too
+// ServeHTTP runs a session of the route.
+func (f *freeRoute) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	pluginFor(r.Context()).routeOf(f).ServeHTTP(w, r)
 }
 
-var knownMuxes = muxes{byKey: make(map[uintptr]*muxEntry)}
-
-// keyOfMux returns what is the same for a mux and what its With and Group make: the address of their
-// tree. If chi has no such field any longer, it is the mux's own.
-func keyOfMux(mux *chi.Mux) uintptr {
-	v := reflect.ValueOf(mux)
-	if tree := v.Elem().FieldByName("tree"); tree.Kind() == reflect.Pointer {
-		return tree.Pointer()
-	}
-	return v.Pointer()
-}
-
-// plugin returns the plugin that mux has, or nil.
-func (m *muxes) plugin(mux *chi.Mux) *Plugin {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	e := m.byKey[keyOfMux(mux)]
-	if e == nil {
-		return nil
-	}
-	if e.shared {
-		panic("sse: this router is mounted on routers of two plugins; mount SSEHandler of the one that the sessions belong to")
-	}
-	return e.plugin.Value()
-}
-
-// add notes that mux has the plugin p. own says that p is installed there. It returns false if mux
-// has a plugin of its own.
-func (m *muxes) add(mux *chi.Mux, p *Plugin, own bool) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	key, plugin := keyOfMux(mux), weak.Make(p)
-	if e := m.byKey[key]; e != nil && e.plugin.Value() != nil { // otherwise it is of a mux that was at the same address
-		e.shared = e.shared || !e.own && e.plugin != plugin
-		return !e.own
-	}
-	m.last++
-	number := m.last
-	m.byKey[key] = &muxEntry{number: number, plugin: plugin, own: own}
-	runtime.AddCleanup(mux, func(key uintptr) { m.forget(key, number) }, key)
-	return true
-}
-
-// forget removes the entry with the number.
-func (m *muxes) forget(key uintptr, number uint64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e := m.byKey[key]; e != nil && e.number == number {
-		delete(m.byKey, key)
-	}
-}
-
-// addMounted notes that what is mounted has the plugin p, and all that is mounted on it.
-func (m *muxes) addMounted(mounted any, p *Plugin) {
-	routes, ok := mounted.(chi.Routes)
+// routeOf returns the route that f is for p.
+func (p *Plugin) routeOf(f *freeRoute) *route {
+	rt, ok := p.freeRoutes.Load(f)
 	if !ok {
-		return
+		rt, _ = p.freeRoutes.LoadOrStore(f, p.newRoute(f.handler, f.opts))
 	}
-	if mux, ok := mounted.(*chi.Mux); ok && !m.add(mux, p, false) {
-		return
-	}
-	for _, r := range routes.Routes() {
-		if r.SubRoutes != nil {
-			m.addMounted(r.SubRoutes, p)
-		}
-	}
+	return rt.(*route)
 }

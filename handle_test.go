@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/stretchr/testify/require"
@@ -20,7 +20,7 @@ type ownRouter struct {
 	_ []string // such a struct cannot be compared
 }
 
-func TestHandleAddsARouteToAnyRouterOfAnInstalledOne(t *testing.T) {
+func TestHandleAddsARouteToAnyRouter(t *testing.T) {
 	t.Parallel()
 	mux := chi.NewRouter()
 	mux.Use(mark("outside")) // before Install
@@ -53,13 +53,13 @@ func TestHandleAddsARouteToAnyRouterOfAnInstalledOne(t *testing.T) {
 	})
 	sub, deeper := chi.NewRouter(), chi.NewRouter()
 	sub.Mount("/deeper", deeper)
-	r.Mount("/sub/{a}", sub)
 	sse.Handle(sub, "/events", where)
+	r.Mount("/sub/{a}", sub)
 	sse.Handle(sub.With(mark("a")), "/with", where)
 	sse.Handle(deeper, "/{b}", where)
 	sse.Handle(deeper.With(mark("a")), "/with/{b}", where)
-	sse.From(deeper).Route("/route", func(r chi.Router) { sse.Handle(r, "/{b}", where) })
-	sse.From(mux).Route("/mux/route", func(r chi.Router) { sse.Handle(r, "/{b}", where) })
+	deeper.Route("/route", func(r chi.Router) { sse.Handle(r, "/{b}", where) })
+	mux.Route("/mux/route", func(r chi.Router) { sse.Handle(r, "/{b}", where) })
 	wrapped := chi.NewRouter()
 	r.Route("/wrapped", func(r chi.Router) {
 		r.Mount("/", wrapped)
@@ -67,8 +67,9 @@ func TestHandleAddsARouteToAnyRouterOfAnInstalledOne(t *testing.T) {
 	})
 	sse.Handle(wrapped, "/events", where)
 	later := chi.NewRouter()
-	sse.From(wrapped).With(mark("l")).Mount("/later", later)
+	wrapped.With(mark("l")).Mount("/later", later)
 	sse.Handle(later, "/events", where)
+	sse.Handle(ownRouter{Router: later}, "/own", where)
 
 	for path, want := range map[string]struct {
 		pattern string
@@ -95,6 +96,7 @@ func TestHandleAddsARouteToAnyRouterOfAnInstalledOne(t *testing.T) {
 		"/sub/1/deeper/route/2":   {"/sub/{a}/deeper/route/{b} a=1 b=2", nil},
 		"/wrapped/events":         {"/wrapped/events", nil},
 		"/wrapped/later/events":   {"/wrapped/later/events", []string{"l"}},
+		"/wrapped/later/own":      {"/wrapped/later/own", []string{"l"}},
 		"/wrapped/mounted/with/2": {"/wrapped/mounted/with/{b} b=2", []string{"w"}},
 	} {
 		rec := record(r, http.MethodGet, path)
@@ -146,38 +148,80 @@ func TestHandleUsesThePluginOfTheRouter(t *testing.T) {
 	}
 }
 
-func TestHandlePanicsWithoutAPlugin(t *testing.T) {
+// A router of two plugins has one route, whose sessions belong to the plugin of the request, with its
+// defaults and its limits.
+func TestHandleOnARouterOfTwoPlugins(t *testing.T) {
 	t.Parallel()
 	sub := chi.NewRouter()
-	newRouter(sse.Config{}).Mount("/sub", sub)
+	open := func(s *sse.ServerSession) error { return s.SendData(7) }
+	sse.Handle(sub, "/", open, sse.WithSessionLimit(1))
+	var inner http.Handler
+	calls := 0
+	sse.Handle(sub, "/full", func(s *sse.ServerSession) error {
+		if calls++; calls > 1 {
+			return s.Open()
+		}
+		require.Equal(t, http.StatusServiceUnavailable, record(inner, http.MethodGet, "/sub/full").Code)
+		require.Equal(t, "data: 7\n\n", record(inner, http.MethodGet, "/sub").Body.String())
+		return s.Open()
+	}, sse.WithSessionLimit(1))
+	for _, cfg := range []sse.Config{{}, {Retry: time.Second}} {
+		opened := 0
+		cfg.OnOpen = func(*sse.ServerSession) { opened++ }
+		r := newRouter(cfg)
+		r.Mount("/sub", sub)
+		retry := ""
+		if cfg.Retry > 0 {
+			retry = "retry: 1000\n\n"
+		}
+		inner = r
+		require.Equal(t, retry+"data: 7\n\n", record(r, http.MethodGet, "/sub").Body.String())
+		require.Equal(t, 1, opened)
+	}
+	inner = newRouter(sse.Config{})
+	inner.(*sse.Router).Mount("/sub", sub)
+	require.Equal(t, ": open\n\n", record(inner, http.MethodGet, "/sub/full").Body.String())
+
+	outer, opened := newRouter(sse.Config{OnOpen: func(*sse.ServerSession) { t.Error("the outer plugin has got the session") }}), 0
+	within := newRouter(sse.Config{OnOpen: func(*sse.ServerSession) { opened++ }})
+	within.Mount("/sub", sub)
+	outer.Mount("/within", within)
+	require.Equal(t, "data: 7\n\n", record(outer, http.MethodGet, "/within/sub").Body.String())
+	require.Equal(t, 1, opened)
+}
+
+// Without a plugin, a stream is one of Serve's.
+func TestHandleWithoutAPlugin(t *testing.T) {
+	t.Parallel()
+	r := chi.NewRouter()
+	sse.Handle(r.With(mark("a")), "/{b}", where, sse.WithMethods(http.MethodGet, http.MethodPost))
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		rec := record(r, method, "/1")
+		require.Equal(t, "data: /{b} b=1\n\n", rec.Body.String())
+		require.Equal(t, []string{"a"}, rec.Header()["Mark"])
+	}
+	require.Equal(t, http.StatusNoContent, record(r, http.MethodOptions, "/1").Code)
+	require.Equal(t, http.StatusMethodNotAllowed, record(r, http.MethodDelete, "/1").Code)
+}
+
+func TestHandlePanicsAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, r := range []chi.Router{newRouter(sse.Config{}), chi.NewRouter()} {
+		require.Equal(t, "sse: a route without a handler", panicOf(t, func() { sse.Handle(r, "/", nil) }))
+		require.Contains(t, panicOf(t, func() { sse.Handle(r, "no slash", where) }), "must begin with '/'")
+		heartbeat := func() { sse.Handle(r, "/", where, sse.WithHeartbeat(sse.Heartbeat{Event: sse.Event{Name: "a\nb"}})) }
+		require.Contains(t, panicOf(t, heartbeat), "sse: WithHeartbeat")
+	}
+	require.Equal(t, "sse: Handle without a router", panicOf(t, func() { sse.Handle(nil, "/", where) }))
 	for name, do := range map[string]func(){
-		"a router of its own":         func() { sse.Handle(chi.NewRouter(), "/", where) },
-		"one that is mounted on none": func() { r := chi.NewRouter(); chi.NewRouter().Mount("/", r); sse.Handle(r, "/", where) },
-		"one that is mounted later":   func() { sub.Route("/", func(r chi.Router) { sse.Handle(r, "/", where) }) },
-		"With":                        func() { sse.Handle(chi.NewRouter().With(mark("a")), "/", where) },
-		"From":                        func() { sse.From(chi.NewRouter()) },
-		"one that is mounted by chi":  func() { r := chi.NewRouter(); sub.Mount("/r", r); sse.Handle(r, "/", where) },
-		"From of one that wraps":      func() { sse.From(ownRouter{Router: sub}) },
+		"From":                   func() { sse.From(chi.NewRouter()) },
+		"From of one that wraps": func() { sse.From(ownRouter{Router: newRouter(sse.Config{})}) },
 	} {
 		text := panicOf(t, do)
 		require.Contains(t, text, "sse: no plugin on this router", name)
 		require.Contains(t, text, "sse.Install(r, sse.Config{})", name)
-		require.Contains(t, text, "mount", name)
+		require.Contains(t, text, "sse.Handle", name)
 	}
-	for _, r := range []chi.Router{newRouter(sse.Config{}), sub} {
-		require.Equal(t, "sse: a route without a handler", panicOf(t, func() { sse.Handle(r, "/", nil) }))
-	}
-}
-
-func TestHandlePanicsIfTwoPluginsHaveTheRouter(t *testing.T) {
-	t.Parallel()
-	r, other, sub := newRouter(sse.Config{}), newRouter(sse.Config{}), chi.NewRouter()
-	r.Mount("/sub", sub)
-	r.Mount("/again", sub)
-	sse.Handle(sub, "/", where)
-	other.Mount("/sub", sub)
-	require.Contains(t, panicOf(t, func() { sse.Handle(sub, "/more", where) }), "two plugins")
-	runtime.KeepAlive(r)
 }
 
 // Routers are made, mounted and used by many goroutines at a time, as in parallel tests.
@@ -192,7 +236,6 @@ func TestHandleBesideOthersThatAddRoutes(t *testing.T) {
 				r.Mount(fmt.Sprintf("/%d", i), sub)
 				sub.Get("/plain", plain)
 				sse.Handle(sub.With(mark("a")), "/events", where)
-				panicOf(t, func() { sse.Handle(chi.NewRouter(), "/", where) })
 			}
 		})
 	}

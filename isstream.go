@@ -255,7 +255,7 @@ func targetsOf(handlers map[string]http.Handler) methodTargets {
 	targets := make(methodTargets, len(handlers))
 	for method, h := range handlers {
 		switch h := reveal(h).(type) {
-		case *route:
+		case *route, *freeRoute:
 			targets[method] = target{stream: true}
 		case *chi.Mux:
 			targets[method] = target{next: h}

@@ -60,8 +60,8 @@ func (p *Plugin) methods(r *http.Request, depth int) methodTargets {
 	return p.table().targets[matchedPattern(outer, depth)]
 }
 
-// addOptions makes rt answer OPTIONS at pattern, unless r has a handler for that.
-func (r *Router) addOptions(pattern string, rt *route) {
+// addOptions makes h, an SSE route, answer OPTIONS at pattern, unless r has a handler for that.
+func addOptions(r chi.Router, pattern string, h http.Handler) {
 	// The pattern itself is a path that it matches, unless it has a regular expression. So the
 	// tree is searched first: to list all routes for each would take long with thousands.
 	found := r.Find(chi.NewRouteContext(), http.MethodOptions, pattern)
@@ -72,5 +72,5 @@ func (r *Router) addOptions(pattern string, rt *route) {
 			}
 		}
 	}
-	r.Method(http.MethodOptions, pattern, rt)
+	r.Method(http.MethodOptions, pattern, h)
 }

@@ -174,7 +174,8 @@ type Plugin struct {
 	root  chi.Router
 	plain *route // of sessions that Serve serves without options
 
-	routes atomic.Pointer[routeTable]
+	routes     atomic.Pointer[routeTable]
+	freeRoutes sync.Map // *freeRoute -> *route
 
 	warnedOfDeadlines atomic.Bool // no sync.Once: the logger is called, and others must not wait for it
 	warnedNotAttached atomic.Bool
@@ -207,9 +208,6 @@ func Install(r chi.Router, cfg Config) *Router {
 	}
 	p := newPlugin(r, cfg)
 	r.Use(p.guard)
-	if mux, ok := r.(*chi.Mux); ok {
-		knownMuxes.add(mux, p, true)
-	}
 	return &Router{Router: r, plugin: p}
 }
 

@@ -17,7 +17,7 @@ type Handler func(*ServerSession) error
 
 // Router is a [chi.Router] that has the plugin, and can add SSE routes. So can the routers
 // that its Route, Group and With return. Get a Router from [Install], or from [From] where
-// chi passes a plain chi.Router. [Handle] adds an SSE route without one.
+// chi passes a plain chi.Router. [Handle] adds an SSE route to any router.
 type Router struct {
 	chi.Router
 	plugin *Plugin
@@ -39,16 +39,21 @@ func (r *Router) Plugin() *Plugin { return r.plugin }
 // SSE panics if h is nil.
 func (r *Router) SSE(pattern string, h Handler, opts ...RouteOption) {
 	rt := r.newRoute(h, opts)
+	addRoute(r, pattern, rt, rt.methods)
+}
+
+// addRoute adds h, an SSE route, to r, for the methods; nil means GET and HEAD.
+func addRoute(r chi.Router, pattern string, h http.Handler, methods []string) {
 	if pattern == "" {
 		pattern = "/"
 	}
-	if rt.methods == nil {
-		rt.methods = []string{http.MethodGet, http.MethodHead}
+	if methods == nil {
+		methods = []string{http.MethodGet, http.MethodHead}
 	}
-	for _, method := range rt.methods {
-		r.Method(method, pattern, rt)
+	for _, method := range methods {
+		r.Method(method, pattern, h)
 	}
-	r.addOptions(pattern, rt)
+	addOptions(r, pattern, h)
 	routesVersion.Add(1)
 }
 
@@ -105,7 +110,6 @@ func (r *Router) Mount(pattern string, h http.Handler) {
 		h = sub.Router // chi passes its NotFound handler only to its own type
 	}
 	r.Router.Mount(pattern, h)
-	knownMuxes.addMounted(h, r.plugin)
 	routesVersion.Add(1)
 }
 
@@ -211,10 +215,12 @@ func (r *Router) newRoute(h Handler, opts []RouteOption) *route {
 		panic(noPlugin(r.Router))
 	}
 	if h == nil {
-		panic("sse: a route without a handler")
+		panic(noHandler)
 	}
 	return r.plugin.newRoute(h, opts)
 }
+
+const noHandler = "sse: a route without a handler"
 
 func (p *Plugin) newRoute(h Handler, opts []RouteOption) *route {
 	cfg := &p.cfg

@@ -336,7 +336,7 @@ func TestRouteWithHeartbeatTakesThePeriodOfEachPlugin(t *testing.T) {
 func TestRouterWithoutAPluginNamesInstall(t *testing.T) {
 	t.Parallel()
 	r := &sse.Router{Router: chi.NewRouter()}
-	message := "sse: no plugin on this router (*chi.Mux); make this router, or the one around it, with sse.Install(r, sse.Config{}), " +
-		"and mount this one, by Mount of the sse.Router, before SSE routes are added to it"
+	message := "sse: no plugin on this router (*chi.Mux); use the router that sse.Install(r, sse.Config{}) returns, " +
+		"or one that its Route, Group or With passes on, or add the route with sse.Handle"
 	require.PanicsWithValue(t, message, func() { r.SSE("/", func(*sse.ServerSession) error { return nil }) })
 }
