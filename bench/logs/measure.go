@@ -42,7 +42,7 @@ type sizes struct {
 
 var fullSizes = sizes{
 	paced: 150, busy: 1000, nodes: 8, flood: 700 * time.Millisecond, clients: 1000,
-	delivered: 5000, cold: 20_000, returning: 5000, transactions: 750,
+	delivered: 20_000, cold: 20_000, returning: 5000, transactions: 750,
 }
 
 // figures are what is measured of a log in a round. A figure that there is not is NaN.
