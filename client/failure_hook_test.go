@@ -457,7 +457,7 @@ func TestTokenIsRenewedByOnFailure(t *testing.T) {
 			require.NoError(t, session(t, c, srv.URL).Close())
 			took = min(took, time.Since(began))
 		}
-		require.Less(t, took, 50*time.Millisecond)
+		require.Less(t, took, time.Second, "it has waited before it sent the new token")
 		t.Logf("opened after %v", took)
 		token = "old"
 		before, began := len(l.all()), time.Now()
