@@ -3,7 +3,9 @@ package sse
 import (
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
+	"weak"
 
 	"github.com/go-chi/chi/v5"
 )
@@ -63,11 +65,21 @@ func (f *freeRoute) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	pluginFor(r.Context()).routeOf(f).ServeHTTP(w, r)
 }
 
-// routeOf returns the route that f is for p.
+// routeOf returns the route that f is for p. It keeps neither of them from being garbage: an
+// application may make routers for a while only.
 func (p *Plugin) routeOf(f *freeRoute) *route {
-	rt, ok := p.freeRoutes.Load(f)
-	if !ok {
-		rt, _ = p.freeRoutes.LoadOrStore(f, p.newRoute(f.handler, f.opts))
+	key := weak.Make(f)
+	if rt, ok := p.freeRoutes.Load(key); ok {
+		return rt.(*route)
+	}
+	rt, known := p.freeRoutes.LoadOrStore(key, p.newRoute(f.handler, f.opts))
+	if !known {
+		plugin := weak.Make(p)
+		runtime.AddCleanup(f, func(key weak.Pointer[freeRoute]) {
+			if p := plugin.Value(); p != nil {
+				p.freeRoutes.Delete(key)
+			}
+		}, key)
 	}
 	return rt.(*route)
 }

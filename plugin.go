@@ -175,7 +175,7 @@ type Plugin struct {
 	plain *route // of sessions that Serve serves without options
 
 	routes     atomic.Pointer[routeTable]
-	freeRoutes sync.Map // *freeRoute -> *route
+	freeRoutes sync.Map // weak.Pointer[freeRoute] -> *route
 
 	warnedOfDeadlines atomic.Bool // no sync.Once: the logger is called, and others must not wait for it
 	warnedNotAttached atomic.Bool
