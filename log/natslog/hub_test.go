@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse/hub"
+	"github.com/chi-sse/sse/internal/logkit"
 	"github.com/chi-sse/sse/internal/sinks"
 )
 
@@ -29,15 +30,8 @@ func TestTrafficOfANode(t *testing.T) {
 	require.Less(t, moreBytes, 2*bytes)
 }
 
-// Many clients that come back at once to the same cold place read each page once.
+// Many clients that come back at once to the same cold place share the pages that are read.
 func TestReturnOfManyClients(t *testing.T) {
 	t.Parallel()
-	const events = 2000
-	l := &sinks.CountingLog{Log: newLog(t)}
-	h := sinks.New(t, hub.Config{LogEvents: 10}, l)
-	first := h.Publish(events+1, 100)
-	l.Reset()
-	h.Connect(200, first.String(), events)
-	h.Await()
-	require.LessOrEqual(t, l.Reads(), int64(events/512+2))
+	logkit.CheckReturn(t, newLog(t))
 }
