@@ -65,11 +65,12 @@ func start(t *testing.T) *server {
 	return s
 }
 
-// cut cuts all connections.
+// cut cuts all connections. The streams must look broken, so nothing may be written any longer when the
+// server notices.
 func (s *server) cut() {
 	s.conns.Range(func(c, _ any) bool {
-		_ = c.(*net.TCPConn).CloseRead()
 		_ = c.(*net.TCPConn).CloseWrite()
+		_ = c.(*net.TCPConn).CloseRead()
 		return true
 	})
 }
