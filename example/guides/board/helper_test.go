@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -59,8 +60,10 @@ func start(t *testing.T) *server {
 	})
 	s.url, s.plugin = srv.URL, r.Plugin()
 	t.Cleanup(func() {
-		require.NoError(t, r.Plugin().Shutdown(t.Context()))
-		require.NoError(t, b.hub.Shutdown(t.Context()))
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second) // t.Context has ended
+		defer cancel()
+		require.NoError(t, r.Plugin().Shutdown(ctx))
+		require.NoError(t, b.hub.Shutdown(ctx))
 	})
 	return s
 }

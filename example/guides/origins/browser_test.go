@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -55,7 +56,7 @@ func start(t *testing.T, build func(h *hub.Hub, allowed ...string) *sse.Router) 
 	})
 	s.api.Start()
 	t.Cleanup(func() {
-		require.NoError(t, h.Shutdown(t.Context()))
+		require.NoError(t, h.Shutdown(context.WithoutCancel(t.Context()))) // which has ended
 		s.api.CloseClientConnections()
 		for _, srv := range []*httptest.Server{s.api, s.site, s.stranger} {
 			srv.Close()
