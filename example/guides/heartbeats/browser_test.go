@@ -147,7 +147,8 @@ func TestBrowserNotices(t *testing.T) {
 	b.RequireLooks()
 
 	// It does so each time, also while the server is silent for one connection only.
+	browser.Eval[bool](b, `delete window.noticed`)
 	p.goSilent(false)
-	b.Await("it notices", lost)
+	b.Await("it notices", `window.noticed !== undefined`) // it does not show it for long
 	b.Await("it is connected again", connected)
 }
