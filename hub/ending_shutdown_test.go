@@ -68,9 +68,7 @@ func TestShutdownOfTwoHubsOneAfterTheOther(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		require.ErrorIs(t, first.Shutdown(ctx), context.DeadlineExceeded)
-		began := time.Now()
-		require.EqualError(t, second.Shutdown(ctx), "hub: shutdown with 1 members left: context deadline exceeded")
-		require.Less(t, time.Since(began), 5*time.Second)
+		second.shutdownLeaves(ctx, 1)
 		for _, s := range streams {
 			s.expectN(1, 100)
 			s.farewell()

@@ -307,6 +307,24 @@ func (a *app) connect(path string, header ...string) *stream {
 	return a.connectBy(a.client, path, header...)
 }
 
+// shutdownLeaves shuts the hub down with ctx, and requires that n members are left. After a second,
+// those that take nothing are cut off anyway. So if the machine has stalled for that long, it requires
+// nothing.
+func (a *app) shutdownLeaves(ctx context.Context, n int) {
+	a.t.Helper()
+	var err error
+	began := time.Now()
+	testkit.Within(a.t, func() { err = a.Shutdown(ctx) })
+	took := time.Since(began)
+	require.Less(a.t, took, 5*time.Second)
+	if took >= time.Second {
+		a.t.Logf("Shutdown took %v", took)
+		return
+	}
+	require.ErrorIs(a.t, err, context.DeadlineExceeded)
+	require.EqualError(a.t, err, fmt.Sprintf("hub: shutdown with %d members left: context deadline exceeded", n))
+}
+
 // connectSlow is connect with small buffers: the server's writes soon block if the test
 // does not read.
 func (a *app) connectSlow(path string, header ...string) *stream {
