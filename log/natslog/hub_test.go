@@ -30,7 +30,7 @@ func TestTrafficOfANode(t *testing.T) {
 	require.Less(t, moreBytes, 2*bytes)
 }
 
-// Many clients that come back at once to the same cold place share the pages that are read.
+// Many clients that come back at once to the same cold place read each page once.
 func TestReturnOfManyClients(t *testing.T) {
 	t.Parallel()
 	logkit.CheckReturn(t, newLog(t))

@@ -21,7 +21,7 @@ import (
 	"github.com/chi-sse/sse/internal/testkit"
 )
 
-// Many clients that come back at once to the same cold place share the pages that are read.
+// Many clients that come back at once to the same cold place read each page once.
 func TestReturnOfManyClients(t *testing.T) {
 	t.Parallel()
 	l, _ := newLog(t)
