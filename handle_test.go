@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/chi-sse/sse"
+	"github.com/chi-sse/sse/internal/testkit"
 )
 
 // ownRouter is a router of the application's that has another one inside.
@@ -188,6 +190,39 @@ func TestHandleOnARouterOfTwoPlugins(t *testing.T) {
 	outer.Mount("/within", within)
 	require.Equal(t, "data: 7\n\n", record(outer, http.MethodGet, "/within/sub").Body.String())
 	require.Equal(t, 1, opened)
+}
+
+// The first requests come at once, and are of one route: its limit is for all of them.
+func TestHandleCountsTheFirstRequestsTogether(t *testing.T) {
+	t.Parallel()
+	const requests = 50
+	for range 20 {
+		sub := chi.NewRouter()
+		var opened, refused atomic.Int64
+		release := make(chan struct{})
+		sse.Handle(sub, "/", func(s *sse.ServerSession) error {
+			opened.Add(1)
+			<-release
+			return s.Open()
+		}, sse.WithSessionLimit(1))
+		r := newRouter(sse.Config{})
+		r.Mount("/sub", sub)
+		start := make(chan struct{})
+		var all sync.WaitGroup
+		for range requests {
+			all.Go(func() {
+				<-start
+				if record(r, http.MethodGet, "/sub").Code == http.StatusServiceUnavailable {
+					refused.Add(1)
+				}
+			})
+		}
+		close(start)
+		testkit.Eventually(t, func() bool { return opened.Load()+refused.Load() == requests }, "all requests")
+		close(release)
+		all.Wait()
+		require.EqualValues(t, 1, opened.Load())
+	}
 }
 
 // Without a plugin, a stream is one of Serve's.

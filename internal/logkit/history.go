@@ -74,8 +74,8 @@ func (h *History[L]) publish(ctx context.Context, who int) {
 }
 
 // Run publishes with several publishers while f makes trouble, and checks the logs and the hubs
-// afterwards.
-func (h *History[L]) Run(f func()) {
+// afterwards. It returns the records of the logs.
+func (h *History[L]) Run(f func()) []hub.Record {
 	ctx, cancel := context.WithCancel(h.t.Context())
 	var done sync.WaitGroup
 	for who := range 4 {
@@ -86,13 +86,13 @@ func (h *History[L]) Run(f func()) {
 	cancel()
 	done.Wait()
 	require.NotEmpty(h.t, h.acked)
-	h.check()
+	return h.check()
 }
 
 // check checks that the log has all that was acknowledged, once, at its offset if the epoch is
-// still the same, and nothing that was not published; and that Follow and Read agree. A server that
-// has just started may have more trouble.
-func (h *History[L]) check() {
+// still the same, and nothing that was not published; and that Follow and Read agree. It
+// returns the records. A server that has just started may have more trouble.
+func (h *History[L]) check() []hub.Record {
 	var b hub.Bounds
 	testkit.Eventually(h.t, func() (ok bool) {
 		var err error
@@ -122,6 +122,7 @@ func (h *History[L]) check() {
 			return hb.Wait(ctx, hub.Position{Epoch: b.Epoch, Offset: b.Last}) == nil
 		}, "a hub to apply everything")
 	}
+	return read
 }
 
 // read reads all records of the first log.

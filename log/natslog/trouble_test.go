@@ -45,7 +45,16 @@ func TestConnectionTrouble(t *testing.T) {
 	for range 2 {
 		h.Open(openLog(t, connectByProxy(t, s.URL()), Config{Stream: "s", Create: &jetstream.StreamConfig{}}))
 	}
-	h.Run(func() { logkit.Trouble([2]*testkit.Proxy{proxyOf(h.Logs[0]), proxyOf(h.Logs[1])}) })
+	records := h.Run(func() { logkit.Trouble([2]*testkit.Proxy{proxyOf(h.Logs[0]), proxyOf(h.Logs[1])}) })
+	requireDense(t, records)
+}
+
+// requireDense requires that no offset is left out.
+func requireDense(t *testing.T, records []hub.Record) {
+	t.Helper()
+	for i, r := range records {
+		require.Equal(t, uint64(i+1), r.Offset)
+	}
 }
 
 // The server is restarted while hubs publish and follow.
@@ -58,7 +67,7 @@ func TestRestartsOfTheServer(t *testing.T) {
 		h.Open(openLog(t, connectByProxy(t, s.URL()), Config{Stream: "s", Create: &jetstream.StreamConfig{}}))
 	}
 	epoch := bounds(t, h.Logs[0]).Epoch
-	h.Run(func() {
+	records := h.Run(func() {
 		for range 3 {
 			time.Sleep(200 * time.Millisecond)
 			stop(t, s)
@@ -69,6 +78,7 @@ func TestRestartsOfTheServer(t *testing.T) {
 			}
 		}
 	})
+	requireDense(t, records)
 	require.Equal(t, epoch, bounds(t, h.Logs[0]).Epoch)
 }
 
@@ -81,7 +91,7 @@ func TestRestartsOfTheLeader(t *testing.T) {
 		h.Open(openLog(t, connectByProxy(t, c.servers[i].URL()), Config{Stream: "s", Create: &jetstream.StreamConfig{Replicas: 3}}))
 	}
 	epoch := bounds(t, h.Logs[0]).Epoch
-	h.Run(func() {
+	records := h.Run(func() {
 		for range 3 {
 			var leader int
 			testkit.Eventually(t, func() bool {
@@ -99,6 +109,7 @@ func TestRestartsOfTheLeader(t *testing.T) {
 			p.Redirect(c.servers[leader].URL()[len("nats://"):])
 		}
 	})
+	requireDense(t, records)
 	require.Equal(t, epoch, bounds(t, h.Logs[0]).Epoch)
 }
 

@@ -78,9 +78,10 @@
 // # What it promises
 //
 // [Publish] inserts a row, which has no number yet, in the caller's transaction. It waits for
-// nobody. [Queue] does so in a batch of pgx, which takes one round trip. The hubs number the rows of the transactions that have committed, one hub at a time and
-// many rows at once. The number is the offset. So a transaction that stays open for long delays
-// nobody else's events; its own come when it commits. All readers have one order without gaps:
+// nobody. [Queue] does so in a batch of pgx, which takes one round trip. The hubs number the rows
+// of the transactions that have committed, one hub at a time and many rows at once. The number is
+// the offset. So a transaction that stays open for long delays nobody else's events; its own come
+// when it commits. All readers have one order without gaps:
 //
 //   - The events of a transaction are together, in the order in which they were published.
 //   - A transaction that sees what another one has committed, and publishes then, comes after it.

@@ -56,7 +56,9 @@ func start(t *testing.T, build func(h *hub.Hub, allowed ...string) *sse.Router) 
 	})
 	s.api.Start()
 	t.Cleanup(func() {
-		require.NoError(t, h.Shutdown(context.WithoutCancel(t.Context()))) // which has ended
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second) // t.Context has ended
+		defer cancel()
+		require.NoError(t, h.Shutdown(ctx))
 		s.api.CloseClientConnections()
 		for _, srv := range []*httptest.Server{s.api, s.site, s.stranger} {
 			srv.Close()
